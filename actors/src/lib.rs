@@ -1,0 +1,1 @@
+//! Supervised actors over the event-sourced core

@@ -1,0 +1,1 @@
+//! The event-sourced core: pure domain, store and artifact seams, projections

@@ -1,0 +1,1 @@
+//! Wire types of the link and of the handler protocol

@@ -1,0 +1,1 @@
+//! What runs as the first process of every sandbox

@@ -1,0 +1,1 @@
+//! The sandbox seam and its implementations

@@ -1,0 +1,2 @@
+//! The `hypercode` binary.
+fn main() {}
