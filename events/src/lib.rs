@@ -1,1 +1,19 @@
-//! The event-sourced core: pure domain, store and artifact seams, projections
+//! The event-sourced core: pure domain, store and artifact seams, projections.
+//!
+//! Everything that happens in HyperCode is a [`Recorded`] event in one append-only, hash-chained log.
+//! This crate knows how events are made (`domain`), kept (`store`), read (`projection`) and proven
+//! (`invariant`, `chain`); it knows nothing of actors, HTTP, sandboxes or message buses.
+
+pub mod api;
+pub mod domain;
+pub mod event;
+pub mod id;
+pub mod invariant;
+pub mod store;
+
+pub use event::{Meta, NewEvent, Principal, Recorded};
+pub use id::{
+    AgentId, CommandId, CrewId, Digest, EntityKind, EventId, Incarnation, Position, SandboxId, StreamId,
+    TaskId, Tenant, Timestamp, Version,
+};
+pub use store::{AppendError, AppendRequest, Appended, EventStore, Expected};
