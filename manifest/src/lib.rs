@@ -1,1 +1,23 @@
-//! Parsing and checking of manifests, all faults at once
+//! Parsing and checking of manifests, all faults at once.
+//!
+//! A manifest is YAML or JSON with `apiVersion: hypercode.dev/v1` and a `kind`. The types of this
+//! crate are its checked form: a value of [`Crew`] or [`Profile`] that came from a manifest obeys
+//! every limit that is documented on its fields. Serialised it is the normalised manifest.
+
+mod crew;
+mod manifest;
+mod name;
+mod profile;
+mod units;
+
+pub use crew::{
+    Backoff, Budget, Channel, ChannelKind, Crew, CrewSpec, Gym, Liveness, Member, OnBreach, OnExhausted,
+    Restart, SandboxChoice, Strategy, Supervision,
+};
+pub use manifest::{ApiVersion, Kind, Manifest, Metadata};
+pub use name::{Name, NameError};
+pub use profile::{
+    Handler, Model, Profile, ProfileSpec, Protocol, Resources, Response, Retry, RetryClass, Secret,
+    SecretSource, Stdin, Stdout, ToolServer,
+};
+pub use units::{Bytes, Cpu, Millis, Quantity, Rate, UnitError};
