@@ -10,6 +10,7 @@ pub mod event;
 pub mod id;
 pub mod invariant;
 pub mod store;
+pub mod supervision;
 
 pub use event::{Meta, NewEvent, Principal, Recorded};
 pub use id::{
