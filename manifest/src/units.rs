@@ -214,11 +214,10 @@ fn read<Q: Quantity>(text: &str) -> Result<Q, UnitError> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let worth = Q::UNITS.iter().find(|(suffix, _)| *suffix == unit).map(|(_, worth)| *worth);
-    match (number.parse::<u64>(), worth) {
-        (Ok(number), Some(worth)) => number.checked_mul(worth).map(Q::from_base),
-        _ => None,
-    }
-    .ok_or_else(|| UnitError {
+    let Ok(number) = number.parse::<u64>() else {
+        return Err(UnitError { found: text.to_owned(), expected: Q::EXPECTED, hint: None });
+    };
+    worth.and_then(|worth| number.checked_mul(worth)).map(Q::from_base).ok_or_else(|| UnitError {
         found: text.to_owned(),
         expected: Q::EXPECTED,
         hint: guess::<Q>(number, unit),
@@ -226,22 +225,17 @@ fn read<Q: Quantity>(text: &str) -> Result<Q, UnitError> {
 }
 
 /// Guesses what was meant by a number with a missing or misspelled unit: `3` is `3s`,
-/// `256MB` is `256Mi`, `5 min` is `5m`.
-fn guess<Q: Quantity>(number: &str, unit: &str) -> Option<String> {
-    number.parse::<u64>().ok()?;
-    let unit = unit.trim_start().to_ascii_lowercase();
-    let suffix = match unit.as_str() {
-        "" => Q::UNITS[Q::USUAL].0,
-        "msec" | "millis" => "ms",
-        _ => {
-            let alike = |(suffix, _): &&(&'static str, u64)| {
-                !suffix.is_empty() && suffix.to_ascii_lowercase().starts_with(&unit[..1.min(unit.len())])
-            };
-            unit.is_char_boundary(1).then(|| Q::UNITS.iter().find(alike)).flatten()?.0
+/// `256MB` is `256Mi`, `5 min` is `5m`. A number that is too great for its unit has no guess.
+fn guess<Q: Quantity>(number: u64, unit: &str) -> Option<String> {
+    let unit = unit.trim().to_ascii_lowercase();
+    let (suffix, worth) = match unit.chars().next() {
+        None => &Q::UNITS[Q::USUAL],
+        Some(_) if unit.starts_with("mil") || unit == "msec" => {
+            Q::UNITS.iter().find(|(suffix, _)| *suffix == "ms")?
         }
+        Some(first) => Q::UNITS.iter().find(|(suffix, _)| suffix.to_ascii_lowercase().starts_with(first))?,
     };
-    let guessed = format!("{number}{suffix}");
-    guessed.parse::<Q>().ok().map(|_| guessed)
+    number.checked_mul(*worth).map(|_| format!("{number}{suffix}"))
 }
 
 fn write_shortest<Q: Quantity>(quantity: Q, f: &mut fmt::Formatter<'_>) -> fmt::Result {
