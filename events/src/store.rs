@@ -13,6 +13,10 @@
 //! ES-5 the same command id gives the first outcome. ES-6 a reader that stops and resumes misses and repeats
 //! nothing. ES-7 the chain verifies. ES-8 a stale epoch is refused.
 
+mod judge;
+mod memory;
+mod request;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,6 +24,9 @@ use tokio::sync::watch;
 
 use crate::event::{Meta, NewEvent, Recorded};
 use crate::id::{CommandId, Digest, Position, StreamId, Timestamp, Version};
+
+pub use memory::{Fault, Faults, Memory};
+pub use request::{EVENTS_MAX, NAMES_MAX, PAYLOAD_BYTES_MAX, TEXT_BYTES_MAX};
 
 /// The version that a writer believes its stream to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +181,11 @@ pub struct Head {
     pub position: Position,
     /// Its hash.
     pub hash: Digest,
+}
+
+impl Head {
+    /// The head of a log without events.
+    pub const EMPTY: Self = Self { position: Position(0), hash: Digest::ZERO };
 }
 
 /// An append-only, totally ordered, hash-chained log of events.
