@@ -1,0 +1,197 @@
+//! The seam: what the platform asks of every kind of sandbox.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use crate::{Error, Id, Labels, Spec};
+
+/// Makes, finds and removes sandboxes of one kind for one instance of the platform.
+///
+/// Laws, each a test in [`crate::conformance`]:
+/// - *One use* (SB-1): an id that was created or destroyed is never started again.
+/// - *Idempotent*: creating what runs answers with what runs; destroying what is gone, or never was, succeeds.
+/// - *No orphan* (SB-3): when `destroy` succeeds, no process that the sandbox ever started is left, whatever it
+///   did to get away, and its files are gone.
+/// - *Outlives the platform*: dropping the provider, or killing the platform, leaves sandboxes running; the next
+///   provider over the same place finds them, and reports their exits as if it had made them.
+/// - *Own only*: sandboxes of other instances and recycled process ids are never listed, signalled or killed.
+///
+/// All methods may be called from many tasks at once; calls for one id are done one after the other.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Which kind of sandbox this makes.
+    fn kind(&self) -> Kind;
+
+    /// How far its sandboxes are shut off, honestly.
+    fn isolation(&self) -> Isolation;
+
+    /// Makes the sandbox and starts its runner, which then connects to `spec.socket`: perhaps before this returns.
+    ///
+    /// Repeated for an id that runs, it answers with what runs, whatever else `spec` says.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], [`Error::Used`], [`Error::Start`]; [`Error::Io`] may be tried again with the same id.
+    async fn create(&self, spec: &Spec) -> Result<Running, Error>;
+
+    /// Kills everything in the sandbox, verifies that it is gone and removes its files. The id stays used up.
+    ///
+    /// # Errors
+    /// [`Error::StillRunning`] or [`Error::Io`]; either may be tried again.
+    async fn destroy(&self, id: &Id) -> Result<(), Error>;
+
+    /// Everything of this instance that runs or left something behind.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the place itself cannot be read. One damaged sandbox is a [`State::Damaged`] in the list.
+    async fn list(&self) -> Result<Vec<Found>, Error>;
+
+    /// The same for one sandbox.
+    ///
+    /// # Errors
+    /// As [`Provider::list`].
+    async fn find(&self, id: &Id) -> Result<Option<Found>, Error>;
+
+    /// Sends a signal to the runner or its handlers: for operations and fault injection.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`] where there is no such process.
+    async fn signal(&self, id: &Id, which: Target, signal: Signal) -> Result<(), Error>;
+
+    /// Exits from now on: each sandbox once, as soon as its runner has ended *and* all that ran below it is gone.
+    ///
+    /// A hint, not a record: to miss none, subscribe first and then [`Provider::list`], and list again after
+    /// [`broadcast::error::RecvError::Lagged`].
+    fn exits(&self) -> broadcast::Receiver<Exit>;
+}
+
+/// A kind of sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Kind {
+    /// Plain processes that share the host.
+    Process,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Process => "process",
+        })
+    }
+}
+
+/// How far a sandbox is shut off from the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Level {
+    /// It can do whatever the platform's own user can.
+    None,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+        })
+    }
+}
+
+/// What a provider holds a sandbox to, and what not, in words for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Isolation {
+    /// The level in one word.
+    pub level: Level,
+    /// What is enforced, a phrase each.
+    pub held: Vec<&'static str>,
+    /// What is not enforced although one might think so, a phrase each.
+    pub not_held: Vec<&'static str>,
+}
+
+/// A process by the kernel's word: its id alone may be recycled, with the start time it is unique until reboot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Pid {
+    /// The process id, as the platform sees it.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot: field 22 of `/proc/<pid>/stat` (proc_pid_stat(5)).
+    pub start_ticks: u64,
+}
+
+/// A sandbox that was just created, or already ran.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its id.
+    pub id: Id,
+    /// The runner's process.
+    pub runner: Pid,
+    /// The work directory that the runner was given.
+    pub work: PathBuf,
+}
+
+/// A sandbox that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its id.
+    pub id: Id,
+    /// What it was created with; empty where that cannot be read.
+    pub labels: Labels,
+    /// The socket it was created with; `None` where that cannot be read.
+    pub socket: Option<PathBuf>,
+    /// What it is doing.
+    pub state: State,
+}
+
+/// What a sandbox that was found is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its runner runs, or is about to: `None` until its process is known.
+    Running(Option<Pid>),
+    /// Its runner has ended and nothing of it runs; its files are left, for [`Provider::destroy`] to remove.
+    Ended(Exit),
+    /// What is left of it cannot be understood; [`Provider::destroy`] removes it all the same.
+    Damaged(String),
+}
+
+/// How a sandbox's runner ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// The sandbox.
+    pub id: Id,
+    /// The exit code, if the runner ended by itself. With `signal` absent too, nobody saw how it ended.
+    pub code: Option<i32>,
+    /// The signal that killed the runner, if one did.
+    pub signal: Option<i32>,
+    /// Whether the kernel killed it for want of memory, as far as that is known.
+    pub oom: bool,
+    /// The last lines that the runner itself wrote to stderr, at most 2 KiB: a reason for people.
+    pub log: String,
+}
+
+/// Which processes of a sandbox a signal is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The runner.
+    Runner,
+    /// Every child of the runner: the handlers it started.
+    Handler,
+}
+
+/// A signal, as in signal(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+    /// SIGKILL.
+    Kill,
+    /// SIGSTOP.
+    Stop,
+    /// SIGCONT.
+    Continue,
+}
