@@ -1,0 +1,471 @@
+//! Agents: one running instance of a crew's member, the same across incarnations.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Problem, ProblemKind};
+use crate::domain::{Context, Decider};
+use crate::id::{AgentId, CrewId, Digest, EntityKind, Incarnation, SandboxId, Tenant};
+use crate::store::Reservation;
+use crate::supervision::Exit;
+
+pub mod lifecycle;
+
+pub use lifecycle::Status;
+
+crate::domain_events! {
+    /// What happens to an agent.
+    pub enum Event {
+        "agent_requested" v 1 => Requested,
+        "sandbox_claimed" v 1 => SandboxClaimed,
+        "agent_warming" v 1 => Warming,
+        "agent_ready" v 1 => Ready,
+        "agent_unhealthy" v 1 => Unhealthy,
+        "agent_recovering" v 1 => Recovering,
+        "agent_draining" v 1 => Draining,
+        "agent_quarantined" v 1 => Quarantined,
+        "agent_failed" v 1 => Failed,
+        "agent_terminated" v 1 => Terminated,
+    }
+}
+
+/// An agent is wanted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Requested {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its tenant.
+    pub tenant: Tenant,
+    /// Its crew.
+    pub crew: CrewId,
+    /// Its role in the crew.
+    pub member: String,
+    /// Which of the member's replicas it is, from 0.
+    pub replica: u32,
+    /// Its profile's name.
+    pub profile: String,
+    /// The profile's version.
+    pub profile_version: u32,
+    /// The profile's digest.
+    pub profile_digest: Digest,
+}
+
+/// A sandbox was bound to the agent's next incarnation, once and for ever (SB-1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SandboxClaimed {
+    /// The incarnation that it serves.
+    pub incarnation: Incarnation,
+    /// The sandbox.
+    pub sandbox: SandboxId,
+    /// What kind of sandbox it is, such as `process`.
+    pub sandbox_kind: String,
+    /// What it isolates, in a word, such as `none`.
+    pub isolation: String,
+}
+
+/// The runner is linked and was given its agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Warming {
+    /// The incarnation.
+    pub incarnation: Incarnation,
+}
+
+/// The handler is up and takes work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ready {
+    /// The incarnation.
+    pub incarnation: Incarnation,
+    /// Tasks that it takes at the same time.
+    pub concurrency: u32,
+}
+
+/// The incarnation cannot be counted on any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unhealthy {
+    /// The incarnation.
+    pub incarnation: Incarnation,
+    /// How it ended.
+    pub exit: Exit,
+    /// What was seen, for a person.
+    pub detail: String,
+}
+
+/// The supervisor has it recovered: the next incarnation follows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recovering {
+    /// The incarnation that comes.
+    pub incarnation: Incarnation,
+}
+
+/// It takes no more work and ends when its work in hand is done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Draining {
+    /// Why.
+    pub reason: String,
+}
+
+/// It was set aside for a person to look at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// Why.
+    pub reason: String,
+}
+
+/// It was given up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failed {
+    /// Why.
+    pub reason: String,
+}
+
+/// It ended as it was told to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Terminated {
+    /// Why.
+    pub reason: String,
+}
+
+/// An agent as its events left it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// What was asked for; `None` before it was.
+    pub requested: Option<Requested>,
+    /// Where it stands.
+    pub status: Status,
+    /// Its newest incarnation.
+    pub incarnation: Incarnation,
+    /// The sandbox of that incarnation.
+    pub sandbox: Option<SandboxId>,
+    /// The sandbox of the incarnation before.
+    pub retired: Option<SandboxId>,
+    /// How the last incarnation ended, and what was seen.
+    pub down: Option<Unhealthy>,
+    /// Why it drains, was set aside, or ended.
+    pub reason: String,
+    /// Tasks that it takes at the same time.
+    pub concurrency: u32,
+}
+
+/// The sandbox into which an incarnation is to go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// Its id, derived from agent and incarnation.
+    pub sandbox: SandboxId,
+    /// What kind it is.
+    pub kind: String,
+    /// What it isolates.
+    pub isolation: String,
+}
+
+/// What may be asked of an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Be, with this sandbox for the first incarnation.
+    Request {
+        /// What is wanted.
+        requested: Requested,
+        /// The first sandbox.
+        claim: Claim,
+    },
+    /// The handler of this incarnation is up.
+    Ready {
+        /// The incarnation.
+        incarnation: Incarnation,
+        /// Tasks at the same time.
+        concurrency: u32,
+    },
+    /// This incarnation is gone or useless.
+    Down {
+        /// The incarnation.
+        incarnation: Incarnation,
+        /// How it ended.
+        exit: Exit,
+        /// What was seen.
+        detail: String,
+    },
+    /// Start this incarnation in place of the one before.
+    Recover {
+        /// The incarnation to start.
+        incarnation: Incarnation,
+        /// Its sandbox.
+        claim: Claim,
+    },
+    /// Take no more work.
+    Drain {
+        /// Why.
+        reason: String,
+    },
+    /// End now.
+    Terminate {
+        /// Why.
+        reason: String,
+    },
+    /// Be set aside.
+    Quarantine {
+        /// Why.
+        reason: String,
+    },
+    /// Be given up.
+    Fail {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What must be true outside for an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// This sandbox exists and its runner was given this incarnation.
+    Run {
+        /// The incarnation.
+        incarnation: Incarnation,
+        /// The sandbox.
+        sandbox: SandboxId,
+    },
+    /// The crew knows that this incarnation ended.
+    ReportDown {
+        /// The incarnation.
+        incarnation: Incarnation,
+        /// How it ended.
+        exit: Exit,
+        /// What was seen.
+        detail: String,
+    },
+    /// This sandbox is gone, with everything in it.
+    Destroy {
+        /// The sandbox.
+        sandbox: SandboxId,
+    },
+    /// The runner knows that no more work comes, and ends when it is done.
+    Drain {
+        /// The sandbox.
+        sandbox: SandboxId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why an agent refuses a command.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// It was never requested.
+    #[error("the agent does not exist")]
+    Unknown,
+    /// Its lifecycle does not lead there.
+    #[error("an agent that is {from} cannot become {to}")]
+    Illegal {
+        /// Where it stands.
+        from: Status,
+        /// Where the command would lead.
+        to: Status,
+    },
+    /// The command is about another incarnation than the newest.
+    #[error("incarnation {found} is not the newest, {newest}")]
+    Stale {
+        /// Named by the command.
+        found: Incarnation,
+        /// The newest.
+        newest: Incarnation,
+    },
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let kind = match rejection {
+            Rejection::Unknown => ProblemKind::NotFound,
+            Rejection::Illegal { .. } | Rejection::Stale { .. } => ProblemKind::Conflict,
+        };
+        Self::new(kind, rejection.to_string())
+    }
+}
+
+/// The entity `agent`.
+pub struct Agent;
+
+impl State {
+    fn step(&self, to: Status) -> Result<(), Rejection> {
+        if lifecycle::allows(self.status, to) {
+            Ok(())
+        } else {
+            Err(Rejection::Illegal { from: self.status, to })
+        }
+    }
+
+    fn newest(&self, found: Incarnation) -> Result<(), Rejection> {
+        if found == self.incarnation {
+            Ok(())
+        } else {
+            Err(Rejection::Stale { found, newest: self.incarnation })
+        }
+    }
+}
+
+fn claimed(incarnation: Incarnation, claim: &Claim) -> Event {
+    SandboxClaimed {
+        incarnation,
+        sandbox: claim.sandbox.clone(),
+        sandbox_kind: claim.kind.clone(),
+        isolation: claim.isolation.clone(),
+    }
+    .into()
+}
+
+impl Decider for Agent {
+    const KIND: EntityKind = EntityKind::Agent;
+    const STATE_SCHEMA: u16 = 1;
+    type State = State;
+    type Command = Command;
+    type Event = Event;
+    type Effect = Effect;
+    type Rejection = Rejection;
+
+    fn decide(state: &State, command: &Command, _: &Context) -> Result<Vec<Event>, Rejection> {
+        if let Command::Request { requested, claim } = command {
+            if state.requested.is_some() {
+                return Ok(Vec::new());
+            }
+            return Ok(vec![requested.clone().into(), claimed(Incarnation(1), claim)]);
+        }
+        if state.requested.is_none() {
+            return Err(Rejection::Unknown);
+        }
+        match command {
+            Command::Request { .. } => unreachable!("answered above"),
+            Command::Ready { incarnation, concurrency } => ready(state, *incarnation, *concurrency),
+            Command::Down { incarnation, exit, detail } => down(state, *incarnation, *exit, detail),
+            Command::Recover { incarnation, claim } => recover(state, *incarnation, claim),
+            Command::Drain { reason } => {
+                to(state, Status::Draining, || Draining { reason: reason.clone() }.into())
+            }
+            Command::Terminate { reason } => {
+                to(state, Status::Terminated, || Terminated { reason: reason.clone() }.into())
+            }
+            Command::Quarantine { reason } => {
+                to(state, Status::Quarantined, || Quarantined { reason: reason.clone() }.into())
+            }
+            Command::Fail { reason } => {
+                to(state, Status::Failed, || Failed { reason: reason.clone() }.into())
+            }
+        }
+    }
+
+    fn evolve(mut state: State, event: &Event) -> State {
+        match event {
+            Event::Requested(requested) => {
+                state.requested = Some(requested.clone());
+                state.status = Status::Requested;
+            }
+            Event::SandboxClaimed(claimed) => {
+                state.status = Status::Provisioning;
+                state.incarnation = claimed.incarnation;
+                state.retired = state.sandbox.replace(claimed.sandbox.clone());
+                state.concurrency = 0;
+            }
+            Event::Warming(_) => state.status = Status::Warming,
+            Event::Ready(ready) => {
+                state.status = Status::Ready;
+                state.concurrency = ready.concurrency;
+            }
+            Event::Unhealthy(unhealthy) => {
+                state.status = Status::Unhealthy;
+                state.down = Some(unhealthy.clone());
+            }
+            Event::Recovering(_) => state.status = Status::Recovering,
+            Event::Draining(draining) => end(&mut state, Status::Draining, &draining.reason),
+            Event::Quarantined(quarantined) => end(&mut state, Status::Quarantined, &quarantined.reason),
+            Event::Failed(failed) => end(&mut state, Status::Failed, &failed.reason),
+            Event::Terminated(terminated) => end(&mut state, Status::Terminated, &terminated.reason),
+        }
+        state
+    }
+
+    fn obligations(state: &State) -> Vec<Effect> {
+        let incarnation = state.incarnation;
+        let mut effects: Vec<Effect> =
+            state.retired.iter().map(|sandbox| Effect::Destroy { sandbox: sandbox.clone() }).collect();
+        let Some(sandbox) = state.sandbox.clone() else { return effects };
+        match state.status {
+            Status::Requested | Status::Recovering | Status::Paused | Status::Hibernating => {}
+            Status::Provisioning | Status::Warming | Status::Ready => {
+                effects.push(Effect::Run { incarnation, sandbox });
+            }
+            Status::Draining => effects.push(Effect::Drain { sandbox, reason: state.reason.clone() }),
+            Status::Unhealthy => {
+                effects.push(Effect::Destroy { sandbox });
+                if let Some(Unhealthy { exit, detail, .. }) = state.down.clone() {
+                    effects.push(Effect::ReportDown { incarnation, exit, detail });
+                }
+            }
+            Status::Quarantined | Status::Failed | Status::Terminated => {
+                effects.push(Effect::Destroy { sandbox });
+            }
+        }
+        effects
+    }
+
+    fn reserves(_: &State, events: &[Event]) -> Vec<Reservation> {
+        let claimed = events.iter().filter_map(|event| match event {
+            Event::SandboxClaimed(claimed) => Some(claimed.sandbox.as_str().into()),
+            _ => None,
+        });
+        claimed.map(|key| Reservation { namespace: "sandbox".into(), key }).collect()
+    }
+
+    fn is_final(state: &State) -> bool {
+        matches!(state.status, Status::Terminated | Status::Failed)
+    }
+}
+
+fn end(state: &mut State, status: Status, reason: &str) {
+    state.status = status;
+    reason.clone_into(&mut state.reason);
+}
+
+/// One event that leads to `status`; none if the agent is there already.
+fn to(state: &State, status: Status, event: impl FnOnce() -> Event) -> Result<Vec<Event>, Rejection> {
+    if state.status == status {
+        return Ok(Vec::new());
+    }
+    state.step(status)?;
+    Ok(vec![event()])
+}
+
+fn ready(state: &State, incarnation: Incarnation, concurrency: u32) -> Result<Vec<Event>, Rejection> {
+    state.newest(incarnation)?;
+    if state.status == Status::Ready {
+        return Ok(Vec::new());
+    }
+    state.step(Status::Warming)?;
+    Ok(vec![Warming { incarnation }.into(), Ready { incarnation, concurrency }.into()])
+}
+
+fn down(state: &State, incarnation: Incarnation, exit: Exit, detail: &str) -> Result<Vec<Event>, Rejection> {
+    state.newest(incarnation)?;
+    match state.status {
+        Status::Unhealthy | Status::Terminated | Status::Failed | Status::Quarantined => Ok(Vec::new()),
+        Status::Draining => Ok(vec![Terminated { reason: state.reason.clone() }.into()]),
+        _ => {
+            state.step(Status::Unhealthy)?;
+            Ok(vec![Unhealthy { incarnation, exit, detail: detail.to_owned() }.into()])
+        }
+    }
+}
+
+fn recover(state: &State, incarnation: Incarnation, claim: &Claim) -> Result<Vec<Event>, Rejection> {
+    if incarnation == state.incarnation {
+        return Ok(Vec::new());
+    }
+    if incarnation != Incarnation(state.incarnation.0 + 1) {
+        return Err(Rejection::Stale { found: incarnation, newest: state.incarnation });
+    }
+    if state.status != Status::Unhealthy {
+        state.step(Status::Unhealthy)?;
+        // A sibling's failure restarts this one too: what it was doing ends here.
+        let unhealthy = Unhealthy {
+            incarnation: state.incarnation,
+            exit: Exit::Killed,
+            detail: "restarted with its siblings or by command".to_owned(),
+        };
+        return Ok(vec![unhealthy.into(), Recovering { incarnation }.into(), claimed(incarnation, claim)]);
+    }
+    Ok(vec![Recovering { incarnation }.into(), claimed(incarnation, claim)])
+}

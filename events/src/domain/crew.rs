@@ -1,0 +1,530 @@
+//! Crews: teams assembled from a manifest, each the supervisor of its agents.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::domain::{Context, Decider};
+use crate::id::{AgentId, CrewId, Digest, EntityKind, Incarnation, Tenant};
+use crate::store::Reservation;
+use crate::supervision::{Budget, Exit, Policy};
+
+mod decide;
+mod rejection;
+
+pub use rejection::Rejection;
+
+crate::domain_events! {
+    /// What happens to a crew.
+    pub enum Event {
+        "crew_assembly_started" v 1 => AssemblyStarted,
+        "crew_assembled" v 1 => Assembled,
+        "crew_assembly_failed" v 1 => AssemblyFailed,
+        "crew_scaled" v 1 => Scaled,
+        "crew_paused" v 1 => Paused,
+        "crew_resumed" v 1 => Resumed,
+        "crew_draining" v 1 => Draining,
+        "crew_disbanding" v 1 => Disbanding,
+        "crew_disbanded" v 1 => Disbanded,
+        "restart_scheduled" v 1 => RestartScheduled,
+        "restart_completed" v 1 => RestartCompleted,
+        "restarts_exhausted" v 1 => RestartsExhausted,
+    }
+}
+
+/// One agent that the crew is to have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seat {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its role.
+    pub member: String,
+    /// Which of the role's replicas, from 0.
+    pub replica: u32,
+    /// Its profile's name.
+    pub profile: String,
+    /// The profile's version when the seat was made.
+    pub profile_version: u32,
+    /// The profile's digest.
+    pub profile_digest: Digest,
+}
+
+/// A crew is being brought up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AssemblyStarted {
+    /// The crew.
+    pub crew: CrewId,
+    /// Its tenant.
+    pub tenant: Tenant,
+    /// Its name, unique in the tenant while it lives.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The checked manifest's specification in normal form.
+    pub spec: Value,
+    /// The member that gets the crew's tasks.
+    pub entry: String,
+    /// How its agents are supervised.
+    pub policy: Policy,
+    /// Its agents, in start order.
+    pub seats: Vec<Seat>,
+    /// All members must be ready by then, in milliseconds since the Unix epoch.
+    pub ready_by_ms: i64,
+    /// It is disbanded then; never if absent.
+    pub expires_at_ms: Option<i64>,
+}
+
+/// Every member is ready.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Assembled {}
+
+/// Not every member came up: all are released.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AssemblyFailed {
+    /// Why.
+    pub reason: String,
+}
+
+/// A member has another number of replicas.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scaled {
+    /// The member.
+    pub member: String,
+    /// Its new agents.
+    pub added: Vec<Seat>,
+    /// The agents that it gives up.
+    pub removed: Vec<AgentId>,
+}
+
+/// No tasks are given out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Paused {}
+
+/// Tasks are given out again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resumed {}
+
+/// No new tasks are taken; when those in hand are done, it disbands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Draining {}
+
+/// Its tasks are cancelled and its agents stopped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Disbanding {
+    /// Why.
+    pub reason: String,
+}
+
+/// Nothing of it is left.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Disbanded {}
+
+/// Agents are to be restarted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RestartScheduled {
+    /// The agent that failed.
+    pub failed: AgentId,
+    /// The incarnation that ended.
+    pub incarnation: Incarnation,
+    /// How it ended.
+    pub exit: Exit,
+    /// Who is restarted, in start order.
+    pub agents: Vec<AgentId>,
+    /// When it was scheduled, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// How long the restart waits.
+    pub delay_ms: u64,
+}
+
+/// A restarted agent is ready again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RestartCompleted {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its new incarnation.
+    pub incarnation: Incarnation,
+    /// When it was ready, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// From the failure until ready, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// The restart budget is spent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RestartsExhausted {
+    /// The agent that failed.
+    pub failed: AgentId,
+    /// What was done with it: `quarantine` or `disband`.
+    pub action: String,
+}
+
+/// Where a crew stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Not all members have been ready yet.
+    #[default]
+    Assembling,
+    /// It takes tasks.
+    Running,
+    /// It takes tasks but gives none out.
+    Paused,
+    /// It takes no tasks and finishes those in hand.
+    Draining,
+    /// Its agents are being stopped.
+    Disbanding,
+    /// It is gone.
+    Disbanded,
+    /// It never came up; all is released.
+    Failed,
+}
+
+impl Status {
+    /// Its name in events and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Assembling => "assembling",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Draining => "draining",
+            Self::Disbanding => "disbanding",
+            Self::Disbanded => "disbanded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A restart that was scheduled and is not completed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Incarnations above this one complete it.
+    pub after: Incarnation,
+    /// When the agent failed, in milliseconds since the Unix epoch.
+    pub failed_ms: i64,
+    /// When its next incarnation may start.
+    pub due_ms: i64,
+}
+
+/// One seat and what the crew knows of its agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// The seat.
+    pub seat: Seat,
+    /// The newest incarnation that the crew has heard of.
+    pub incarnation: Incarnation,
+    /// Its restart, if one is under way.
+    pub pending: Option<Pending>,
+    /// Since when that incarnation is ready, in milliseconds since the Unix epoch; 0 if the crew was never told.
+    pub up_since_ms: i64,
+    /// Why the crew no longer counts on it, if so.
+    pub given_up: Option<GivenUp>,
+}
+
+/// Why a crew no longer counts on an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GivenUp {
+    /// It failed too often and was set aside.
+    Quarantined,
+    /// The member was scaled down.
+    Removed,
+}
+
+/// A crew as its events left it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// What was asked for; `None` before it was.
+    pub started: Option<AssemblyStarted>,
+    /// Where it stands.
+    pub status: Status,
+    /// Its agents in start order.
+    pub seats: Vec<Held>,
+    /// Its restart budget (SV-2).
+    pub budget: Budget<AgentId>,
+    /// Why it ended.
+    pub reason: String,
+}
+
+/// What may be asked of a crew.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "commands are few at a time")]
+pub enum Command {
+    /// Be brought up.
+    Assemble(AssemblyStarted),
+    /// Every agent is ready.
+    Assembled,
+    /// The members did not all come up.
+    AssemblyFailed {
+        /// Why.
+        reason: String,
+    },
+    /// An agent's incarnation is ready.
+    AgentReady {
+        /// The agent.
+        agent: AgentId,
+        /// The incarnation.
+        incarnation: Incarnation,
+    },
+    /// An agent's incarnation ended.
+    AgentDown {
+        /// The agent.
+        agent: AgentId,
+        /// The incarnation.
+        incarnation: Incarnation,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// Start the agent's next incarnation, whatever its state.
+    Restart {
+        /// The agent.
+        agent: AgentId,
+        /// Its newest incarnation.
+        incarnation: Incarnation,
+    },
+    /// Change a member's number of replicas.
+    Scale {
+        /// The member.
+        member: String,
+        /// Seats for the replicas from 0 to the wanted number; those that exist are kept.
+        seats: Vec<Seat>,
+    },
+    /// Give out no tasks.
+    Pause,
+    /// Give out tasks again.
+    Resume,
+    /// Take no more tasks.
+    Drain,
+    /// End.
+    Disband {
+        /// Why.
+        reason: String,
+    },
+    /// Nothing of it is left outside.
+    Disbanded,
+}
+
+/// What must be true outside for a crew.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// This agent was requested.
+    Request(Seat),
+    /// The assembly is given up when this moment has passed.
+    AssembleBy {
+        /// Milliseconds since the Unix epoch.
+        at_ms: i64,
+    },
+    /// The crew is disbanded when this moment has passed.
+    ExpireAt {
+        /// Milliseconds since the Unix epoch.
+        at_ms: i64,
+    },
+    /// The agent is at this incarnation or a later one, but not before the moment.
+    Recover {
+        /// The agent.
+        agent: AgentId,
+        /// The incarnation to start.
+        incarnation: Incarnation,
+        /// Milliseconds since the Unix epoch.
+        at_ms: i64,
+    },
+    /// The agent is set aside.
+    Quarantine {
+        /// The agent.
+        agent: AgentId,
+        /// Why.
+        reason: String,
+    },
+    /// The agent drains and ends: the member has too many.
+    Release {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// The crew disbands once its tasks are done.
+    DisbandWhenIdle,
+    /// Its tasks are cancelled and its agents ended; then it is disbanded.
+    Dissolve {
+        /// The agents.
+        agents: Vec<AgentId>,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The entity `crew`.
+pub struct Crew;
+
+/// The names of the tenant's living crews.
+pub fn name_reservation(tenant: &Tenant, name: &str) -> Reservation {
+    Reservation { namespace: "crew_name".into(), key: format!("{tenant}/{name}").into() }
+}
+
+impl State {
+    /// The seat of `agent`.
+    pub fn seat(&self, agent: &AgentId) -> Option<&Held> {
+        self.seats.iter().find(|held| held.seat.agent == *agent)
+    }
+
+    fn seat_mut(&mut self, agent: &AgentId) -> Option<&mut Held> {
+        self.seats.iter_mut().find(|held| held.seat.agent == *agent)
+    }
+
+    fn give_up(&mut self, agent: &AgentId, why: GivenUp) {
+        if let Some(held) = self.seat_mut(agent) {
+            held.given_up = Some(why);
+            held.pending = None;
+        }
+    }
+
+    /// The budget as it counts at `now_ms` for a failure of `agent`: a long life is forgiven its beginning.
+    fn budget_at(&self, policy: &Policy, agent: &AgentId, now_ms: i64) -> Budget<AgentId> {
+        let mut budget = self.budget.clone();
+        if self.seat(agent).is_some_and(|held| policy.is_stable(ms(held.up_since_ms), ms(now_ms))) {
+            budget.stable(agent);
+        }
+        budget
+    }
+
+    /// Agents that the crew still counts on, in start order.
+    pub fn kept(&self) -> impl Iterator<Item = &Held> {
+        self.seats.iter().filter(|held| held.given_up.is_none())
+    }
+}
+
+fn hold(seat: &Seat) -> Held {
+    Held { seat: seat.clone(), incarnation: Incarnation(1), pending: None, up_since_ms: 0, given_up: None }
+}
+
+fn schedule(state: &mut State, scheduled: &RestartScheduled) {
+    let Some(policy) = state.started.as_ref().map(|started| started.policy.clone()) else { return };
+    state.budget = state.budget_at(&policy, &scheduled.failed, scheduled.at_ms);
+    state.budget.restarted(&policy, &scheduled.failed, ms(scheduled.at_ms));
+    for agent in &scheduled.agents {
+        if let Some(held) = state.seat_mut(agent) {
+            if *agent == scheduled.failed {
+                held.incarnation = scheduled.incarnation;
+            }
+            held.pending = Some(Pending {
+                after: held.incarnation,
+                failed_ms: scheduled.at_ms,
+                due_ms: scheduled.at_ms.saturating_add(i64::try_from(scheduled.delay_ms).unwrap_or(i64::MAX)),
+            });
+        }
+    }
+}
+
+fn ms(at: i64) -> u64 {
+    u64::try_from(at).unwrap_or(0)
+}
+
+impl Decider for Crew {
+    const KIND: EntityKind = EntityKind::Crew;
+    const STATE_SCHEMA: u16 = 1;
+    type State = State;
+    type Command = Command;
+    type Event = Event;
+    type Effect = Effect;
+    type Rejection = Rejection;
+
+    fn decide(state: &State, command: &Command, context: &Context) -> Result<Vec<Event>, Rejection> {
+        decide::decide(state, command, context)
+    }
+
+    fn evolve(mut state: State, event: &Event) -> State {
+        match event {
+            Event::AssemblyStarted(started) => {
+                state.seats = started.seats.iter().map(hold).collect();
+                state.started = Some(started.clone());
+            }
+            Event::Assembled(_) | Event::Resumed(_) => state.status = Status::Running,
+            Event::AssemblyFailed(failed) => {
+                state.status = Status::Failed;
+                state.reason.clone_from(&failed.reason);
+            }
+            Event::Scaled(scaled) => {
+                state.seats.extend(scaled.added.iter().map(hold));
+                for agent in &scaled.removed {
+                    state.give_up(agent, GivenUp::Removed);
+                }
+            }
+            Event::Paused(_) => state.status = Status::Paused,
+            Event::Draining(_) => state.status = Status::Draining,
+            Event::Disbanding(disbanding) => {
+                state.status = Status::Disbanding;
+                state.reason.clone_from(&disbanding.reason);
+            }
+            Event::Disbanded(_) => state.status = Status::Disbanded,
+            Event::RestartScheduled(scheduled) => schedule(&mut state, scheduled),
+            Event::RestartCompleted(completed) => {
+                if let Some(held) = state.seat_mut(&completed.agent) {
+                    held.incarnation = completed.incarnation;
+                    held.up_since_ms = completed.at_ms;
+                    held.pending = None;
+                }
+            }
+            Event::RestartsExhausted(exhausted) => {
+                state.give_up(&exhausted.failed, GivenUp::Quarantined);
+            }
+        }
+        state
+    }
+
+    fn obligations(state: &State) -> Vec<Effect> {
+        let Some(started) = &state.started else { return Vec::new() };
+        let mut effects = Vec::new();
+        match state.status {
+            Status::Disbanded => return effects,
+            Status::Disbanding | Status::Failed => {
+                let agents = state.seats.iter().map(|held| held.seat.agent.clone()).collect();
+                return vec![Effect::Dissolve { agents, reason: state.reason.clone() }];
+            }
+            Status::Assembling => effects.push(Effect::AssembleBy { at_ms: started.ready_by_ms }),
+            Status::Draining => effects.push(Effect::DisbandWhenIdle),
+            Status::Running | Status::Paused => {}
+        }
+        effects.extend(started.expires_at_ms.map(|at_ms| Effect::ExpireAt { at_ms }));
+        for held in &state.seats {
+            let agent = held.seat.agent.clone();
+            effects.push(match (held.given_up, &held.pending) {
+                (Some(GivenUp::Quarantined), _) => {
+                    Effect::Quarantine { agent, reason: "its restart budget is spent".to_owned() }
+                }
+                (Some(GivenUp::Removed), _) => Effect::Release { agent },
+                (None, Some(pending)) => {
+                    Effect::Recover { agent, incarnation: pending.after.next(), at_ms: pending.due_ms }
+                }
+                (None, None) => Effect::Request(held.seat.clone()),
+            });
+        }
+        effects
+    }
+
+    fn reserves(_: &State, events: &[Event]) -> Vec<Reservation> {
+        let started = events.iter().find_map(|event| match event {
+            Event::AssemblyStarted(started) => Some(name_reservation(&started.tenant, &started.name)),
+            _ => None,
+        });
+        started.into_iter().collect()
+    }
+
+    fn releases(state: &State, events: &[Event]) -> Vec<Reservation> {
+        let ended =
+            events.iter().any(|event| matches!(event, Event::AssemblyFailed(_) | Event::Disbanded(_)));
+        match &state.started {
+            Some(started) if ended && state.status != Status::Failed => {
+                vec![name_reservation(&started.tenant, &started.name)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn is_final(state: &State) -> bool {
+        state.status == Status::Disbanded
+    }
+}

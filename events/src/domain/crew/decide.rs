@@ -1,0 +1,180 @@
+use super::{
+    AgentId, Assembled, AssemblyFailed, Command, Context, Disbanded, Disbanding, Draining, Event, Exit, Held,
+    Incarnation, Paused, Policy, Rejection, RestartCompleted, RestartScheduled, RestartsExhausted, Resumed,
+    Scaled, Seat, State, Status, ms,
+};
+use crate::supervision::{self, Child, ChildKind, Decision, Failure, OnExhausted};
+
+pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Result<Vec<Event>, Rejection> {
+    if let Command::Assemble(started) = command {
+        let first = state.started.is_none();
+        return Ok(if first { vec![started.clone().into()] } else { Vec::new() });
+    }
+    let Some(started) = &state.started else { return Err(Rejection::Unknown) };
+    match command {
+        Command::Assemble(_) => Ok(Vec::new()),
+        Command::Assembled => step(state, Status::Running, "be assembled", || Assembled {}.into()),
+        Command::AssemblyFailed { reason } => step(state, Status::Failed, "fail to assemble", || {
+            AssemblyFailed { reason: reason.clone() }.into()
+        }),
+        Command::AgentReady { agent, incarnation } => ready(state, agent, *incarnation, context),
+        Command::AgentDown { agent, incarnation, exit } => {
+            down(state, &started.policy, agent, *incarnation, *exit, context)
+        }
+        Command::Restart { agent, incarnation } => restart(state, agent, *incarnation, context),
+        Command::Scale { member, seats } => scale(state, member, seats),
+        Command::Pause => step(state, Status::Paused, "be paused", || Paused {}.into()),
+        Command::Resume if state.status == Status::Running => Ok(Vec::new()),
+        Command::Resume => step(state, Status::Running, "be resumed", || Resumed {}.into()),
+        Command::Drain => step(state, Status::Draining, "be drained", || Draining {}.into()),
+        Command::Disband { reason } => {
+            step(state, Status::Disbanding, "be disbanded", || Disbanding { reason: reason.clone() }.into())
+        }
+        Command::Disbanded => step(state, Status::Disbanded, "end", || Disbanded {}.into()),
+    }
+}
+
+/// Whether a crew's life leads from `from` to `to` in one step.
+fn allows(from: Status, to: Status) -> bool {
+    use Status as S;
+    match to {
+        S::Assembling => false,
+        S::Running => matches!(from, S::Assembling | S::Paused),
+        S::Paused => from == S::Running,
+        S::Draining => matches!(from, S::Running | S::Paused),
+        S::Disbanding => matches!(from, S::Assembling | S::Running | S::Paused | S::Draining),
+        S::Disbanded => matches!(from, S::Disbanding | S::Failed),
+        S::Failed => from == S::Assembling,
+    }
+}
+
+/// One event that leads to `to`; none if the crew is there already or beyond.
+fn step(
+    state: &State,
+    to: Status,
+    verb: &'static str,
+    event: impl FnOnce() -> Event,
+) -> Result<Vec<Event>, Rejection> {
+    let done = state.status == to || (to == Status::Disbanding && state.status == Status::Disbanded);
+    match () {
+        () if done => Ok(Vec::new()),
+        () if allows(state.status, to) => Ok(vec![event()]),
+        () => Err(Rejection::Illegal { status: state.status, verb }),
+    }
+}
+
+fn is_supervising(status: Status) -> bool {
+    matches!(status, Status::Assembling | Status::Running | Status::Paused | Status::Draining)
+}
+
+fn ready(
+    state: &State,
+    agent: &AgentId,
+    incarnation: Incarnation,
+    context: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let held = state.seat(agent).ok_or_else(|| Rejection::NotOurs { agent: agent.clone() })?;
+    let Some(pending) = held.pending.as_ref().filter(|pending| incarnation > pending.after) else {
+        return Ok(Vec::new());
+    };
+    let at_ms = context.now.millis();
+    let took_ms = ms(at_ms.saturating_sub(pending.failed_ms));
+    Ok(vec![RestartCompleted { agent: agent.clone(), incarnation, at_ms, took_ms }.into()])
+}
+
+fn down(
+    state: &State,
+    policy: &Policy,
+    agent: &AgentId,
+    incarnation: Incarnation,
+    exit: Exit,
+    context: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let held = state.seat(agent).ok_or_else(|| Rejection::NotOurs { agent: agent.clone() })?;
+    let known = held.pending.as_ref().is_some_and(|pending| incarnation <= pending.after);
+    if !is_supervising(state.status) || held.given_up.is_some() || known || incarnation < held.incarnation {
+        return Ok(Vec::new());
+    }
+    let now_ms = context.now.millis();
+    let budget = state.budget_at(policy, agent, now_ms);
+    let children: Vec<_> = state
+        .kept()
+        .map(|held| Child {
+            id: held.seat.agent.clone(),
+            kind: ChildKind::Permanent,
+            running: held.pending.is_none(),
+        })
+        .collect();
+    let failure = Failure { child: agent, exit, now_ms: ms(now_ms), jitter_seed: context.seed };
+    match supervision::decide(policy, &budget, &children, &failure) {
+        Decision::Ignore => Ok(Vec::new()),
+        Decision::Exhausted(action) => Ok(exhausted(agent, action)),
+        Decision::Restart { children, delay_ms, .. } => {
+            // A first failure is an accident and is mended at once; only repeated ones have to wait.
+            let delay_ms = if budget.failures(agent) == 0 { 0 } else { delay_ms };
+            let scheduled = RestartScheduled {
+                failed: agent.clone(),
+                incarnation,
+                exit,
+                agents: children,
+                at_ms: now_ms,
+                delay_ms,
+            };
+            Ok(vec![scheduled.into()])
+        }
+    }
+}
+
+/// A crew has no supervisor above it to escalate to, so escalation ends it.
+fn exhausted(agent: &AgentId, action: OnExhausted) -> Vec<Event> {
+    let quarantine = matches!(action, OnExhausted::Quarantine);
+    let word = if quarantine { "quarantine" } else { "disband" };
+    let mut events: Vec<Event> =
+        vec![RestartsExhausted { failed: agent.clone(), action: word.to_owned() }.into()];
+    if !quarantine {
+        events.push(Disbanding { reason: format!("the restart budget was spent on agent {agent}") }.into());
+    }
+    events
+}
+
+fn restart(
+    state: &State,
+    agent: &AgentId,
+    incarnation: Incarnation,
+    context: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let held = state.seat(agent).ok_or_else(|| Rejection::NotOurs { agent: agent.clone() })?;
+    if held.given_up.is_some_and(|why| why == super::GivenUp::Removed) {
+        return Err(Rejection::NotOurs { agent: agent.clone() });
+    }
+    if !is_supervising(state.status) {
+        return Err(Rejection::Illegal { status: state.status, verb: "restart an agent" });
+    }
+    if held.pending.is_some() || incarnation < held.incarnation {
+        return Ok(Vec::new());
+    }
+    let scheduled = RestartScheduled {
+        failed: agent.clone(),
+        incarnation,
+        exit: Exit::Killed,
+        agents: vec![agent.clone()],
+        at_ms: context.now.millis(),
+        delay_ms: 0,
+    };
+    Ok(vec![scheduled.into()])
+}
+
+fn scale(state: &State, member: &str, seats: &[Seat]) -> Result<Vec<Event>, Rejection> {
+    if !matches!(state.status, Status::Running | Status::Paused) {
+        return Err(Rejection::Illegal { status: state.status, verb: "be scaled" });
+    }
+    let mine = |held: &&Held| held.seat.member == member;
+    let kept: Vec<&AgentId> = state.kept().filter(mine).map(|held| &held.seat.agent).collect();
+    let added = seats.iter().filter(|seat| !kept.contains(&&seat.agent)).cloned().collect::<Vec<_>>();
+    let wanted = |agent: &AgentId| seats.iter().any(|seat| seat.agent == *agent);
+    let removed = kept.into_iter().filter(|agent| !wanted(agent)).cloned().collect::<Vec<_>>();
+    if added.is_empty() && removed.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(vec![Scaled { member: member.to_owned(), added, removed }.into()])
+}
