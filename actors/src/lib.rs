@@ -1,1 +1,3 @@
 //! Supervised actors over the event-sourced core
+
+pub mod supervisor;
