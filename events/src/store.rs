@@ -13,9 +13,12 @@
 //! ES-5 the same command id gives the first outcome. ES-6 a reader that stops and resumes misses and repeats
 //! nothing. ES-7 the chain verifies. ES-8 a stale epoch is refused.
 
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
 mod judge;
 mod memory;
 mod request;
+pub mod sqlite;
 
 use std::sync::Arc;
 
@@ -27,6 +30,7 @@ use crate::id::{CommandId, Digest, Position, StreamId, Timestamp, Version};
 
 pub use memory::{Fault, Faults, Memory};
 pub use request::{EVENTS_MAX, NAMES_MAX, PAYLOAD_BYTES_MAX, TEXT_BYTES_MAX};
+pub use sqlite::Sqlite;
 
 /// The version that a writer believes its stream to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +39,11 @@ pub enum Expected {
     Any,
     /// Exactly this; `Version(0)` means that the stream must not exist yet.
     Exact(Version),
+}
+
+impl Expected {
+    /// The stream must not exist yet.
+    pub const NONE: Self = Self::Exact(Version(0));
 }
 
 /// The right to append to a shard's streams, as won by a lease.

@@ -69,6 +69,8 @@ pub(crate) struct Changes {
     pub(crate) commands: HashMap<CommandId, Command>,
     /// The holder of each name that was touched; `None` if it is free again.
     pub(crate) names: HashMap<Reservation, Option<StreamId>>,
+    /// Names that were taken before the batch and given back in it.
+    pub(crate) freed: Vec<Reservation>,
 }
 
 /// Requests that are judged together and become durable together.
@@ -85,6 +87,7 @@ impl<'a> Batch<'a> {
             streams: HashMap::new(),
             commands: HashMap::new(),
             names: HashMap::new(),
+            freed: Vec::new(),
         };
         Self { known, changes }
     }
@@ -191,8 +194,12 @@ impl<'a> Batch<'a> {
     /// A name is given back only by the stream that holds it.
     fn change_names(&mut self, request: &AppendRequest) {
         for name in &request.release {
-            if self.holder(name) == Some(&request.stream) {
-                self.changes.names.insert(name.clone(), None);
+            if self.holder(name) != Some(&request.stream) {
+                continue;
+            }
+            let touched = self.changes.names.insert(name.clone(), None).is_some();
+            if !touched && self.known.names.contains_key(name) {
+                self.changes.freed.push(name.clone());
             }
         }
         for name in &request.reserve {

@@ -202,3 +202,55 @@ impl EventStore for Memory {
         self.head.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Expected;
+    use crate::store::conformance::{Fixture, log, request, stream};
+
+    #[async_trait]
+    impl Fixture for Memory {
+        fn store(&self) -> Arc<dyn EventStore> {
+            Arc::new(self.clone())
+        }
+        async fn restart(&mut self) {}
+    }
+
+    crate::event_store_conformance!(async { Memory::new() });
+
+    #[tokio::test(start_paused = true)]
+    async fn faults_come_in_their_order_and_say_the_truth() {
+        let memory = Memory::new();
+        let append = || memory.append(request(&stream("s"), Expected::Any, &["1"]));
+        for fault in [Fault::NotAppended, Fault::Full, Fault::LostAck] {
+            memory.faults().next_append(fault);
+        }
+        memory.faults().spare_append();
+        memory.faults().next_append(Fault::SlowAck(Duration::from_secs(3_600)));
+        assert!(matches!(append().await, Err(AppendError::Unavailable { .. })));
+        assert_eq!(append().await, Err(AppendError::Full));
+        assert_eq!(log(&memory).await, []);
+        assert!(matches!(append().await, Err(AppendError::Unknown { .. })));
+        assert_eq!(log(&memory).await.len(), 1);
+        assert_eq!(append().await.expect("it is spared").version, Version(2));
+        let before = tokio::time::Instant::now();
+        assert_eq!(append().await.expect("it is late").version, Version(3));
+        assert_eq!(before.elapsed(), Duration::from_secs(3_600));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_down_refuses_until_it_is_up() {
+        let memory = Memory::new();
+        let append = || memory.append(request(&stream("s"), Expected::Any, &["1"]));
+        memory.faults().set_down(true);
+        assert!(append().await.is_err());
+        assert!(memory.head().await.is_err());
+        assert!(memory.take_shard(0, "node:a").await.is_err());
+        memory.faults().clear();
+        append().await.expect("it is up");
+        memory.faults().fail_reads(1);
+        assert!(memory.read(Position(0), 1).await.is_err());
+        assert_eq!(memory.read(Position(0), 9).await.expect("one read fails").len(), 1);
+    }
+}

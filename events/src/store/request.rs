@@ -11,7 +11,7 @@ pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 /// Most names that one append may take or give back.
 pub const NAMES_MAX: usize = 256;
 /// Most bytes that any other text of a request may have.
-pub const TEXT_BYTES_MAX: usize = 256;
+pub const TEXT_BYTES_MAX: usize = 192;
 
 /// Checks `request` and says how many bytes of payload it carries.
 pub(crate) fn check(request: &AppendRequest) -> Result<usize, AppendError> {
@@ -27,6 +27,9 @@ fn inspect(request: &AppendRequest) -> Result<usize, String> {
         return Err(format!("expected at most {NAMES_MAX} names to reserve or to release"));
     }
     let meta = &request.meta;
+    if request.stream.id.is_empty() {
+        return Err("the stream has no id".to_owned());
+    }
     text("stream", &request.stream.id)?;
     for (field, value) in [
         ("correlation id", &meta.correlation_id),
@@ -51,6 +54,9 @@ fn inspect(request: &AppendRequest) -> Result<usize, String> {
 fn text(field: &str, value: &str) -> Result<(), String> {
     if value.len() > TEXT_BYTES_MAX {
         return Err(format!("{field} has {} bytes, at most {TEXT_BYTES_MAX} are allowed", value.len()));
+    }
+    if value.chars().any(char::is_control) {
+        return Err(format!("{field} `{}` has control characters", value.escape_debug()));
     }
     Ok(())
 }
