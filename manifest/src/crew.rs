@@ -172,6 +172,16 @@ pub enum ChannelKind {
     Message,
 }
 
+impl ChannelKind {
+    /// The kind as a manifest writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ChannelKind::Task => "task",
+            ChannelKind::Message => "message",
+        }
+    }
+}
+
 /// How agents that die are brought back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -303,6 +313,11 @@ pub struct Gym {
     pub max_age: Option<Millis>,
 }
 
+impl Gym {
+    /// The most suites.
+    pub const REQUIRE_MAX: usize = 64;
+}
+
 /// What a crew may use up in its life. What is absent is not limited.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -320,6 +335,11 @@ pub struct Budget {
     pub messages: Option<u64>,
     /// What happens when any of them is used up.
     pub on_breach: OnBreach,
+}
+
+impl Budget {
+    /// The greatest number of tokens or messages.
+    pub const COUNT_MAX: u64 = 1_000_000_000_000_000;
 }
 
 /// What happens when a budget is used up.

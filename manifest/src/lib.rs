@@ -4,18 +4,29 @@
 //! crate are its checked form: a value of [`Crew`] or [`Profile`] that came from a manifest obeys
 //! every limit that is documented on its fields. Serialised it is the normalised manifest.
 
+mod check;
 mod crew;
+mod decode;
+mod fault;
 mod manifest;
 mod name;
+mod nearest;
+mod parse;
+mod path;
 mod profile;
+mod text;
+mod tree;
 mod units;
+mod yaml;
 
 pub use crew::{
     Backoff, Budget, Channel, ChannelKind, Crew, CrewSpec, Gym, Liveness, Member, OnBreach, OnExhausted,
     Restart, SandboxChoice, Strategy, Supervision,
 };
+pub use fault::{Code, Fault, Location, Severity};
 pub use manifest::{ApiVersion, Kind, Manifest, Metadata};
 pub use name::{Name, NameError};
+pub use parse::{Parsed, parse};
 pub use profile::{
     Handler, Model, Profile, ProfileSpec, Protocol, Resources, Response, Retry, RetryClass, Secret,
     SecretSource, Stdin, Stdout, ToolServer,

@@ -122,6 +122,24 @@ impl Handler {
     /// The longest wait for a program to end.
     pub const GRACE_MAX: Millis = Millis::from_secs(600);
 
+    /// The handler to go on with where none could be read.
+    pub(crate) fn missing() -> Self {
+        Self {
+            protocol: Protocol::default(),
+            command: Vec::new(),
+            source: None,
+            cwd: None,
+            concurrency: Self::default_concurrency(),
+            start_timeout: Self::default_start_timeout(),
+            timeout: None,
+            grace: Self::default_grace(),
+            stdin: None,
+            stdout: None,
+            response: None,
+            port: None,
+        }
+    }
+
     /// The concurrency where none is given: 1.
     pub const fn default_concurrency() -> u32 {
         1
@@ -256,6 +274,13 @@ pub struct Model {
     pub max_tokens: Option<u64>,
 }
 
+impl Model {
+    /// The most characters in a model's name.
+    pub const NAME_MAX: usize = 128;
+    /// The most tokens that may be allowed to one answer.
+    pub const TOKENS_MAX: u64 = 1_000_000_000;
+}
+
 /// A tool server that the agent may call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -268,6 +293,11 @@ pub struct ToolServer {
     /// The tools that may be called once a person approves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approve: Vec<String>,
+}
+
+impl ToolServer {
+    /// The most tools in each of `allow` and `approve`.
+    pub const TOOLS_MAX: usize = 256;
 }
 
 /// A secret that the agent is given when it is assigned. The manifest names where the value is

@@ -228,12 +228,12 @@ fn read<Q: Quantity>(text: &str) -> Result<Q, UnitError> {
 /// `256MB` is `256Mi`, `5 min` is `5m`. A number that is too great for its unit has no guess.
 fn guess<Q: Quantity>(number: u64, unit: &str) -> Option<String> {
     let unit = unit.trim().to_ascii_lowercase();
+    let alike =
+        |probe: &str| Q::UNITS.iter().find(|(suffix, _)| suffix.to_ascii_lowercase().starts_with(probe));
     let (suffix, worth) = match unit.chars().next() {
         None => &Q::UNITS[Q::USUAL],
-        Some(_) if unit.starts_with("mil") || unit == "msec" => {
-            Q::UNITS.iter().find(|(suffix, _)| *suffix == "ms")?
-        }
-        Some(first) => Q::UNITS.iter().find(|(suffix, _)| suffix.to_ascii_lowercase().starts_with(first))?,
+        Some(_) if unit.starts_with("ms") || unit.starts_with("mil") => alike("ms")?,
+        Some(first) => alike(first.encode_utf8(&mut [0; 4]))?,
     };
     number.checked_mul(*worth).map(|_| format!("{number}{suffix}"))
 }
@@ -280,6 +280,7 @@ mod tests {
     fn refuses_and_guesses_what_was_meant() {
         assert_eq!(hint::<Millis>("3").as_deref(), Some("3s"));
         assert_eq!(hint::<Millis>("5 min").as_deref(), Some("5m"));
+        assert_eq!(hint::<Millis>("100 ms").as_deref(), Some("100ms"));
         assert_eq!(hint::<Millis>("10 msec").as_deref(), Some("10ms"));
         assert_eq!(hint::<Bytes>("256").as_deref(), Some("256Mi"));
         assert_eq!(hint::<Bytes>("256MB").as_deref(), Some("256Mi"));
