@@ -13,7 +13,9 @@ use crate::store::Reservation;
 
 pub mod agent;
 pub mod crew;
+pub mod message;
 pub mod profile;
+pub mod state;
 pub mod task;
 
 /// What a decision may know beside the state: everything that is not in the log comes in as data.
