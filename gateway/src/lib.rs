@@ -1,1 +1,27 @@
-//! The platform's end of all links
+//! The platform's end of all links.
+//!
+//! Each sandbox has one Unix socket of its own. Over it comes the *link*, a WebSocket on which a runner and the platform
+//! exchange frames ([`link`]), and beside it the artifact door. The gateway knows by the socket, the kernel and the
+//! token whose link it is, stamps that on everything, and lets nothing through that no channel allows:
+//!
+//! ```text
+//!   runner --socket--> session --calls, results--> Host          (crews, agents, tasks: somebody else's)
+//!                         |----messages--> policy -> log -> board -> session --socket--> runner
+//!                         |----state-----> log
+//!                         '----artifacts-> store
+//! ```
+//!
+//! Laws: CH-1 no message crosses without a channel. CH-2 no message is delivered before its event is durable. CH-3 the
+//! sender named on a message is the authenticated one.
+
+mod auth;
+mod error;
+mod host;
+mod options;
+mod policy;
+
+pub use auth::{Authenticator, SandboxTokens};
+pub use error::Error;
+pub use host::{Activity, HeldTask, Host, HostCall, Linked, Peer};
+pub use options::{Limits, Options};
+pub use policy::{Channel, CrewPolicy, Kind, Member};
