@@ -9,6 +9,8 @@ mod lock;
 mod read;
 mod rows;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::Path;
@@ -215,36 +217,4 @@ async fn reader(file: &Path, options: &Options) -> Result<SqlitePool, OpenError>
         .connect_with(connection)
         .await
         .map_err(|error| OpenError::database(file, &error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::conformance::Fixture;
-
-    struct Fresh {
-        directory: tempfile::TempDir,
-        store: Sqlite,
-    }
-
-    impl Fresh {
-        async fn new() -> Self {
-            let directory = tempfile::tempdir().expect("a directory");
-            let store = Sqlite::open(&directory, Options::default()).await.expect("it opens");
-            Self { directory, store }
-        }
-    }
-
-    #[async_trait]
-    impl Fixture for Fresh {
-        fn store(&self) -> Arc<dyn EventStore> {
-            Arc::new(self.store.clone())
-        }
-        async fn restart(&mut self) {
-            self.store.close().await;
-            self.store = Sqlite::open(&self.directory, Options::default()).await.expect("it opens again");
-        }
-    }
-
-    crate::event_store_conformance!(Fresh::new());
 }
