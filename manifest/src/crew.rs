@@ -87,6 +87,7 @@ pub struct Member {
     pub restart: Restart,
     /// Environment variables, over those of the profile.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("propertyNames" = {"pattern": "^(?!HYPERCODE_)[A-Za-z_][A-Za-z0-9_]*$"}))]
     pub env: BTreeMap<String, String>,
 }
 
@@ -237,7 +238,7 @@ pub struct Backoff {
     pub initial: Millis,
     /// The longest wait.
     pub max: Millis,
-    /// The share by which a wait varies at random in either direction, 0 to 1.
+    /// The share by which a wait varies at random in either direction, 0 to 1, to three decimals.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub jitter: f64,
 }

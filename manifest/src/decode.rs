@@ -172,6 +172,10 @@ pub(crate) fn text(chars_max: usize) -> impl Fn(&At<'_>, &mut Faults) -> Option<
 
 fn plain_text<'n>(at: &At<'n>, faults: &mut Faults) -> Option<&'n str> {
     match at.scalar() {
+        // No environment variable, argument or file name can hold it.
+        Some((Scalar::Text, text)) if text.contains('\0') => {
+            at.refuse(Code::InvalidValue, "expected text without NUL", faults)
+        }
         Some((Scalar::Text, text)) => Some(text),
         Some((_, _)) => at.refuse(Code::WrongType, "expected text; put it in quotes", faults),
         None => at.refuse(Code::WrongType, "expected text", faults),

@@ -171,7 +171,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(Location { file, line, column }) = &self.location {
-            write!(f, "{file}:{line}:{column}: ")?;
+            write!(f, "{}:{line}:{column}: ", Harmless(file))?;
         }
         write!(f, "{}: ", self.severity)?;
         if !self.path.is_empty() {
@@ -179,9 +179,9 @@ impl fmt::Display for Fault {
         }
         f.write_str(self.code.phrase())?;
         if let Some(found) = &self.found {
-            write!(f, " {found}")?;
+            write!(f, " {}", Harmless(found))?;
         }
-        write!(f, "; {}", self.expected)?;
+        write!(f, "; {}", Harmless(&self.expected))?;
         match &self.nearest {
             Some(nearest) => write!(f, " (did you mean {}?)", quoted(nearest)),
             None => Ok(()),
@@ -198,7 +198,19 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Text in quotes, escaped so that it cannot disturb a terminal, and cut where it is long.
+/// Text that may quote a manifest, with what could disturb a terminal escaped.
+struct Harmless<'t>(&'t str);
+
+impl fmt::Display for Harmless<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c.is_control() {
+            true => write!(f, "{}", c.escape_debug()),
+            false => write!(f, "{c}"),
+        })
+    }
+}
+
+/// Text in quotes, escaped, and cut where it is long.
 pub(crate) fn quoted(text: &str) -> String {
     const CHARS_MAX: usize = 80;
     match text.char_indices().nth(CHARS_MAX) {

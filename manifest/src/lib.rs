@@ -13,7 +13,9 @@ mod name;
 mod nearest;
 mod parse;
 mod path;
+mod plan;
 mod profile;
+mod schema;
 mod text;
 mod tree;
 mod units;
@@ -27,8 +29,10 @@ pub use fault::{Code, Fault, Location, Severity};
 pub use manifest::{ApiVersion, Kind, Manifest, Metadata};
 pub use name::{Name, NameError};
 pub use parse::{Parsed, parse};
+pub use plan::{Edge, Matrix, Plan, PlannedMember, ProfileSummary, Total, plan};
 pub use profile::{
     Handler, Model, Profile, ProfileSpec, Protocol, Resources, Response, Retry, RetryClass, Secret,
     SecretSource, Stdin, Stdout, ToolServer,
 };
+pub use schema::schema;
 pub use units::{Bytes, Cpu, Millis, Quantity, Rate, UnitError};

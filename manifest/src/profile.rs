@@ -52,6 +52,7 @@ pub struct ProfileSpec {
     pub retry: Retry,
     /// Environment variables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("propertyNames" = {"pattern": "^(?!HYPERCODE_)[A-Za-z_][A-Za-z0-9_]*$"}))]
     pub env: BTreeMap<String, String>,
 }
 

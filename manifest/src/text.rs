@@ -31,9 +31,9 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], faults: &mut Faults) -> Option<&'a str
             return None;
         }
     };
-    let Some((offset, bad)) =
-        text.char_indices().find(|(_, c)| c.is_control() && !"\t\n\r\u{85}".contains(*c))
-    else {
+    // Those that neither YAML nor JSON admits. A NUL would also end the text for the YAML parser.
+    let is_refused = |c: char| c < ' ' && !"\t\n\r".contains(c);
+    let Some((offset, bad)) = text.char_indices().find(|(_, c)| is_refused(*c)) else {
         return Some(text);
     };
     let fault = Fault::error(Code::ControlCharacter, "", "remove it, or write it escaped in double quotes");

@@ -62,7 +62,7 @@ pub trait Quantity: Copy + fmt::Display + FromStr<Err = UnitError> {
 }
 
 macro_rules! quantity {
-    ($type:ident, $name:literal, $expected:literal, $pattern:literal, $usual:literal, $units:expr) => {
+    ($type:ident, $name:literal, $expected:literal, $json:tt, $pattern:literal, $usual:literal, $units:expr) => {
         impl Quantity for $type {
             const NAME: &'static str = $name;
             const EXPECTED: &'static str = $expected;
@@ -112,7 +112,7 @@ macro_rules! quantity {
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
                 json_schema!({
-                    "type": "string",
+                    "type": $json,
                     "pattern": $pattern,
                     "description": concat!("Written as ", $expected, "."),
                 })
@@ -125,6 +125,7 @@ quantity!(
     Millis,
     "Duration",
     "a duration such as `100ms`, `3s`, `15m`, `2h` or `30d`",
+    "string",
     "^[0-9]+(ms|s|m|h|d)$",
     3,
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)]
@@ -133,6 +134,7 @@ quantity!(
     Bytes,
     "Bytes",
     "a size such as `512B`, `64Ki`, `256Mi` or `2Gi`",
+    "string",
     "^[0-9]+(B|Ki|Mi|Gi|Ti)$",
     2,
     [("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10), ("B", 1)]
@@ -141,11 +143,12 @@ quantity!(
     Cpu,
     "Cpu",
     "processor time such as `500m` (thousandths of a core) or `2` (whole cores)",
+    ["string", "integer"],
     "^[0-9]+m?$",
     0,
     [("", 1_000), ("m", 1)]
 );
-quantity!(Rate, "Rate", "a rate per second such as `200/s`", "^[0-9]+/s$", 0, [("/s", 1)]);
+quantity!(Rate, "Rate", "a rate per second such as `200/s`", "string", "^[0-9]+/s$", 0, [("/s", 1)]);
 
 impl Millis {
     /// A duration of `value` milliseconds.

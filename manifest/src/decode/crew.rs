@@ -115,7 +115,10 @@ fn backoff(at: &At<'_>, faults: &mut Faults) -> Option<Backoff> {
     let backoff = Backoff {
         initial: fields.optional("initial", quantity(wait.clone())).unwrap_or(default.initial),
         max: fields.optional("max", quantity(wait)).unwrap_or(default.max),
-        jitter: fields.optional("jitter", number(0.0..=1.0)).unwrap_or(default.jitter),
+        // Three decimals are exact in every JSON reader, and nobody needs more.
+        jitter: fields
+            .optional("jitter", number(0.0..=1.0))
+            .map_or(default.jitter, |jitter| (jitter * 1_000.0).round() / 1_000.0),
     };
     fields.finish();
     Some(backoff)
