@@ -2,17 +2,23 @@
 //!
 //! A *sandbox* is the isolated place in which one runner runs; it serves at most one incarnation of
 //! an agent, ever. [`Provider`] is the seam: what the platform asks of any kind of sandbox, and the
-//! laws that every kind keeps.
+//! laws that every kind keeps. [`Process`] is the kind that needs nothing installed: plain processes
+//! that share the host, watched over by a small *keeper* each (see [`keeper_main`]).
 //!
 //! The platform decides *when* a sandbox is made or removed; this crate knows nothing of agents
 //! beyond the labels it is given, and nothing of what runner and gateway say to each other.
 
 mod error;
 mod id;
+mod process;
 mod provider;
 mod spec;
 
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
+
 pub use error::Error;
 pub use id::{Id, Instance};
+pub use process::{Limits, Options, Process, keeper_main};
 pub use provider::{Exit, Found, Isolation, Kind, Level, Pid, Provider, Running, Signal, State, Target};
 pub use spec::{Labels, Resources, Runner, Spec};
