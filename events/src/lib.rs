@@ -5,6 +5,7 @@
 //! (`invariant`, `chain`); it knows nothing of actors, HTTP, sandboxes or message buses.
 
 pub mod api;
+pub mod artifact;
 pub mod chain;
 pub mod domain;
 pub mod event;
