@@ -7,7 +7,8 @@ from collections import Counter
 
 
 def execute(task):
-    return {"output": Counter(re.findall(r"[^\W\d_]+", task["input"]["text"].lower()))}
+    counts = Counter(re.findall(r"[^\W\d_]+", task["input"]["text"].lower()))
+    return {"output": {"parts": [{"data": counts}]}}
 
 
 for request in map(json.loads, sys.stdin):

@@ -50,8 +50,7 @@ def execute(task):
         outputs = pool.map(lambda part: delegate(task, f"part-{part[0]}", "counter", part[1]), enumerate(parts))
         for done, output in enumerate(outputs, 1):
             counts.update(output["parts"][0]["data"])
-            progress = {"taskId": task["taskId"], "progress": done, "total": len(parts)}
-            send({"method": "task/progress", "params": progress})
+            send({"method": "task/progress", "params": {"taskId": task["taskId"], "progress": done, "total": len(parts)}})
     lines = [f"{count} {word}" for word, count in counts.most_common(WORDS_MAX)]
     return {"output": delegate(task, "report", "reporter", "\n".join(lines))}
 
