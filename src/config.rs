@@ -1,0 +1,108 @@
+//! The configuration: one struct, read from defaults, a file, the environment and flags, each over the one before.
+//!
+//! [`SETTINGS`] is the one table of what can be set. The file's keys, the variables' names, the flags and
+//! `docs/configuration.md` all follow from it.
+
+mod load;
+mod setting;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+pub use load::{Fault, Sources};
+pub use setting::{SETTINGS, Setting, table};
+
+/// The kinds of sandboxes that this build can make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SandboxKind {
+    /// Plain processes: supervised and bounded, but not isolated from the host.
+    #[default]
+    Process,
+}
+
+impl SandboxKind {
+    /// Its name in flags and events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+        }
+    }
+}
+
+/// How the platform writes its own log to standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How the platform is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where the log, the views, the artifacts and the admin token are kept.
+    pub data_dir: PathBuf,
+    /// Where the HTTP API listens: a loopback address.
+    pub listen: SocketAddr,
+    /// What kind of sandbox agents run in.
+    pub sandbox: SandboxKind,
+    /// Where the sandboxes' sockets are; `None` is `/tmp/hypercode-<uid>`. Short: a socket's path has 108 bytes at most.
+    pub run_dir: Option<PathBuf>,
+    /// What the platform writes to its own log, as `tracing` filter directives.
+    pub log: String,
+    /// How it writes it.
+    pub log_format: LogFormat,
+    /// How long work in hand may go on after SIGTERM, in milliseconds.
+    pub drain_ms: u64,
+    /// How long an HTTP request may take, in milliseconds; assembling a crew and moving an artifact may take ten times as
+    /// long.
+    pub request_ms: u64,
+    /// Largest body of an HTTP request that is not an artifact, in bytes.
+    pub body_bytes_max: usize,
+    /// Most HTTP connections at once.
+    pub connections_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from(".hypercode"),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
+            sandbox: SandboxKind::default(),
+            run_dir: None,
+            log: "info".to_owned(),
+            log_format: LogFormat::default(),
+            drain_ms: 10_000,
+            request_ms: 30_000,
+            body_bytes_max: 2 * 1024 * 1024,
+            connections_max: 1_024,
+        }
+    }
+}
+
+impl Config {
+    /// The file that holds the token of this data directory's administrator, mode 0600.
+    pub fn token_file(&self) -> PathBuf {
+        self.data_dir.join("admin.token")
+    }
+
+    /// The file in which a running platform says where it listens.
+    pub fn address_file(&self) -> PathBuf {
+        self.data_dir.join("http.address")
+    }
+}
+
+/// The data directory where none is configured: `$XDG_DATA_HOME/hypercode`, else `~/.local/share/hypercode`, else
+/// `.hypercode` here (XDG Base Directory Specification).
+fn default_data_dir(xdg: Option<&str>, home: Option<&str>) -> PathBuf {
+    match (xdg.filter(|dir| Path::new(dir).is_absolute()), home.filter(|dir| !dir.is_empty())) {
+        (Some(xdg), _) => Path::new(xdg).join("hypercode"),
+        (None, Some(home)) => Path::new(home).join(".local/share/hypercode"),
+        (None, None) => PathBuf::from(".hypercode"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

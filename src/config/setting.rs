@@ -1,0 +1,160 @@
+//! The table of what can be set.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::{Config, LogFormat, SandboxKind};
+
+/// One thing that can be set.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its name in the file, and with `--set`.
+    pub key: &'static str,
+    /// What a value looks like.
+    pub form: &'static str,
+    /// What holds when nothing is set.
+    pub default: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+    /// Reads a value into the configuration; says what would be right if it cannot.
+    pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+impl Setting {
+    /// The environment variable that sets it.
+    pub fn variable(&self) -> String {
+        format!("HYPERCODE_{}", self.key.to_ascii_uppercase())
+    }
+}
+
+/// Everything that can be set.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        key: "data_dir",
+        form: "directory",
+        default: "`$XDG_DATA_HOME/hypercode`, else `~/.local/share/hypercode`",
+        meaning: "Where the log, the views, the artifacts and the admin token are kept.",
+        set: |config, text| path(text).map(|dir| config.data_dir = dir),
+    },
+    Setting {
+        key: "listen",
+        form: "loopback address:port",
+        default: "`127.0.0.1:7400`",
+        meaning: "Where the HTTP API listens. Port 0 takes a free one.",
+        set: |config, text| listen(text).map(|address| config.listen = address),
+    },
+    Setting {
+        key: "sandbox",
+        form: "`process`",
+        default: "`process`",
+        meaning: "What kind of sandbox agents run in. `process` does not isolate them from the host.",
+        set: |config, text| {
+            one_of(text, &[("process", SandboxKind::Process)]).map(|kind| config.sandbox = kind)
+        },
+    },
+    Setting {
+        key: "run_dir",
+        form: "directory",
+        default: "`/tmp/hypercode-<uid>`",
+        meaning: "Where the sandboxes' sockets are. Keep it short: a socket's path has 108 bytes at most.",
+        set: |config, text| path(text).map(|dir| config.run_dir = Some(dir)),
+    },
+    Setting {
+        key: "log",
+        form: "filter directives",
+        default: "`info`",
+        meaning: "What the platform writes to its own log, such as `warn,hypercode=debug`.",
+        set: |config, text| {
+            config.log = text.to_owned();
+            Ok(())
+        },
+    },
+    Setting {
+        key: "log_format",
+        form: "`text` or `json`",
+        default: "`text`",
+        meaning: "How the platform writes its own log.",
+        set: |config, text| {
+            one_of(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+                .map(|format| config.log_format = format)
+        },
+    },
+    Setting {
+        key: "drain_ms",
+        form: "milliseconds, 0 to 3600000",
+        default: "`10000`",
+        meaning: "How long work in hand may go on after SIGTERM.",
+        set: |config, text| number(text, 0, 3_600_000).map(|ms| config.drain_ms = ms),
+    },
+    Setting {
+        key: "request_ms",
+        form: "milliseconds, 100 to 600000",
+        default: "`30000`",
+        meaning: "How long an HTTP request may take; assembling a crew and moving an artifact may take ten times as long.",
+        set: |config, text| number(text, 100, 600_000).map(|ms| config.request_ms = ms),
+    },
+    Setting {
+        key: "body_bytes_max",
+        form: "bytes, 1024 to 67108864",
+        default: "`2097152`",
+        meaning: "Largest body of an HTTP request that is not an artifact.",
+        set: |config, text| {
+            number(text, 1_024, 67_108_864).map(|bytes| config.body_bytes_max = bytes as usize)
+        },
+    },
+    Setting {
+        key: "connections_max",
+        form: "number, 1 to 65536",
+        default: "`1024`",
+        meaning: "Most HTTP connections at once; further ones wait.",
+        set: |config, text| number(text, 1, 65_536).map(|count| config.connections_max = count as usize),
+    },
+];
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    match text.is_empty() {
+        true => Err("expected a path".to_owned()),
+        false => Ok(PathBuf::from(text)),
+    }
+}
+
+fn number(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| format!("expected a whole number from {least} to {most}"))
+}
+
+fn one_of<T: Copy>(text: &str, values: &[(&str, T)]) -> Result<T, String> {
+    let names = || values.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
+    values
+        .iter()
+        .find(|(name, _)| *name == text)
+        .map(|(_, value)| *value)
+        .ok_or_else(|| format!("expected {}", names()))
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr =
+        text.parse().map_err(|_| "expected an address and a port, such as `127.0.0.1:7400`".to_owned())?;
+    match address.ip().is_loopback() {
+        true => Ok(address),
+        false => {
+            Err("expected a loopback address: the API has no TLS, so whoever could listen on the network \
+                      could read the admin token; put a proxy with TLS before it"
+                .to_owned())
+        }
+    }
+}
+
+/// The settings as the table in `docs/configuration.md`.
+pub fn table() -> String {
+    let mut text = String::from("| key | variable | value | default | meaning |\n|---|---|---|---|---|\n");
+    for setting in SETTINGS {
+        let Setting { key, form, default, meaning, .. } = setting;
+        let variable = setting.variable();
+        let _ = writeln!(text, "| `{key}` | `{variable}` | {form} | {default} | {meaning} |");
+    }
+    text
+}

@@ -1,0 +1,80 @@
+//! Precedence, faults and the page of documentation.
+
+use super::*;
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn faults(sources: &Sources) -> Vec<String> {
+    Config::load(sources).expect_err("the sources are faulty").iter().map(Fault::to_string).collect()
+}
+
+#[test]
+fn later_sources_win() {
+    let file = "drain_ms = 1\nrequest_ms = 200\nlog = 'warn'\n";
+    let sources = Sources {
+        file: Some((PathBuf::from("c.toml"), file.to_owned())),
+        environment: pairs(&[
+            ("HYPERCODE_REQUEST_MS", "300"),
+            ("HYPERCODE_LOG", "debug"),
+            ("HOME", "/home/ada"),
+        ]),
+        flags: pairs(&[("log", "trace")]),
+    };
+    let config = Config::load(&sources).expect("the sources are right");
+    assert_eq!((config.drain_ms, config.request_ms, config.log.as_str()), (1, 300, "trace"));
+    assert_eq!(config.data_dir, Path::new("/home/ada/.local/share/hypercode"));
+    assert_eq!(config.connections_max, Config::default().connections_max);
+}
+
+#[test]
+fn every_fault_has_its_place_and_what_would_be_right() {
+    let file = "\nlisen = '127.0.0.1:1'\n  request_ms = 'soon'\nlog = ['a']\n";
+    let sources = Sources {
+        file: Some((PathBuf::from("c.toml"), file.to_owned())),
+        environment: pairs(&[("HYPERCODE_DATADIR", "/x"), ("HYPERCODE_TOKEN", "secret")]),
+        flags: pairs(&[("listen", "0.0.0.0:80"), ("colour", "red")]),
+    };
+    let found = faults(&sources);
+    assert_eq!(found[0], "c.toml:2:1: unknown setting `lisen`; did you mean `listen`?");
+    assert_eq!(
+        found[1],
+        "c.toml:3:3: `request_ms`: found `soon`, expected a whole number from 100 to 600000"
+    );
+    assert_eq!(found[2], "c.toml:4:1: `log`: found array, expected a single value");
+    assert_eq!(
+        found[3],
+        "HYPERCODE_DATADIR: unknown setting `HYPERCODE_DATADIR`; did you mean `HYPERCODE_DATA_DIR`?"
+    );
+    assert!(found[4].starts_with("command line: `listen`: found `0.0.0.0:80`, expected a loopback address"));
+    assert!(found[5].starts_with("command line: unknown setting `colour`; the settings are data_dir, "));
+    assert_eq!(found.len(), 6);
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_one_fault() {
+    let sources =
+        Sources { file: Some((PathBuf::from("c.toml"), "log = \n".to_owned())), ..Sources::default() };
+    let found = faults(&sources);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("c.toml:1:"), "{found:?}");
+}
+
+#[test]
+fn the_documented_defaults_are_the_defaults() {
+    let mut config = Config::default();
+    for setting in SETTINGS {
+        let value = setting.default.trim_matches('`');
+        if !value.contains(['$', '<']) {
+            (setting.set)(&mut config, value).expect("a default is legal");
+        }
+    }
+    assert_eq!(config, Config::default());
+}
+
+#[test]
+fn the_page_of_documentation_is_up_to_date() {
+    let page = include_str!("../../docs/configuration.md");
+    assert!(page.contains(&table()), "put this table into docs/configuration.md:\n{}", table());
+}

@@ -1,0 +1,144 @@
+//! The HTTP API: commands and queries under `/v1`, a live feed of events, and what operations need.
+//!
+//! [`routes`](route::routes) is the one table of what there is: the router, the guard before each handler and the
+//! OpenAPI document all follow from it. A handler asks the platform through [`Commands`] and reads from the views;
+//! nothing is decided here. Every error is problem details (RFC 9457).
+
+mod auth;
+mod commands;
+mod envelope;
+mod extract;
+mod feed;
+mod guard;
+mod metrics;
+mod openapi;
+mod operations;
+mod problem;
+mod route;
+mod serve;
+
+use std::sync::Arc;
+
+use axum::Router;
+use events::EventStore;
+use events::api::{Caller, Command, Commands, Problem, ProblemKind, Reply};
+use tokio_util::sync::CancellationToken;
+
+pub use auth::{Token, TokenError};
+pub use envelope::{Envelope, EnvelopeError};
+pub use problem::{Details, MEDIA_TYPE as PROBLEM_MEDIA_TYPE};
+pub use serve::{ServeError, bind, serve};
+
+/// Every bound of the API.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// How long a request may take, in milliseconds.
+    pub request_ms: u64,
+    /// How long assembling a crew or moving an artifact may take, in milliseconds.
+    pub long_request_ms: u64,
+    /// How long a reader may ask to wait, in milliseconds.
+    pub wait_ms_max: u64,
+    /// Largest body that is not an artifact, in bytes.
+    pub body_bytes_max: usize,
+    /// Longest idempotency key, in bytes.
+    pub key_bytes_max: usize,
+    /// How long the head of a request may take to arrive, in milliseconds.
+    pub head_ms: u64,
+    /// Most connections at once; further ones wait.
+    pub connections_max: usize,
+    /// Most feeds at once; further ones are refused.
+    pub feeds_max: usize,
+    /// Events that a feed reads at once.
+    pub feed_batch: usize,
+    /// How long a feed may be silent before it shows that it lives, in milliseconds.
+    pub keep_alive_ms: u64,
+    /// How often a feed looks at the log when no hint comes, in milliseconds.
+    pub feed_poll_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_ms: 30_000,
+            long_request_ms: 300_000,
+            wait_ms_max: 25_000,
+            body_bytes_max: 2 * 1024 * 1024,
+            key_bytes_max: 128,
+            head_ms: 10_000,
+            connections_max: 1_024,
+            feeds_max: 256,
+            feed_batch: 256,
+            keep_alive_ms: 15_000,
+            feed_poll_ms: 1_000,
+        }
+    }
+}
+
+impl From<&crate::config::Config> for Limits {
+    fn from(config: &crate::config::Config) -> Self {
+        Self {
+            request_ms: config.request_ms,
+            long_request_ms: config.request_ms.saturating_mul(10),
+            wait_ms_max: config.request_ms - config.request_ms / 6,
+            body_bytes_max: config.body_bytes_max,
+            connections_max: config.connections_max,
+            ..Self::default()
+        }
+    }
+}
+
+/// What the API stands on.
+pub struct Parts {
+    /// Carries out commands.
+    pub commands: Arc<dyn Commands>,
+    /// The log.
+    pub store: Arc<dyn EventStore>,
+    /// What an administrator shows.
+    pub token: Token,
+    /// The bounds.
+    pub limits: Limits,
+    /// Cancelled when the platform stops: waits and feeds end.
+    pub stop: CancellationToken,
+}
+
+/// The API's state, shared by all requests.
+pub(crate) struct Api {
+    parts: Parts,
+    metrics: metrics::Metrics,
+    feeds: Arc<tokio::sync::Semaphore>,
+}
+
+impl std::ops::Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl Api {
+    /// Carries out a command. Who hangs up does not stop what was begun.
+    async fn execute(&self, caller: Caller, command: Command) -> Result<Reply, Problem> {
+        let commands = Arc::clone(&self.commands);
+        let work = tokio::spawn(async move { commands.execute(&caller, command).await });
+        work.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "command panicked");
+            Err(Problem::new(ProblemKind::Internal, "the command met a fault of the platform; see its log"))
+        })
+    }
+}
+
+fn stopping() -> Problem {
+    Problem::new(ProblemKind::Unavailable, "the platform is stopping")
+}
+
+/// The API as a router over these parts.
+pub fn router(parts: Parts) -> Router {
+    let feeds = Arc::new(tokio::sync::Semaphore::new(parts.limits.feeds_max));
+    route::router(Arc::new(Api { parts, metrics: metrics::Metrics::default(), feeds }))
+}
+
+/// The OpenAPI 3.1 document.
+pub fn openapi() -> serde_json::Value {
+    openapi::document(&route::routes())
+}

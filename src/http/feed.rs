@@ -1,0 +1,188 @@
+//! The live feed: the log as server-sent events, resumable by position.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, Sse};
+use events::api::{Problem, ProblemKind};
+use events::{EntityKind, Position, Recorded};
+use futures_util::Stream;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::Instant;
+
+use super::Api;
+use super::envelope::Envelope;
+use super::extract::{Params, parse};
+use super::problem::Refusal;
+
+/// Which events are wanted.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Filter {
+    /// Events above this position; `Last-Event-ID` wins over it. Absent: from now on.
+    after: Option<u64>,
+    /// The feed ends with this position.
+    until: Option<u64>,
+    /// Only events of these kinds, parted by commas.
+    kind: Option<String>,
+    /// Only events of entities of this kind, such as `task`.
+    entity: Option<String>,
+    /// Only events of this stream, such as `task/tk_…`.
+    stream: Option<String>,
+}
+
+/// A filter that was checked.
+struct Wanted {
+    kinds: Vec<String>,
+    entity: Option<EntityKind>,
+    stream: Option<String>,
+}
+
+impl Wanted {
+    fn new(filter: &Filter) -> Result<Self, Refusal> {
+        let kinds = filter
+            .kind
+            .iter()
+            .flat_map(|kinds| kinds.split(','))
+            .map(|kind| kind.trim().to_owned())
+            .collect();
+        let entity = filter.entity.as_deref().map(|entity| parse("entity", entity)).transpose()?;
+        Ok(Self { kinds, entity, stream: filter.stream.clone() })
+    }
+
+    fn takes(&self, event: &Recorded) -> bool {
+        (self.kinds.is_empty() || self.kinds.iter().any(|kind| **kind == *event.kind))
+            && self.entity.is_none_or(|entity| entity == event.stream.kind)
+            && self.stream.as_ref().is_none_or(|stream| *stream == event.stream.to_string())
+    }
+}
+
+pub(super) async fn follow(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    Params(filter): Params<Filter>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
+    let permit = Arc::clone(&api.feeds).try_acquire_owned().map_err(|_| {
+        let detail = format!("{} feeds are open, and more are not allowed", api.limits.feeds_max);
+        Problem::new(ProblemKind::Busy, detail)
+    })?;
+    let last = headers.get("last-event-id").map(|id| {
+        let id = id.to_str().ok().and_then(|id| id.trim().parse().ok());
+        id.ok_or_else(|| Refusal::invalid("`Last-Event-ID`: expected a position, a whole number"))
+    });
+    let cursor = match (last.transpose()?, filter.after) {
+        (Some(position), _) | (None, Some(position)) => Position(position),
+        (None, None) => api.store.head().await?.position,
+    };
+    let feed = Feed {
+        wanted: Wanted::new(&filter)?,
+        until: filter.until.map(Position),
+        cursor,
+        shown: cursor,
+        waiting: VecDeque::new(),
+        hint: api.store.watch(),
+        quiet_until: Instant::now() + Duration::from_millis(api.limits.keep_alive_ms),
+        api,
+        _permit: permit,
+    };
+    Ok(Sse::new(futures_util::stream::unfold(feed, Feed::next)))
+}
+
+/// One reader of the feed.
+struct Feed {
+    api: Arc<Api>,
+    wanted: Wanted,
+    until: Option<Position>,
+    /// Up to where the log was read.
+    cursor: Position,
+    /// Up to where the reader knows that it was read.
+    shown: Position,
+    waiting: VecDeque<Recorded>,
+    hint: watch::Receiver<Position>,
+    quiet_until: Instant,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Feed {
+    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                self.shown = event.position;
+                return Some((Ok(sse(&event)), self.heard()));
+            }
+            if self.api.stop.is_cancelled() || self.until.is_some_and(|until| self.cursor >= until) {
+                return None;
+            }
+            match self.read().await {
+                Ok(true) => {}
+                Ok(false) => {
+                    if self.is_quiet().await {
+                        return Some((Ok(self.sign_of_life()), self.heard()));
+                    }
+                }
+                Err(error) => {
+                    // The client comes back with its position.
+                    tracing::warn!(%error, "feed ended");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Reads on; false if there was nothing.
+    async fn read(&mut self) -> Result<bool, events::store::ReadError> {
+        self.hint.mark_unchanged();
+        let events = self.api.store.read(self.cursor, self.api.limits.feed_batch).await?;
+        let Some(last) = events.last() else { return Ok(false) };
+        self.cursor = last.position;
+        let until = self.until;
+        let wanted = events
+            .into_iter()
+            .filter(|event| until.is_none_or(|until| event.position <= until) && self.wanted.takes(event));
+        self.waiting.extend(wanted);
+        Ok(true)
+    }
+
+    /// Waits for a hint that there is more, or for the moment to show a sign of life: then true.
+    async fn is_quiet(&mut self) -> bool {
+        let poll = Instant::now() + Duration::from_millis(self.api.limits.feed_poll_ms);
+        tokio::select! {
+            () = tokio::time::sleep_until(self.quiet_until.min(poll)) => {}
+            _ = self.hint.changed() => {}
+            () = self.api.stop.cancelled() => {}
+        }
+        Instant::now() >= self.quiet_until
+    }
+
+    /// An id without data moves the reader's `Last-Event-ID` past what it did not want, and is no event to it (HTML
+    /// Living Standard §9.2.6); a comment where there is nothing to move past.
+    fn sign_of_life(&mut self) -> Event {
+        if self.cursor == self.shown {
+            return Event::default().comment("");
+        }
+        self.shown = self.cursor;
+        Event::default().id(self.cursor.to_string())
+    }
+
+    fn heard(mut self) -> Self {
+        self.quiet_until = Instant::now() + Duration::from_millis(self.api.limits.keep_alive_ms);
+        self
+    }
+}
+
+fn sse(event: &Recorded) -> Event {
+    let head = Event::default().id(event.position.to_string()).event(event.kind.as_ref());
+    let data = Envelope::try_from(event)
+        .map_err(|error| error.to_string())
+        .and_then(|envelope| serde_json::to_string(&envelope).map_err(|error| error.to_string()));
+    match data {
+        Ok(data) => head.data(data),
+        Err(error) => head.comment(error),
+    }
+}

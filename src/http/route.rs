@@ -1,0 +1,330 @@
+//! The table of routes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::handler::Handler;
+use axum::http::{Method, StatusCode};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use events::api::{Problem, ProblemKind};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use super::guard::{self, Guard};
+use super::problem::Refusal;
+use super::{Api, commands, feed, operations};
+
+/// Adds a type's schema to a document.
+pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+/// How long an answer may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// As long as any request.
+    Usual,
+    /// Longer: crews assemble and artifacts move.
+    Long,
+    /// As long as the client listens.
+    Endless,
+}
+
+/// What a body or an answer is made of.
+pub(super) struct Shape {
+    /// Its media type.
+    pub(super) media_type: &'static str,
+    /// Its schema, where it is JSON.
+    pub(super) schema: Option<SchemaOf>,
+}
+
+impl Shape {
+    const fn json(schema: SchemaOf) -> Self {
+        Self { media_type: "application/json", schema: Some(schema) }
+    }
+
+    const fn plain(media_type: &'static str) -> Self {
+        Self { media_type, schema: None }
+    }
+}
+
+/// One thing that can be asked.
+pub(super) struct Route {
+    pub(super) method: Method,
+    pub(super) path: &'static str,
+    /// Its name in the OpenAPI document and in metrics.
+    pub(super) name: &'static str,
+    pub(super) summary: &'static str,
+    /// What who asks must be allowed to do; `None` for what anybody may ask.
+    pub(super) permission: Option<&'static str>,
+    pub(super) query: Option<SchemaOf>,
+    pub(super) bodies: Vec<Shape>,
+    pub(super) status: StatusCode,
+    pub(super) answer: Shape,
+    pub(super) pace: Pace,
+    handler: MethodRouter<Arc<Api>>,
+}
+
+impl Route {
+    fn new<H, T>(
+        method: Method,
+        path: &'static str,
+        name: &'static str,
+        summary: &'static str,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, Arc<Api>>,
+        T: 'static,
+    {
+        let filter = MethodFilter::try_from(method.clone()).expect("the table has standard methods");
+        Self {
+            method,
+            path,
+            name,
+            summary,
+            permission: None,
+            query: None,
+            bodies: Vec::new(),
+            status: StatusCode::OK,
+            answer: Shape::json(schema_of::<serde_json::Value>),
+            pace: Pace::Usual,
+            handler: on(filter, handler),
+        }
+    }
+
+    fn get<H: Handler<T, Arc<Api>>, T: 'static>(
+        path: &'static str,
+        name: &'static str,
+        summary: &'static str,
+        handler: H,
+    ) -> Self {
+        Self::new(Method::GET, path, name, summary, handler)
+    }
+
+    fn post<H: Handler<T, Arc<Api>>, T: 'static>(
+        path: &'static str,
+        name: &'static str,
+        summary: &'static str,
+        handler: H,
+    ) -> Self {
+        Self::new(Method::POST, path, name, summary, handler)
+    }
+
+    fn needs(self, permission: &'static str) -> Self {
+        Self { permission: Some(permission), ..self }
+    }
+
+    fn query<T: JsonSchema>(self) -> Self {
+        Self { query: Some(schema_of::<T>), ..self }
+    }
+
+    fn takes<T: JsonSchema>(mut self) -> Self {
+        self.bodies.push(Shape::json(schema_of::<T>));
+        self
+    }
+
+    fn takes_plain(mut self, media_type: &'static str) -> Self {
+        self.bodies.push(Shape::plain(media_type));
+        self
+    }
+
+    fn answers<T: JsonSchema>(self) -> Self {
+        Self { answer: Shape::json(schema_of::<T>), ..self }
+    }
+
+    fn answers_plain(self, media_type: &'static str) -> Self {
+        Self { answer: Shape::plain(media_type), ..self }
+    }
+
+    fn created(self) -> Self {
+        Self { status: StatusCode::CREATED, ..self }
+    }
+
+    fn pace(self, pace: Pace) -> Self {
+        Self { pace, ..self }
+    }
+}
+
+/// Everything that can be asked.
+pub(super) fn routes() -> Vec<Route> {
+    [crew_routes(), task_routes(), log_routes(), operations_routes()].into_iter().flatten().collect()
+}
+
+fn crew_routes() -> Vec<Route> {
+    use commands::{ApplyProfile, Assemble, Done, Reason, Scale};
+    vec![
+        Route::post(
+            "/v1/profiles",
+            "applyProfile",
+            "Makes a profile the newest version of its name",
+            commands::apply_profile,
+        )
+        .needs("profile:apply")
+        .takes::<ApplyProfile>()
+        .answers::<Done>(),
+        Route::post(
+            "/v1/crews/assemble",
+            "assembleCrew",
+            "Brings up a crew; answers when every member is ready, or all are released",
+            commands::assemble,
+        )
+        .needs("crew:assemble")
+        .takes::<Assemble>()
+        .takes_plain("application/yaml")
+        .answers::<Done>()
+        .created()
+        .pace(Pace::Long),
+        Route::post(
+            "/v1/crews/{crew}/scale",
+            "scaleCrew",
+            "Changes the number of a member's replicas",
+            commands::scale,
+        )
+        .needs("crew:scale")
+        .takes::<Scale>()
+        .answers::<Done>(),
+        Route::post(
+            "/v1/crews/{crew}/pause",
+            "pauseCrew",
+            "Gives out no tasks until resumed",
+            commands::pause,
+        )
+        .needs("crew:pause")
+        .answers::<Done>(),
+        Route::post("/v1/crews/{crew}/resume", "resumeCrew", "Gives out tasks again", commands::resume)
+            .needs("crew:resume")
+            .answers::<Done>(),
+        Route::post(
+            "/v1/crews/{crew}/drain",
+            "drainCrew",
+            "Takes no new tasks, finishes those in hand, then disbands",
+            commands::drain,
+        )
+        .needs("crew:drain")
+        .answers::<Done>(),
+        Route::post(
+            "/v1/crews/{crew}/disband",
+            "disbandCrew",
+            "Cancels the crew's tasks and stops its agents",
+            commands::disband,
+        )
+        .needs("crew:disband")
+        .takes::<Reason>()
+        .answers::<Done>(),
+        Route::post(
+            "/v1/agents/{agent}/restart",
+            "restartAgent",
+            "Ends the agent's incarnation and starts the next",
+            commands::restart,
+        )
+        .needs("agent:restart")
+        .answers::<Done>(),
+    ]
+}
+
+fn task_routes() -> Vec<Route> {
+    use commands::{Answer, Done, Reason, Submit};
+    vec![
+        Route::post("/v1/tasks", "submitTask", "Accepts a task for a crew", commands::submit)
+            .needs("task:submit")
+            .takes::<Submit>()
+            .answers::<Done>()
+            .created(),
+        Route::post(
+            "/v1/tasks/{task}/cancel",
+            "cancelTask",
+            "Cancels a task, its children first",
+            commands::cancel,
+        )
+        .needs("task:cancel")
+        .takes::<Reason>()
+        .answers::<Done>(),
+        Route::post(
+            "/v1/tasks/{task}/retry",
+            "retryTask",
+            "Tries a failed or dead-lettered task again",
+            commands::retry,
+        )
+        .needs("task:retry")
+        .answers::<Done>(),
+        Route::post(
+            "/v1/tasks/{task}/inputs/{key}",
+            "answerInput",
+            "Answers an open input request of a task",
+            commands::answer,
+        )
+        .needs("approval:answer")
+        .takes::<Answer>()
+        .answers::<Done>(),
+    ]
+}
+
+fn log_routes() -> Vec<Route> {
+    vec![
+        Route::get(
+            "/v1/events",
+            "followEvents",
+            "The live feed of events, resumable by `Last-Event-ID`",
+            feed::follow,
+        )
+        .needs("audit:read")
+        .query::<feed::Filter>()
+        .answers_plain("text/event-stream")
+        .pace(Pace::Endless),
+    ]
+}
+
+fn operations_routes() -> Vec<Route> {
+    vec![
+        Route::get("/v1/whoami", "whoAmI", "Who asks, by the token that was shown", operations::whoami)
+            .needs("identity:read")
+            .answers::<operations::Identity>(),
+        Route::get("/healthz", "health", "Answers while the process lives", operations::health)
+            .answers::<operations::Health>(),
+        Route::get(
+            "/readyz",
+            "readiness",
+            "Answers 200 when commands and queries can be served",
+            operations::readiness,
+        )
+        .answers::<operations::Health>(),
+        Route::get("/metrics", "metrics", "Counters in the text format of Prometheus", operations::metrics)
+            .needs("metrics:read")
+            .answers_plain("text/plain; version=0.0.4"),
+        Route::get("/openapi.json", "openApi", "This document", operations::openapi),
+    ]
+}
+
+/// The router of the whole table; whatever is not in it is a problem too.
+pub(super) fn router(api: Arc<Api>) -> Router {
+    let mut paths: BTreeMap<&'static str, MethodRouter<Arc<Api>>> = BTreeMap::new();
+    for route in routes() {
+        let guard = Guard::new(&api, &route);
+        let handler = route.handler.layer(axum::middleware::from_fn_with_state(guard, guard::guard));
+        let entry = paths.remove(route.path).unwrap_or_default();
+        paths.insert(route.path, entry.merge(handler));
+    }
+    let mut router = Router::new();
+    for (path, handlers) in paths {
+        router = router.route(path, handlers);
+    }
+    router.method_not_allowed_fallback(method_not_allowed).fallback(not_found).with_state(api)
+}
+
+async fn not_found(uri: axum::http::Uri) -> Refusal {
+    let path: String = uri.path().chars().take(200).collect();
+    Problem::new(
+        ProblemKind::NotFound,
+        format!("there is nothing at `{path}`; `/openapi.json` lists what there is"),
+    )
+    .into()
+}
+
+async fn method_not_allowed(method: Method, uri: axum::http::Uri) -> Refusal {
+    let path: String = uri.path().chars().take(200).collect();
+    let detail = format!("`{path}` does not take {method}; the header `Allow` says what it takes");
+    Refusal::with_status(StatusCode::METHOD_NOT_ALLOWED, Problem::new(ProblemKind::Invalid, detail))
+}

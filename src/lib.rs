@@ -1,0 +1,4 @@
+//! The library behind the `hypercode` binary: command line, configuration, HTTP API and wiring. No domain logic.
+
+pub mod config;
+pub mod http;
