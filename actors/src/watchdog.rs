@@ -39,6 +39,8 @@ pub struct Subject {
 pub enum Signal {
     /// Time has passed.
     Tick,
+    /// Those who pass signals on are at work. See [`Watchdog::new`].
+    Pulse,
     /// Something was seen of an agent.
     Of(Subject, Sign),
 }
@@ -158,7 +160,7 @@ pub enum HungReason {
     Silent,
 }
 
-/// Watches many agents. The cost of a step does not grow with their number.
+/// Watches many agents. The cost of a step does not grow with their number, but for the first after a pause.
 #[derive(Debug)]
 pub struct Watchdog {
     agents: HashMap<Subject, Agent>,
@@ -166,6 +168,8 @@ pub struct Watchdog {
     checks: BinaryHeap<Reverse<(u64, Subject)>>,
     now_ms: u64,
     pause_ms: u64,
+    /// When those who pass signals on last said that they are at work, if they say so at all.
+    pulse_ms: Option<u64>,
 }
 
 impl Watchdog {
@@ -174,8 +178,12 @@ impl Watchdog {
     /// Where more than `pause_ms` lie between two steps, it was the watchdog itself that was away (its process was
     /// stopped, the machine slept), and what seems late may only be unread: nobody is blamed for that time.
     /// It has to be more than the longest time without a tick.
+    ///
+    /// The same holds where those who pass signals on were away (a blocked runtime reads no links). From the first
+    /// [`Signal::Pulse`] on, a time of more than `pause_ms` without one is such a time: silence proves nothing
+    /// then, so nobody is found lost or silent before the next pulse.
     pub fn new(now_ms: u64, pause_ms: u64) -> Self {
-        Self { agents: HashMap::new(), checks: BinaryHeap::new(), now_ms, pause_ms }
+        Self { agents: HashMap::new(), checks: BinaryHeap::new(), now_ms, pause_ms, pulse_ms: None }
     }
 
     /// Takes in one signal and says what has changed by it and by the time that has passed.
@@ -183,11 +191,17 @@ impl Watchdog {
         let before_ms = self.now_ms;
         self.now_ms = now_ms.max(before_ms);
         if self.now_ms - before_ms > self.pause_ms {
-            self.agents.values_mut().for_each(|agent| agent.excuse(before_ms, self.now_ms));
+            self.excuse_all_since(before_ms);
         }
         let mut verdicts = Vec::new();
         match signal {
             Signal::Tick => {}
+            Signal::Pulse => {
+                if let Some(since_ms) = self.deaf_since_ms() {
+                    self.excuse_all_since(since_ms);
+                }
+                self.pulse_ms = Some(self.now_ms);
+            }
             Signal::Of(subject, Sign::Adopted(liveness)) => {
                 self.agents.insert(subject.clone(), Agent::new(liveness, self.now_ms));
                 self.judge(subject, &mut verdicts);
@@ -196,23 +210,42 @@ impl Watchdog {
                 self.agents.remove(&subject);
             }
             Signal::Of(subject, sign) => {
+                let deaf_since_ms = self.deaf_since_ms();
                 if let Some(agent) = self.agents.get_mut(&subject) {
+                    if let Some(since_ms) = deaf_since_ms {
+                        agent.excuse(since_ms, self.now_ms);
+                    }
                     agent.take_in(sign, self.now_ms);
                     self.judge(subject, &mut verdicts);
                 }
             }
         }
-        self.judge_due(&mut verdicts);
+        if self.deaf_since_ms().is_none() {
+            self.judge_due(&mut verdicts);
+        }
         verdicts
     }
 
-    /// When a step is due even if there is no signal. None: never.
+    /// When a step is due even if there is no signal. None: not before there is one.
     pub fn next_check_ms(&self) -> Option<u64> {
+        self.next_planned_ms().filter(|_| self.deaf_since_ms().is_none())
+    }
+
+    fn next_planned_ms(&self) -> Option<u64> {
         self.checks.peek().map(|Reverse((at_ms, _))| *at_ms)
     }
 
+    /// Since when nothing that was to be heard may have been passed on.
+    fn deaf_since_ms(&self) -> Option<u64> {
+        self.pulse_ms.filter(|pulse_ms| self.now_ms - pulse_ms > self.pause_ms)
+    }
+
+    fn excuse_all_since(&mut self, from_ms: u64) {
+        self.agents.values_mut().for_each(|agent| agent.excuse(from_ms, self.now_ms));
+    }
+
     fn judge_due(&mut self, verdicts: &mut Vec<Verdict>) {
-        while self.next_check_ms().is_some_and(|at_ms| at_ms <= self.now_ms) {
+        while self.next_planned_ms().is_some_and(|at_ms| at_ms <= self.now_ms) {
             let Some(Reverse((at_ms, subject))) = self.checks.pop() else { return };
             if let Some(agent) = self.agents.get_mut(&subject)
                 && agent.check_ms == Some(at_ms)

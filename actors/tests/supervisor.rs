@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::pending;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ enum Poke {
     Panic,
     Fail,
     Freeze,
+    Spin,
     Finish,
 }
 
@@ -36,6 +38,8 @@ struct Lab {
     log: watch::Sender<Vec<String>>,
     born: Mutex<HashMap<&'static str, Vec<ActorRef<Poke>>>>,
     start_failures: Mutex<HashMap<&'static str, u32>>,
+    /// Ends what spins.
+    released: AtomicBool,
 }
 
 impl Lab {
@@ -110,6 +114,13 @@ impl Actor for Probe {
             Poke::Panic => panic!("told to panic"),
             Poke::Fail => Err(Disobeyed.into()),
             Poke::Freeze => pending().await,
+            Poke::Spin => {
+                self.lab.say("spin", self.name);
+                while !self.lab.released.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+                Ok(())
+            }
             Poke::Finish => {
                 me.stop(None);
                 Ok(())
@@ -263,6 +274,23 @@ async fn a_frozen_child_is_killed_after_the_bound_and_restarted() {
     assert_eq!(handle.counters(), Counters { kills: 1, replaced: 1, restarts: 1, ..Counters::default() });
     assert_eq!(journal.exits("a"), [Exit::Hung]);
     assert_eq!(handle.replace("nobody".into(), Exit::Hung).await, Ok(false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_child_that_never_awaits_does_not_hold_up_its_supervisor() {
+    let mut bench = Bench::permanent(Strategy::OneForOne, &["a"]);
+    (bench.options.limits.stop_ms, bench.options.limits.kill_ms) = (10, 10);
+    let (handle, lab, journal) = bench.run().await;
+    let spinning = lab.latest("a");
+    lab.poke("a", Poke::Spin);
+    let spins = |log: &Vec<String>| log.iter().any(|said| said == "spin a");
+    timeout(BOUND, lab.log.subscribe().wait_for(spins)).await.expect("it spins").expect("the lab lives");
+    assert_eq!(handle.replace("a".into(), Exit::Hung).await, Ok(true));
+    journal.until(restarted("a")).await;
+    assert_eq!(handle.counters().kills, 1);
+    assert_eq!(journal.exits("a"), [Exit::Hung]);
+    lab.released.store(true, Ordering::SeqCst);
+    spinning.wait(Some(BOUND)).await.expect("it takes the kill when it awaits");
 }
 
 #[tokio::test(start_paused = true)]

@@ -86,6 +86,17 @@ async fn a_jump_of_the_clock_condemns_nobody_who_is_still_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pulse_lets_verdicts_come_and_does_not_keep_the_watchdog_alive() {
+    let (handle, mut verdicts) = simulated(Options::default());
+    let pulse = tokio::spawn(handle.pulse(100));
+    handle.tell(adopted(1)).await.expect("the watchdog runs");
+    assert_eq!(timeout(BOUND, verdicts.recv()).await.expect("in time"), Some(lost(1)));
+    drop(handle);
+    assert_eq!(timeout(BOUND, verdicts.recv()).await.expect("it ends"), None);
+    timeout(BOUND, pulse).await.expect("it ends").expect("without panic");
+}
+
+#[tokio::test(start_paused = true)]
 async fn verdicts_wait_for_their_reader() {
     let (handle, mut verdicts) = simulated(Options { verdicts_max: 1, ..Options::default() });
     for number in 0..100 {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Signal, Verdict, Watchdog};
 
@@ -51,6 +51,22 @@ impl Handle {
     /// Passes a signal on, waiting for room where there is none.
     pub async fn tell(&self, signal: Signal) -> Result<(), Closed> {
         self.signals.send(signal).await.map_err(|_| Closed)
+    }
+
+    /// Sends a pulse every `every_ms` (well below [`Options::pause_ms`]) until the watchdog ends. To be spawned on
+    /// the runtime that reads the links, so that the watchdog does not take what is unread for silence.
+    pub fn pulse(&self, every_ms: u64) -> impl Future<Output = ()> + Send + use<> {
+        let signals = self.signals.downgrade();
+        async move {
+            // No strong sender is held while it sleeps: the last handle ends the watchdog.
+            while let Some(signals) = signals.upgrade() {
+                if signals.send(Signal::Pulse).await.is_err() {
+                    return;
+                }
+                drop(signals);
+                sleep(Duration::from_millis(every_ms.max(1))).await;
+            }
+        }
     }
 
     /// Passes a signal on at once, or gives it back where there is no room or no watchdog.

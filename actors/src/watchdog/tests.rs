@@ -235,6 +235,33 @@ fn a_pause_of_the_watchdog_itself_condemns_nobody() {
 }
 
 #[test]
+fn a_pause_of_those_who_pass_signals_on_condemns_nobody() {
+    let mut watchdog = crowd(2);
+    let (mut verdicts, mut now_ms) = (Vec::new(), 0);
+    let mut pass = |watchdog: &mut Watchdog, ms: u64, pulses: bool| {
+        let mut verdicts = Vec::new();
+        for _ in 0..ms / 500 {
+            now_ms += 500;
+            verdicts.extend(watchdog.step(now_ms, if pulses { Signal::Pulse } else { Signal::Tick }));
+        }
+        verdicts
+    };
+    verdicts.extend(pass(&mut watchdog, 1_000, true));
+    verdicts.extend(pass(&mut watchdog, 60_000, false));
+    verdicts.extend(watchdog.step(61_000, Signal::Of(subject(1), Sign::LinkLost)));
+    assert_eq!(verdicts, [], "a deaf watchdog does not judge by silence");
+    let exited = Sign::SandboxExited { reason: String::new() };
+    let dead = watchdog.step(61_000, Signal::Of(subject(0), exited));
+    assert_eq!(dead.len(), 1, "but death is no silence");
+    assert_eq!(pass(&mut watchdog, 3_000, true), []);
+    assert_eq!(
+        pass(&mut watchdog, 500, true),
+        [Verdict { subject: subject(1), finding: Finding::Lost }],
+        "one period of grace, no more"
+    );
+}
+
+#[test]
 fn a_pause_brings_nobody_back() {
     let mut scene = Scene::busy();
     assert_eq!(scene.pass(3_000, false), [Finding::Lost]);
