@@ -27,6 +27,12 @@ pub enum Error {
         /// The sandbox.
         sandbox: SandboxId,
     },
+    /// The task's id is none of the platform's.
+    #[error("send a task to sandbox `{sandbox}`: its id is not one of the platform's")]
+    NotOurs {
+        /// The sandbox.
+        sandbox: SandboxId,
+    },
     /// The socket could not be made.
     #[error("open the socket `{}`: {source}", path.display())]
     Socket {

@@ -15,13 +15,31 @@
 //! sender named on a message is the authenticated one.
 
 mod auth;
+mod bucket;
+mod calls;
+mod channel;
+mod core;
+mod crew;
+mod denial;
 mod error;
+mod gateway;
+mod hand;
 mod host;
+mod journal;
 mod options;
+mod outlet;
 mod policy;
+mod request;
+mod sandbox;
+mod server;
+mod session;
+mod socket;
+mod throttle;
+mod trace;
 
 pub use auth::{Authenticator, SandboxTokens};
 pub use error::Error;
+pub use gateway::{Gateway, Seams, Withdrawn};
 pub use host::{Activity, HeldTask, Host, HostCall, Linked, Peer};
 pub use options::{Limits, Options};
 pub use policy::{Channel, CrewPolicy, Kind, Member};

@@ -1,0 +1,212 @@
+//! The handle by which the platform uses its gateway.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
+
+use events::{CrewId, EventStore, SandboxId};
+use link::{Assign, CancelFrame, DrainFrame, Secret, TaskFrame, TaskRef, ToRunner};
+
+use crate::auth::Authenticator;
+use crate::core::Core;
+use crate::crew::Crew;
+use crate::error::Error;
+use crate::host::{HeldTask, Host, Peer};
+use crate::journal::Journal;
+use crate::options::Options;
+use crate::outlet::Keep;
+use crate::policy::CrewPolicy;
+use crate::sandbox::Sandbox;
+use crate::session::text;
+use crate::{server, socket};
+
+/// How long what runs for a sandbox may take to end when it is closed.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// What the gateway stands on.
+#[derive(Clone)]
+pub struct Seams {
+    /// The log.
+    pub store: Arc<dyn EventStore>,
+    /// Who makes and checks tokens.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// The platform behind the gateway. Weak, for it holds the gateway: see [`Arc::new_cyclic`].
+    pub host: Weak<dyn Host>,
+}
+
+/// What became of a task that is to be cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// It was never sent, and is taken back: no result of it will come.
+    Unsent,
+    /// The runner was told; the result follows.
+    Asked,
+}
+
+/// The platform's end of all links. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    core: Arc<Core>,
+}
+
+impl Gateway {
+    /// A gateway without any sandbox yet.
+    pub fn new(options: Options, seams: Seams) -> Self {
+        let journal = Journal::new(seams.store, &options.limits);
+        let Seams { authenticator, host, .. } = seams;
+        let core = Core {
+            options,
+            journal,
+            authenticator,
+            host,
+            sandboxes: std::sync::Mutex::default(),
+            crews: std::sync::Mutex::default(),
+        };
+        Self { core: Arc::new(core) }
+    }
+
+    /// Opens a sandbox's socket and serves it; answers its path. Opening it again changes nothing; after a restart of
+    /// the platform it comes back at the same path.
+    pub async fn open(&self, sandbox: &SandboxId) -> Result<PathBuf, Error> {
+        let run_dir = &self.core.options.run_dir;
+        let directory = socket::directory(run_dir, sandbox);
+        let path = socket::path(&directory);
+        let (opened, listener) = {
+            let mut sandboxes = self.core.sandboxes.lock().unwrap_or_else(PoisonError::into_inner);
+            if sandboxes.contains_key(sandbox) {
+                return Ok(path);
+            }
+            let listener = socket::bind(run_dir, &directory, sandbox)
+                .map_err(|source| Error::Socket { path: path.clone(), source: Arc::new(source) })?;
+            let opened = Arc::new(Sandbox::new(sandbox.clone(), directory, &self.core.options.limits));
+            sandboxes.insert(sandbox.clone(), opened.clone());
+            (opened, listener)
+        };
+        let tracker = opened.tracker.clone();
+        tracker.spawn(server::serve(self.core.clone(), opened, listener));
+        Ok(path)
+    }
+
+    /// Closes a sandbox's link (4005) and socket. Calls of it that still wait are dropped, nothing more is accepted,
+    /// and no token of it is good for anything (law ID-1).
+    pub async fn close(&self, sandbox: &SandboxId) {
+        let closed = self.core.sandboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(sandbox);
+        let Some(closed) = closed else { return };
+        closed.closed.cancel();
+        closed.wake.notify_one();
+        closed.tracker.close();
+        if tokio::time::timeout(CLOSE, closed.tracker.wait()).await.is_err() {
+            tracing::warn!(%sandbox, "what ran for a closed sandbox takes long to end");
+        }
+        if let Err(error) = socket::remove(&closed.directory) {
+            tracing::warn!(%sandbox, %error, "cannot remove the socket of a closed sandbox");
+        }
+    }
+
+    /// The token that the sandbox's assignment carries.
+    pub fn token(&self, sandbox: &SandboxId) -> Secret {
+        self.core.authenticator.issue(sandbox)
+    }
+
+    /// Says who a sandbox is, before it is assigned. From its first `ready` on, its links must show the token.
+    ///
+    /// Errors: [`Error::Bound`] if it is somebody else already (law SB-1).
+    pub fn bind_peer(&self, sandbox: &SandboxId, peer: Peer) -> Result<(), Error> {
+        let found = self.core.sandbox(sandbox)?;
+        let peer = found.bind(peer)?;
+        self.core.peer_bound(&found, peer);
+        Ok(())
+    }
+
+    /// Says who a sandbox is that was assigned before the platform was restarted: its links must show the token.
+    pub fn adopt_peer(&self, sandbox: &SandboxId, peer: Peer) -> Result<(), Error> {
+        self.bind_peer(sandbox, peer)?;
+        self.core.sandbox(sandbox)?.state().token_held = true;
+        Ok(())
+    }
+
+    /// Assigns a sandbox that waits, now or as soon as its link is up. The peer must be bound.
+    pub async fn assign(&self, sandbox: &SandboxId, assign: Assign) -> Result<(), Error> {
+        let found = self.bound(sandbox)?;
+        let frame = self.frame(sandbox, &ToRunner::Assign(Box::new(assign)))?;
+        found.state().outlet.assign(frame);
+        found.wake.notify_one();
+        Ok(())
+    }
+
+    /// Sends a task as soon as the runner welcomes one. The same attempt is held once.
+    pub async fn send_task(&self, sandbox: &SandboxId, task: TaskFrame) -> Result<(), Error> {
+        let found = self.bound(sandbox)?;
+        let held = HeldTask {
+            task: task
+                .params
+                .task_id
+                .as_str()
+                .parse()
+                .map_err(|_| Error::NotOurs { sandbox: sandbox.clone() })?,
+            attempt: task.attempt,
+            depth: task.params.depth,
+            context: task.params.context_id.to_string(),
+            traceparent: task.params.traceparent.clone(),
+        };
+        let frame = self.frame(sandbox, &ToRunner::Task(Box::new(task)))?;
+        let held = {
+            let mut state = found.state();
+            state.outlet.hold(held, frame).map_err(|_| state.outlet.waiting())
+        };
+        found.wake.notify_one();
+        held.map_err(|waiting| Error::Full { sandbox: sandbox.clone(), waiting })
+    }
+
+    /// Takes back a task that was not sent yet, or tells the runner to stop it.
+    pub async fn cancel_task(&self, sandbox: &SandboxId, cancel: CancelFrame) -> Result<Withdrawn, Error> {
+        let found = self.bound(sandbox)?;
+        let task = TaskRef { task_id: cancel.task_id.clone(), attempt: cancel.attempt };
+        let withdrawn = found.state().outlet.withdraw(&task);
+        if withdrawn {
+            return Ok(Withdrawn::Unsent);
+        }
+        found.push(self.frame(sandbox, &ToRunner::TaskCancel(cancel))?, Keep::Yes);
+        Ok(Withdrawn::Asked)
+    }
+
+    /// Tells the runner to end its handler and itself; [`Host::drained`] follows.
+    pub async fn drain(&self, sandbox: &SandboxId, drain: DrainFrame) -> Result<(), Error> {
+        let found = self.core.sandbox(sandbox)?;
+        found.state().draining = Some(drain.id.clone());
+        found.push(self.frame(sandbox, &ToRunner::Drain(drain))?, Keep::Yes);
+        Ok(())
+    }
+
+    /// Says who of a crew may send what to whom, from now on.
+    pub fn set_crew(&self, crew: &CrewId, policy: CrewPolicy) {
+        let mut crews = self.core.crews.lock().unwrap_or_else(PoisonError::into_inner);
+        match crews.get(crew) {
+            Some(known) => known.set_policy(policy),
+            None => {
+                crews.insert(crew.clone(), Arc::new(Crew::new(crew.clone(), policy)));
+            }
+        }
+    }
+
+    /// Forgets a crew: nothing of it may send any more.
+    pub fn remove_crew(&self, crew: &CrewId) {
+        self.core.crews.lock().unwrap_or_else(PoisonError::into_inner).remove(crew);
+    }
+
+    fn bound(&self, sandbox: &SandboxId) -> Result<Arc<Sandbox>, Error> {
+        let found = self.core.sandbox(sandbox)?;
+        match found.peer() {
+            Some(_) => Ok(found),
+            None => Err(Error::Unbound { sandbox: sandbox.clone() }),
+        }
+    }
+
+    fn frame(&self, sandbox: &SandboxId, frame: &ToRunner) -> Result<Arc<str>, Error> {
+        let (text, max) = (text(frame), link::limits::FRAME_BYTES_MAX);
+        if text.len() > max {
+            return Err(Error::TooLarge { sandbox: sandbox.clone(), bytes: text.len(), max });
+        }
+        Ok(text)
+    }
+}

@@ -1,0 +1,197 @@
+//! One sandbox as the gateway knows it: who it is, what waits for it, what it has asked.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use events::SandboxId;
+use link::CloseCode;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::calls::Calls;
+use crate::error::Error;
+use crate::hand::Hand;
+use crate::host::Peer;
+use crate::options::Limits;
+use crate::outlet::{Keep, Outlet};
+use crate::throttle::Throttle;
+
+/// A sandbox whose socket is open.
+pub(crate) struct Sandbox {
+    pub(crate) id: SandboxId,
+    /// The directory of its socket.
+    pub(crate) directory: PathBuf,
+    /// Something may be ready to be sent.
+    pub(crate) wake: Arc<Notify>,
+    /// The sandbox's time is over.
+    pub(crate) closed: CancellationToken,
+    /// All that runs for it.
+    pub(crate) tracker: TaskTracker,
+    /// Artifact requests at once.
+    pub(crate) door: Arc<Semaphore>,
+    peer: OnceLock<Arc<Peer>>,
+    state: Mutex<State>,
+}
+
+/// What changes.
+pub(crate) struct State {
+    pub(crate) link: Option<Arc<Link>>,
+    pub(crate) outlet: Outlet,
+    pub(crate) calls: Calls,
+    pub(crate) results: Calls,
+    pub(crate) hand: Hand,
+    pub(crate) denials: Throttle,
+    /// The runner holds its assignment, so that a link without its token is somebody else's.
+    pub(crate) token_held: bool,
+    /// The assignment was sent, or the token shown.
+    pub(crate) assigned: bool,
+    /// The id of the `drain` that was sent.
+    pub(crate) draining: Option<link::Id>,
+}
+
+/// A link that is up.
+pub(crate) struct Link {
+    /// Its name.
+    pub(crate) id: String,
+    /// It shall end, or has.
+    pub(crate) cut: CancellationToken,
+    /// Nothing of it runs any more.
+    pub(crate) ended: CancellationToken,
+    reason: OnceLock<(Option<CloseCode>, String)>,
+    heard: Mutex<(Instant, u64)>,
+}
+
+impl Link {
+    pub(crate) fn new(id: String) -> Self {
+        Self {
+            id,
+            cut: CancellationToken::new(),
+            ended: CancellationToken::new(),
+            reason: OnceLock::new(),
+            heard: Mutex::new((Instant::now(), link::Liveness::default().heartbeat_ms)),
+        }
+    }
+
+    /// Ends the link; the first reason counts. Without a code nothing is said to the peer.
+    pub(crate) fn end(&self, code: Option<CloseCode>, reason: impl Into<String>) {
+        let _ = self.reason.set((code, reason.into()));
+        self.cut.cancel();
+    }
+
+    /// Why it ends.
+    pub(crate) fn reason(&self) -> (Option<CloseCode>, &str) {
+        self.reason.get().map_or((None, "the link was lost"), |(code, reason)| (*code, reason))
+    }
+
+    /// A frame came.
+    pub(crate) fn heard(&self) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).0 = Instant::now();
+    }
+
+    /// The runner was told to send a heartbeat so often.
+    pub(crate) fn beats_every(&self, heartbeat_ms: u64) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).1 = heartbeat_ms;
+    }
+
+    /// Whether so many heartbeats are missing.
+    fn silent(&self, missed: u32) -> bool {
+        let (heard, heartbeat_ms) = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.elapsed() > Duration::from_millis(heartbeat_ms.saturating_mul(missed.into()))
+    }
+}
+
+impl Sandbox {
+    pub(crate) fn new(id: SandboxId, directory: PathBuf, limits: &Limits) -> Self {
+        let kept = (limits.answers_kept_max, limits.answers_kept_bytes_max);
+        let tasks_max = link::limits::CONCURRENCY_MAX as usize;
+        let state = State {
+            link: None,
+            outlet: Outlet::new(limits.frames_queued_max, limits.tasks_queued_max),
+            calls: Calls::new(limits.calls_in_flight_max, kept.0, kept.1),
+            results: Calls::new(tasks_max, tasks_max, kept.1),
+            hand: Hand::default(),
+            denials: Throttle::new(limits.denials_recorded_per_second),
+            token_held: false,
+            assigned: false,
+            draining: None,
+        };
+        Self {
+            id,
+            directory,
+            wake: Arc::new(Notify::new()),
+            closed: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+            door: Arc::new(Semaphore::new(limits.door_requests_max)),
+            peer: OnceLock::new(),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Its state, for a moment.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who it is, if it is somebody yet.
+    pub(crate) fn peer(&self) -> Option<&Arc<Peer>> {
+        self.peer.get()
+    }
+
+    /// It is this peer's from now on, and nobody else's ever (law SB-1).
+    pub(crate) fn bind(&self, peer: Peer) -> Result<&Arc<Peer>, Error> {
+        let bound = self.peer.get_or_init(|| Arc::new(peer.clone()));
+        if **bound == peer { Ok(bound) } else { Err(Error::Bound { sandbox: self.id.clone() }) }
+    }
+
+    /// Queues a frame. An answer without a link is not kept: its runner asks again. A link whose peer does not read
+    /// is ended.
+    pub(crate) fn push(&self, frame: Arc<str>, keep: Keep) {
+        let mut state = self.state();
+        if state.link.is_none() && keep == Keep::No {
+            return;
+        }
+        let full = state.outlet.push(frame, keep).is_err();
+        if let (true, Some(link)) = (full, &state.link) {
+            link.end(Some(CloseCode::Rate), "frames wait that the runner does not read");
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Makes `link` the sandbox's link. Where there is one already, it is given a moment to end by itself, and is
+    /// ended where it was silent for long; otherwise `None`: a second link is refused.
+    pub(crate) async fn claim(&self, link: &Arc<Link>, limits: &Limits) -> Option<()> {
+        loop {
+            let old = {
+                let mut state = self.state();
+                match &state.link {
+                    None => {
+                        state.link = Some(link.clone());
+                        return Some(());
+                    }
+                    Some(old) => old.clone(),
+                }
+            };
+            if old.silent(limits.takeover_missed_heartbeats) {
+                old.end(Some(CloseCode::SecondLink), "silent for too long, and another link came");
+            }
+            tokio::time::timeout(Duration::from_millis(limits.takeover_ms), old.ended.cancelled())
+                .await
+                .ok()?;
+        }
+    }
+
+    /// The link is no longer the sandbox's.
+    pub(crate) fn release(&self, link: &Arc<Link>) {
+        let mut state = self.state();
+        if state.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
+            state.link = None;
+            state.outlet.link_lost();
+        }
+        drop(state);
+        link.ended.cancel();
+    }
+}

@@ -1,0 +1,81 @@
+//! The writing half of a link.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::SinkExt;
+use link::{CloseCode, ToRunner};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::protocol::Message;
+
+use super::{Writer, close};
+use crate::core::Core;
+use crate::outlet::Out;
+use crate::sandbox::{Link, Sandbox};
+
+/// A frame as text.
+pub(crate) fn text(frame: &ToRunner) -> Arc<str> {
+    serde_json::to_string(frame).expect("frames are plain data with string keys").into()
+}
+
+/// What to do next.
+enum Next {
+    Send(Arc<str>),
+    Wait(Option<Instant>),
+}
+
+/// Sends what waits, in order, until the link ends; then says why.
+pub(super) async fn pump(core: &Arc<Core>, sandbox: &Arc<Sandbox>, link: &Link, mut writer: Writer) {
+    let patience = Duration::from_millis(core.options.limits.write_ms);
+    while !link.cut.is_cancelled() {
+        let sent = match next(sandbox) {
+            Next::Send(frame) => timeout(patience, writer.feed(Message::text(&*frame))).await,
+            Next::Wait(until) => {
+                let flushed = timeout(patience, writer.flush()).await;
+                if matches!(flushed, Ok(Ok(()))) {
+                    wait(sandbox, link, until).await;
+                }
+                flushed
+            }
+        };
+        match sent {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => link.end(None, "the runner is gone"),
+            Err(_) => link.end(None, "the runner does not read"),
+        }
+    }
+    if let (Some(code), reason) = link.reason() {
+        close(&mut writer, code.code(), reason).await;
+    }
+}
+
+fn next(sandbox: &Sandbox) -> Next {
+    let mut state = sandbox.state();
+    match state.outlet.next() {
+        Some(Out::Assign(frame)) => {
+            state.assigned = true;
+            Next::Send(frame)
+        }
+        Some(Out::Frame(frame)) => Next::Send(frame),
+        Some(Out::Task(task, frame)) => {
+            state.hand.take(task);
+            Next::Send(frame)
+        }
+        None => Next::Wait(None),
+    }
+}
+
+async fn wait(sandbox: &Sandbox, link: &Link, until: Option<Instant>) {
+    let due = async {
+        match until {
+            Some(until) => tokio::time::sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = link.cut.cancelled() => {}
+        () = sandbox.closed.cancelled() => link.end(Some(CloseCode::IncarnationEnded), "the incarnation has ended"),
+        () = sandbox.wake.notified() => {}
+        () = due => {}
+    }
+}
