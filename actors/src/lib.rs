@@ -1,5 +1,35 @@
-//! Supervised actors over the event-sourced core
+//! Supervised actors over the event-sourced core.
+//!
+//! Every crew, agent, task and profile is an actor that decides, appends, evolves, replies and only then acts;
+//! what it must make true outside is carried out by effects, at least once and idempotently. Crews supervise
+//! agents by the same policy by which the [`supervisor`] supervises actors; the [`watchdog`] says which agents
+//! are dead, lost or hung.
 
 pub mod admission;
 pub mod supervisor;
 pub mod watchdog;
+
+mod channels;
+mod clock;
+mod commands;
+mod contents;
+mod core;
+mod directory;
+mod entity;
+mod host;
+mod hosted;
+mod links;
+mod options;
+mod platform;
+mod posts;
+mod profiles;
+mod recovery;
+mod roster;
+mod service;
+mod submit;
+mod tallies;
+
+pub use clock::Clock;
+pub use links::Links;
+pub use options::{Limits, Options};
+pub use platform::{Figures, Platform, Seams, Unfinished};

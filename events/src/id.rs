@@ -78,7 +78,7 @@ text_id!(
     TaskId
 );
 text_id!(
-    /// A sandbox: `sb_` and 32 hex digits; never used twice.
+    /// A sandbox: `sb-` and 32 hex digits, so that it is a file name and a label; never used twice.
     SandboxId
 );
 
@@ -105,7 +105,7 @@ macro_rules! prefixed_id {
 prefixed_id!(CrewId, "cr_");
 prefixed_id!(AgentId, "ag_");
 prefixed_id!(TaskId, "tk_");
-prefixed_id!(SandboxId, "sb_");
+prefixed_id!(SandboxId, "sb-");
 
 impl Default for Tenant {
     fn default() -> Self {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::domain::{Context, Decider};
 use crate::id::{AgentId, CrewId, Digest, EntityKind, Incarnation, Tenant};
 use crate::store::Reservation;
-use crate::supervision::{Budget, Exit, Policy};
+use crate::supervision::{Budget, ChildKind, Exit, Policy};
 
 mod decide;
 mod rejection;
@@ -30,6 +30,7 @@ crate::domain_events! {
         "restart_scheduled" v 1 => RestartScheduled,
         "restart_completed" v 1 => RestartCompleted,
         "restarts_exhausted" v 1 => RestartsExhausted,
+        "agent_let_go" v 1 => LetGo,
     }
 }
 
@@ -48,6 +49,9 @@ pub struct Seat {
     pub profile_version: u32,
     /// The profile's digest.
     pub profile_digest: Digest,
+    /// After which ends it is restarted.
+    #[serde(default)]
+    pub restart: ChildKind,
 }
 
 /// A crew is being brought up.
@@ -159,6 +163,15 @@ pub struct RestartsExhausted {
     pub action: String,
 }
 
+/// An agent ended and is not restarted, by its own kind of restart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LetGo {
+    /// The agent.
+    pub agent: AgentId,
+    /// How it ended.
+    pub exit: Exit,
+}
+
 /// Where a crew stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -233,7 +246,7 @@ pub struct Held {
 pub enum GivenUp {
     /// It failed too often and was set aside.
     Quarantined,
-    /// The member was scaled down.
+    /// The member was scaled down, or its kind of restart does not bring it back.
     Removed,
 }
 
@@ -468,6 +481,7 @@ impl Decider for Crew {
                     held.pending = None;
                 }
             }
+            Event::LetGo(gone) => state.give_up(&gone.agent, GivenUp::Removed),
             Event::RestartsExhausted(exhausted) => {
                 state.give_up(&exhausted.failed, GivenUp::Quarantined);
             }

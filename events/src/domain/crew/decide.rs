@@ -1,14 +1,17 @@
 use super::{
     AgentId, Assembled, AssemblyFailed, Command, Context, Disbanded, Disbanding, Draining, Event, Exit, Held,
-    Incarnation, Paused, Policy, Rejection, RestartCompleted, RestartScheduled, RestartsExhausted, Resumed,
-    Scaled, Seat, State, Status, ms,
+    Incarnation, LetGo, Paused, Policy, Rejection, RestartCompleted, RestartScheduled, RestartsExhausted,
+    Resumed, Scaled, Seat, State, Status, ms,
 };
-use crate::supervision::{self, Child, ChildKind, Decision, Failure, OnExhausted};
+use crate::supervision::{self, Child, Decision, Failure, OnExhausted};
 
 pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Result<Vec<Event>, Rejection> {
     if let Command::Assemble(started) = command {
-        let first = state.started.is_none();
-        return Ok(if first { vec![started.clone().into()] } else { Vec::new() });
+        return match &state.started {
+            None => Ok(vec![started.clone().into()]),
+            Some(earlier) if earlier.name == started.name && earlier.spec == started.spec => Ok(Vec::new()),
+            Some(earlier) => Err(Rejection::KeyConflict { name: earlier.name.clone() }),
+        };
     }
     let Some(started) = &state.started else { return Err(Rejection::Unknown) };
     match command {
@@ -101,14 +104,14 @@ fn down(
         .kept()
         .map(|held| Child {
             id: held.seat.agent.clone(),
-            kind: ChildKind::Permanent,
+            kind: held.seat.restart,
             running: held.pending.is_none(),
         })
         .collect();
     let failure = Failure { child: agent, exit, now_ms: ms(now_ms), jitter_seed: context.seed };
     match supervision::decide(policy, &budget, &children, &failure) {
-        Decision::Ignore => Ok(Vec::new()),
-        Decision::Exhausted(action) => Ok(exhausted(agent, action)),
+        Decision::Ignore => Ok(vec![LetGo { agent: agent.clone(), exit }.into()]),
+        Decision::Exhausted(action) => Ok(exhausted(agent, action, state.status == Status::Assembling)),
         Decision::Restart { children, delay_ms, .. } => {
             // A first failure is an accident and is mended at once; only repeated ones have to wait.
             let delay_ms = if budget.failures(agent) == 0 { 0 } else { delay_ms };
@@ -126,12 +129,14 @@ fn down(
 }
 
 /// A crew has no supervisor above it to escalate to, so escalation ends it.
-fn exhausted(agent: &AgentId, action: OnExhausted) -> Vec<Event> {
+fn exhausted(agent: &AgentId, action: OnExhausted, assembling: bool) -> Vec<Event> {
     let quarantine = matches!(action, OnExhausted::Quarantine);
     let word = if quarantine { "quarantine" } else { "disband" };
     let mut events: Vec<Event> =
         vec![RestartsExhausted { failed: agent.clone(), action: word.to_owned() }.into()];
-    if !quarantine {
+    if assembling {
+        events.push(AssemblyFailed { reason: format!("agent {agent} did not stay up") }.into());
+    } else if !quarantine {
         events.push(Disbanding { reason: format!("the restart budget was spent on agent {agent}") }.into());
     }
     events

@@ -16,6 +16,12 @@ pub enum Rejection {
         /// What was asked.
         verb: &'static str,
     },
+    /// The same key was used to assemble another crew.
+    #[error("the same idempotency key was used to assemble crew `{name}` from another manifest")]
+    KeyConflict {
+        /// That crew's name.
+        name: String,
+    },
     /// The agent is not one of its own, or no longer.
     #[error("agent `{agent}` is not one of this crew's")]
     NotOurs {
@@ -29,6 +35,7 @@ impl From<Rejection> for Problem {
         let kind = match rejection {
             Rejection::Unknown | Rejection::NotOurs { .. } => ProblemKind::NotFound,
             Rejection::Illegal { .. } => ProblemKind::Conflict,
+            Rejection::KeyConflict { .. } => ProblemKind::KeyConflict,
         };
         Self::new(kind, rejection.to_string())
     }

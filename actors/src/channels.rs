@@ -1,0 +1,54 @@
+//! The manifest's channels as the gateway checks them.
+
+use std::sync::Arc;
+
+use events::domain::crew::State;
+use gateway::{Channel, CrewPolicy, Kind, Member};
+use manifest::{ChannelKind, CrewSpec};
+
+/// The specification that the crew was assembled from.
+pub(crate) fn spec(state: &State) -> Option<CrewSpec> {
+    let started = state.started.as_ref()?;
+    serde_json::from_value(started.spec.clone())
+        .inspect_err(
+            |error| tracing::error!(crew = %started.crew, %error, "crew specification cannot be read"),
+        )
+        .ok()
+}
+
+/// Who of the crew may send what to whom; nobody anything where the specification cannot be read.
+pub(crate) fn compile(state: &State) -> CrewPolicy {
+    let (Some(started), Some(spec)) = (&state.started, spec(state)) else { return CrewPolicy::default() };
+    let members = spec
+        .members
+        .iter()
+        .map(|member| Member {
+            name: Arc::from(member.name.as_str()),
+            agents: state
+                .kept()
+                .filter(|held| held.seat.member == member.name.as_str())
+                .map(|held| (held.seat.replica, held.seat.agent.clone()))
+                .collect(),
+        })
+        .collect();
+    let channels = spec
+        .channels
+        .iter()
+        .map(|channel| Channel {
+            from: Arc::from(channel.from.as_str()),
+            to: Arc::from(channel.to.as_str()),
+            kinds: channel.kinds.iter().map(|kind| carried(*kind)).collect(),
+            max_depth: channel.max_depth,
+            fan_out: channel.max_fan_out,
+            rate_per_second: channel.rate.as_per_second() as f64,
+        })
+        .collect();
+    CrewPolicy { tenant: started.tenant.clone(), epoch: None, members, channels }
+}
+
+fn carried(kind: ChannelKind) -> Kind {
+    match kind {
+        ChannelKind::Task => Kind::Task,
+        ChannelKind::Message => Kind::Message,
+    }
+}

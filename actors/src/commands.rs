@@ -1,0 +1,390 @@
+//! The command API over entities: one implementation behind every door.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use events::api::{Caller, Command, Commands, Problem, ProblemKind, Reply};
+use events::domain::crew::{self, AssemblyStarted, Status};
+use events::domain::{Decider, profile, task};
+use events::supervision::{Backoff, ChildKind, OnExhausted, Policy, Strategy};
+use events::{CommandId, CrewId, Digest, EntityKind, Meta, Position, TaskId};
+use manifest::{CrewSpec, ProfileSpec};
+use serde_json::{Value, json};
+
+use crate::contents;
+use crate::core::Core;
+use crate::directory::Directory;
+use crate::entity::{Hosted, Outcome, Request};
+use crate::hosted;
+use crate::profiles;
+use crate::submit::{self, Order};
+
+/// Content of a task as it may come in, in bytes of JSON: what fits a frame of the link.
+const INPUT_BYTES_MAX: usize = 200 * 1024;
+
+/// Answers commands.
+pub(crate) struct Answerer {
+    pub(crate) core: Arc<Core>,
+}
+
+#[async_trait]
+impl Commands for Answerer {
+    async fn execute(&self, caller: &Caller, command: Command) -> Result<Reply, Problem> {
+        if self.core.stop.is_cancelled() {
+            return Err(Problem::new(ProblemKind::Unavailable, "the platform is shutting down"));
+        }
+        match command {
+            Command::ProfileApply { name, spec, bundle } => self.apply(caller, &name, spec, bundle).await,
+            Command::CrewAssemble { name, labels, spec } => self.assemble(caller, name, labels, spec).await,
+            Command::CrewScale { crew, member, replicas } => {
+                self.scale(caller, &crew, &member, replicas).await
+            }
+            Command::CrewPause { crew } => self.crew(caller, &crew, crew::Command::Pause).await,
+            Command::CrewResume { crew } => self.crew(caller, &crew, crew::Command::Resume).await,
+            Command::CrewDrain { crew } => self.crew(caller, &crew, crew::Command::Drain).await,
+            Command::CrewDisband { crew, reason } => {
+                let reply = self.crew(caller, &crew, crew::Command::Disband { reason }).await?;
+                let gone = self.core.crews.wait(crew.as_str(), |state| state.status == Status::Disbanded);
+                gone.await?;
+                Ok(reply)
+            }
+            Command::AgentRestart { agent } => self.restart(caller, &agent).await,
+            Command::TaskSubmit { crew, to, input, context, deadline_ms } => {
+                self.submit(caller, &crew, to, input, context, deadline_ms).await
+            }
+            Command::TaskCancel { task, reason } => {
+                self.task(caller, &task, task::Command::Cancel { reason }).await
+            }
+            Command::TaskRetry { task } => self.task(caller, &task, task::Command::Retry).await,
+            Command::InputAnswer { task, key, accept, content } => {
+                let action = if accept { "accept" } else { "decline" }.to_owned();
+                let answer = task::Answer { action, content, by: caller.principal.to_string() };
+                self.task(caller, &task, task::Command::Answer { key, answer }).await
+            }
+        }
+    }
+}
+
+fn meta(caller: &Caller, command_id: CommandId) -> Meta {
+    Meta {
+        tenant: caller.tenant.clone(),
+        principal: caller.principal.clone(),
+        correlation_id: Some(command_id.to_string().into()),
+        causation_id: None,
+        traceparent: caller.traceparent.clone(),
+    }
+}
+
+fn reply(kind: EntityKind, id: &str, position: Position, body: Value) -> Reply {
+    Reply { kind, id: id.to_owned(), position, body }
+}
+
+impl Answerer {
+    async fn give<D: Hosted>(
+        &self,
+        directory: &Directory<D>,
+        caller: &Caller,
+        id: &str,
+        command: D::Command,
+        digest: Option<Digest>,
+    ) -> Result<Outcome<D>, Problem> {
+        let command_id = caller.command_id();
+        let request = Request { command, command_id, digest, meta: meta(caller, command_id) };
+        directory.execute(id, request).await
+    }
+
+    /// The log's end: what a reader must have read to see what was there before the command.
+    async fn position<D: Decider>(&self, outcome: &Outcome<D>) -> Result<Position, Problem> {
+        if outcome.position > Position(0) {
+            return Ok(outcome.position);
+        }
+        Ok(self.core.store.head().await?.position)
+    }
+
+    async fn apply(
+        &self,
+        caller: &Caller,
+        name: &str,
+        spec: Value,
+        bundle: Option<Digest>,
+    ) -> Result<Reply, Problem> {
+        let checked: ProfileSpec = serde_json::from_value(spec)
+            .map_err(|error| Problem::new(ProblemKind::Invalid, format!("profile `{name}`: {error}")))?;
+        if let Some(bundle) = bundle
+            && !self
+                .core
+                .artifacts
+                .has(bundle)
+                .await
+                .map_err(|e| Problem::new(ProblemKind::Unavailable, e.to_string()))?
+        {
+            let detail = format!(
+                "profile `{name}`: its source {bundle} is not in the artifact store; put it there first"
+            );
+            return Err(Problem::new(ProblemKind::Invalid, detail));
+        }
+        let command = profile::Command::Apply {
+            tenant: caller.tenant.clone(),
+            name: name.to_owned(),
+            spec: contents::wire(checked),
+            bundle,
+        };
+        let id = profiles::entity_id(&caller.tenant, name);
+        let outcome = self.give(&self.core.profile_entities, caller, &id, command, None).await?;
+        let position = self.position(&outcome).await?;
+        let body = outcome.state.current.as_ref().map_or(
+            Value::Null,
+            |current| json!({ "name": current.name, "version": current.version, "digest": current.digest }),
+        );
+        Ok(reply(EntityKind::Profile, &id, position, body))
+    }
+
+    /// A crew of the caller's tenant; of others nobody is told that they exist.
+    async fn own_crew(&self, caller: &Caller, crew: &CrewId) -> Result<Arc<crew::State>, Problem> {
+        let state = self.core.crews.read(crew.as_str()).await?;
+        let own = state.started.as_ref().is_some_and(|started| started.tenant == caller.tenant);
+        if own { Ok(state) } else { Err(Problem::not_found(EntityKind::Crew, crew.as_str())) }
+    }
+
+    async fn crew(&self, caller: &Caller, crew: &CrewId, command: crew::Command) -> Result<Reply, Problem> {
+        self.own_crew(caller, crew).await?;
+        let outcome = self.give(&self.core.crews, caller, crew.as_str(), command, None).await?;
+        let position = self.position(&outcome).await?;
+        let body = json!({ "crew": crew, "status": outcome.state.status });
+        Ok(reply(EntityKind::Crew, crew.as_str(), position, body))
+    }
+
+    async fn assemble(
+        &self,
+        caller: &Caller,
+        name: String,
+        labels: BTreeMap<String, String>,
+        spec: Value,
+    ) -> Result<Reply, Problem> {
+        let checked: CrewSpec = serde_json::from_value(spec)
+            .map_err(|error| Problem::new(ProblemKind::Invalid, format!("crew `{name}`: {error}")))?;
+        let command_id = caller.command_id();
+        let crew = CrewId::derive(&["crew", &command_id.to_string()]);
+        let started = self.started(caller, &crew, name, labels, &checked).await?;
+        let command = crew::Command::Assemble(started);
+        let outcome = self.give(&self.core.crews, caller, crew.as_str(), command, None).await?;
+        let settled = self.core.crews.wait(crew.as_str(), |state| state.status != Status::Assembling).await?;
+        let position = self.position(&outcome).await?.max(self.core.store.head().await?.position);
+        if matches!(settled.status, Status::Failed) {
+            let mut problem =
+                Problem::new(ProblemKind::Failed, format!("crew was not assembled: {}", settled.reason));
+            problem.position = Some(position);
+            return Err(problem);
+        }
+        let agents: Vec<Value> = settled
+            .kept()
+            .map(|held| {
+                let seat = &held.seat;
+                json!({ "agent": seat.agent, "member": seat.member, "replica": seat.replica })
+            })
+            .collect();
+        let body = json!({ "crew": crew, "status": settled.status, "agents": agents });
+        Ok(reply(EntityKind::Crew, crew.as_str(), position, body))
+    }
+
+    async fn started(
+        &self,
+        caller: &Caller,
+        crew: &CrewId,
+        name: String,
+        labels: BTreeMap<String, String>,
+        spec: &CrewSpec,
+    ) -> Result<AssemblyStarted, Problem> {
+        let limits = &self.core.options.limits;
+        let now = self.core.clock.now();
+        let mut seats = Vec::new();
+        let mut slowest_ms = 0;
+        for member in &spec.members {
+            let (applied, checked) = self.profile(caller, member.profile.as_str()).await?;
+            slowest_ms = slowest_ms.max(checked.handler.start_timeout.as_millis());
+            let profile = (applied.name.as_str(), applied.version, applied.digest);
+            let name = member.name.as_str();
+            seats.extend(hosted::seats(
+                crew,
+                name,
+                member.replicas,
+                &[],
+                0,
+                profile,
+                restart(member.restart),
+            ));
+        }
+        Ok(AssemblyStarted {
+            crew: crew.clone(),
+            tenant: caller.tenant.clone(),
+            name,
+            labels,
+            spec: contents::wire(spec),
+            entry: spec.entry.as_str().to_owned(),
+            policy: policy(spec),
+            seats,
+            ready_by_ms: now.plus_ms(limits.assembly_ms + slowest_ms).millis(),
+            expires_at_ms: spec.ttl.map(|ttl| now.plus_ms(ttl.as_millis()).millis()),
+        })
+    }
+
+    async fn profile(&self, caller: &Caller, name: &str) -> Result<(profile::Applied, ProfileSpec), Problem> {
+        let id = profiles::entity_id(&caller.tenant, name);
+        let state = self.core.profile_entities.read(&id).await?;
+        let applied = state.current.clone().ok_or_else(|| {
+            let detail = format!(
+                "profile `{name}` does not exist; apply it first with `hypercode profile apply FILE`"
+            );
+            Problem::new(ProblemKind::Invalid, detail)
+        })?;
+        let checked = profiles::parse(&applied)?;
+        Ok((applied, checked.spec))
+    }
+
+    async fn scale(
+        &self,
+        caller: &Caller,
+        crew: &CrewId,
+        member: &str,
+        replicas: u32,
+    ) -> Result<Reply, Problem> {
+        if !(1..=manifest::Member::REPLICAS_MAX).contains(&replicas) {
+            let detail = format!("replicas {replicas}: expected 1 to {}", manifest::Member::REPLICAS_MAX);
+            return Err(Problem::new(ProblemKind::Invalid, detail));
+        }
+        let state = self.own_crew(caller, crew).await?;
+        let existing: Vec<&crew::Seat> =
+            state.kept().map(|held| &held.seat).filter(|seat| seat.member == member).collect();
+        let Some(first) = existing.first() else {
+            let detail = format!("crew `{crew}` has no member `{member}`");
+            return Err(Problem::new(ProblemKind::NotFound, detail));
+        };
+        let profile = (first.profile.as_str(), first.profile_version, first.profile_digest);
+        let seats =
+            hosted::seats(crew, member, replicas, &existing, state.seats.len(), profile, first.restart);
+        self.crew(caller, crew, crew::Command::Scale { member: member.to_owned(), seats }).await
+    }
+
+    async fn restart(&self, caller: &Caller, agent: &events::AgentId) -> Result<Reply, Problem> {
+        let state = self.core.agents.read(agent.as_str()).await?;
+        let requested = state.requested.as_ref().filter(|requested| requested.tenant == caller.tenant);
+        let requested = requested.ok_or_else(|| Problem::not_found(EntityKind::Agent, agent.as_str()))?;
+        let command = crew::Command::Restart { agent: agent.clone(), incarnation: state.incarnation };
+        let outcome = self.give(&self.core.crews, caller, requested.crew.as_str(), command, None).await?;
+        let position = self.position(&outcome).await?;
+        let body = json!({ "agent": agent, "incarnation": state.incarnation.next() });
+        Ok(reply(EntityKind::Agent, agent.as_str(), position, body))
+    }
+
+    async fn submit(
+        &self,
+        caller: &Caller,
+        crew: &CrewId,
+        to: Option<String>,
+        input: Value,
+        context: Option<String>,
+        deadline_ms: Option<u64>,
+    ) -> Result<Reply, Problem> {
+        let state = self.own_crew(caller, crew).await?;
+        let Some(started) = state.started.as_ref().filter(|_| takes_tasks(state.status)) else {
+            let detail = format!("crew `{crew}` is {} and takes no tasks", state.status);
+            return Err(Problem::new(ProblemKind::Conflict, detail));
+        };
+        let (member, replica) = receiver(to.as_deref(), &started.entry)?;
+        let content = link::Content::from_handler(input)
+            .map_err(|error| Problem::new(ProblemKind::Invalid, format!("input: {error}")))?;
+        let input = contents::wire(content);
+        let bytes = input.to_string().len();
+        if bytes > INPUT_BYTES_MAX {
+            let detail =
+                format!("input has {bytes} bytes, more than {INPUT_BYTES_MAX}; put large parts as artifacts");
+            return Err(Problem::new(ProblemKind::Invalid, detail));
+        }
+        let command_id = caller.command_id();
+        let id = TaskId::derive(&["task", &command_id.to_string()]);
+        let digest = json!([crew, member, replica, input, context, deadline_ms]);
+        let now = self.core.clock.now();
+        let order = Order {
+            task: id.clone(),
+            tenant: caller.tenant.clone(),
+            crew: crew.clone(),
+            member,
+            replica,
+            input: contents::put(&self.core, input).await?,
+            context: context.unwrap_or_else(|| id.to_string()),
+            from: caller.principal.to_string(),
+            from_member: None,
+            parent: None,
+            depth: 0,
+            deadline_ms: deadline_ms.map(|ms| now.plus_ms(ms).millis()),
+            request_digest: Digest::of(digest.to_string().as_bytes()),
+        };
+        let outcome = submit::submit(&self.core, order, command_id, meta(caller, command_id)).await?;
+        let position = self.position(&outcome).await?;
+        let body = json!({ "task": id, "status": outcome.state.status });
+        Ok(reply(EntityKind::Task, id.as_str(), position, body))
+    }
+
+    async fn task(&self, caller: &Caller, id: &TaskId, command: task::Command) -> Result<Reply, Problem> {
+        let state = self.core.tasks.read(id.as_str()).await?;
+        if state.submitted.as_ref().is_none_or(|submitted| submitted.tenant != caller.tenant) {
+            return Err(Problem::not_found(EntityKind::Task, id.as_str()));
+        }
+        let outcome = self.give(&self.core.tasks, caller, id.as_str(), command, None).await?;
+        let position = self.position(&outcome).await?;
+        let body = json!({ "task": id, "status": outcome.state.status });
+        Ok(reply(EntityKind::Task, id.as_str(), position, body))
+    }
+}
+
+fn takes_tasks(status: Status) -> bool {
+    matches!(status, Status::Running | Status::Paused)
+}
+
+/// Reads `member` or `member[2]`; the crew's entry where nothing is said.
+fn receiver(to: Option<&str>, entry: &str) -> Result<(String, Option<u32>), Problem> {
+    let Some(to) = to else { return Ok((entry.to_owned(), None)) };
+    let address: link::Address =
+        to.parse().map_err(|error| Problem::new(ProblemKind::Invalid, format!("to `{to}`: {error}")))?;
+    match address {
+        link::Address::Member(member) => Ok((member, None)),
+        link::Address::Replica(member, replica) => Ok((member, Some(replica))),
+        _ => Err(Problem::new(
+            ProblemKind::Invalid,
+            format!("to `{to}`: a task goes to `member` or `member[n]`"),
+        )),
+    }
+}
+
+fn restart(kind: manifest::Restart) -> ChildKind {
+    match kind {
+        manifest::Restart::Permanent => ChildKind::Permanent,
+        manifest::Restart::Transient => ChildKind::Transient,
+        manifest::Restart::Temporary => ChildKind::Temporary,
+    }
+}
+
+fn policy(spec: &CrewSpec) -> Policy {
+    let supervision = &spec.supervision;
+    Policy {
+        strategy: match supervision.strategy {
+            manifest::Strategy::OneForOne => Strategy::OneForOne,
+            manifest::Strategy::OneForAll => Strategy::OneForAll,
+            manifest::Strategy::RestForOne => Strategy::RestForOne,
+        },
+        max_restarts: supervision.max_restarts,
+        within_ms: supervision.within.as_millis(),
+        backoff: Backoff {
+            initial_ms: supervision.backoff.initial.as_millis(),
+            max_ms: supervision.backoff.max.as_millis(),
+            jitter: supervision.backoff.jitter,
+        },
+        on_exhausted: match supervision.on_exhausted {
+            manifest::OnExhausted::Quarantine => OnExhausted::Quarantine,
+            manifest::OnExhausted::Disband => OnExhausted::Disband,
+            manifest::OnExhausted::Escalate => OnExhausted::Escalate,
+        },
+        stable_after_ms: supervision.within.as_millis(),
+    }
+}

@@ -1,0 +1,207 @@
+//! What every actor, effect and door shares: the seams, the directories, and what is known in memory.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use events::api::{Problem, ProblemKind};
+use events::artifact::ArtifactStore;
+use events::domain::agent::Agent;
+use events::domain::crew::Crew;
+use events::domain::profile::Profile;
+use events::domain::task::Task;
+use events::domain::{Context, Decider};
+use events::store::Epoch;
+use events::{CommandId, EventStore, Meta};
+use rand::Rng;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::directory::Directory;
+use crate::entity::{Cause, Hosted, Outcome, Request};
+use crate::links::Links;
+use crate::options::Options;
+use crate::platform::Seams;
+use crate::posts::Posts;
+use crate::profiles::Profiles;
+use crate::roster::Rosters;
+use crate::tallies::Tallies;
+use crate::watchdog;
+
+/// Number of shards (DESIGN §5): entities of one crew share one.
+const SHARDS: u64 = 256;
+
+pub(crate) struct Core {
+    pub(crate) options: Options,
+    pub(crate) clock: Clock,
+    pub(crate) store: Arc<dyn EventStore>,
+    pub(crate) artifacts: Arc<dyn ArtifactStore>,
+    pub(crate) provider: Arc<dyn sandbox::Provider>,
+    pub(crate) links: OnceLock<Arc<dyn Links>>,
+    pub(crate) signals: OnceLock<watchdog::Handle>,
+    pub(crate) crews: Directory<Crew>,
+    pub(crate) agents: Directory<Agent>,
+    pub(crate) tasks: Directory<Task>,
+    pub(crate) profile_entities: Directory<Profile>,
+    pub(crate) profiles: Profiles,
+    pub(crate) rosters: Rosters,
+    pub(crate) posts: Posts,
+    pub(crate) tallies: Tallies,
+    pub(crate) effects: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    epochs: Mutex<HashMap<u8, Epoch>>,
+}
+
+impl Core {
+    pub(crate) fn new(options: Options, seams: Seams) -> Arc<Self> {
+        let core = Arc::new(Self {
+            options,
+            clock: seams.clock,
+            store: seams.store,
+            artifacts: seams.artifacts,
+            provider: seams.provider,
+            links: OnceLock::new(),
+            signals: OnceLock::new(),
+            crews: Directory::new(),
+            agents: Directory::new(),
+            tasks: Directory::new(),
+            profile_entities: Directory::new(),
+            profiles: Profiles::default(),
+            rosters: Rosters::default(),
+            posts: Posts::default(),
+            tallies: Tallies::default(),
+            effects: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            epochs: Mutex::default(),
+        });
+        core.crews.bind(&core);
+        core.agents.bind(&core);
+        core.tasks.bind(&core);
+        core.profile_entities.bind(&core);
+        core
+    }
+
+    pub(crate) fn links(&self) -> &Arc<dyn Links> {
+        self.links.get().expect("the platform sets its links before it does anything")
+    }
+
+    pub(crate) fn signals(&self) -> &watchdog::Handle {
+        self.signals.get().expect("the platform sets its watchdog before it does anything")
+    }
+
+    /// Tells the watchdog what was seen. It is never waited for: what it misses, the next heartbeat says again.
+    pub(crate) fn tell(&self, signal: watchdog::Signal) {
+        if self.signals().try_tell(signal).is_err() {
+            tracing::warn!("the watchdog is behind; a signal is let go");
+        }
+    }
+
+    /// What a decision may know beside the state.
+    pub(crate) fn context(&self) -> Context {
+        Context { now: self.clock.now(), seed: rand::rng().random() }
+    }
+
+    /// The shard that `key` belongs to: the same on every node and in every version.
+    fn shard(key: &str) -> u8 {
+        let digest = events::Digest::of(key.as_bytes()).0;
+        (u64::from(digest[0]) % SHARDS) as u8
+    }
+
+    /// The lease epoch under which entities of `key`'s shard are written; taken when it is first needed.
+    pub(crate) async fn epoch_for(&self, key: &str) -> Result<Epoch, Problem> {
+        let shard = Self::shard(key);
+        if let Some(epoch) = self.epochs.lock().unwrap_or_else(PoisonError::into_inner).get(&shard) {
+            return Ok(*epoch);
+        }
+        let epoch = self.store.take_shard(shard, &self.options.node).await?;
+        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        // Two at once may both have taken it: the higher epoch is the one that holds.
+        let held = epochs.entry(shard).or_insert(epoch);
+        if epoch.epoch > held.epoch {
+            *held = epoch;
+        }
+        Ok(*held)
+    }
+
+    /// Forgets an epoch that was refused, so that the lease is asked for again.
+    pub(crate) fn forget_epoch(&self, epoch: Epoch) {
+        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        if epochs.get(&epoch.shard).is_some_and(|held| held.epoch == epoch.epoch) {
+            epochs.remove(&epoch.shard);
+        }
+    }
+
+    /// Runs an effect beside everything else, until it ends or the platform stops.
+    pub(crate) fn spawn(self: &Arc<Self>, effect: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.effects.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = effect => {}
+            }
+        });
+    }
+
+    /// Gives a command again and again until it is answered: yes, or no for good.
+    pub(crate) async fn command<D: Hosted>(
+        self: &Arc<Self>,
+        directory: &Directory<D>,
+        id: &str,
+        command: D::Command,
+        command_id: CommandId,
+        meta: Meta,
+    ) -> Result<Outcome<D>, Problem> {
+        let mut wait = self.options.limits.effect_retry_initial_ms;
+        loop {
+            let request = Request { command: command.clone(), command_id, digest: None, meta: meta.clone() };
+            match directory.execute(id, request).await {
+                Err(problem) if problem.kind.is_retryable() || problem.kind == ProblemKind::Internal => {
+                    tracing::warn!(kind = %D::KIND, id, %problem, "command is given again");
+                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                    wait = (wait * 2).min(self.options.limits.effect_retry_max_ms);
+                }
+                answered => return answered,
+            }
+        }
+    }
+
+    /// Gives a command that follows from `cause`, and says in the log when it is refused.
+    pub(crate) async fn follow<D: Hosted>(
+        self: &Arc<Self>,
+        directory: &Directory<D>,
+        id: &str,
+        command: D::Command,
+        cause: &Cause,
+        part: &str,
+        ordinal: u32,
+    ) -> Option<Outcome<D>> {
+        let answer = self.command(directory, id, command, cause.command(ordinal), cause.meta(part)).await;
+        answer
+            .inspect_err(|problem| tracing::debug!(kind = %D::KIND, id, part, %problem, "command refused"))
+            .ok()
+    }
+
+    /// The envelope of what an agent does.
+    pub(crate) fn agent_meta(&self, peer: &gateway::Peer) -> Meta {
+        Meta { principal: events::Principal::agent(&peer.agent), ..self.system_meta(&peer.tenant, "gateway") }
+    }
+
+    /// The envelope of what a part of the platform does of its own accord.
+    pub(crate) fn system_meta(&self, tenant: &events::Tenant, part: &str) -> Meta {
+        Meta {
+            tenant: tenant.clone(),
+            principal: events::Principal::system(part),
+            correlation_id: None,
+            causation_id: None,
+            traceparent: None,
+        }
+    }
+}
+
+/// Whether an entity will never change again by itself.
+pub(crate) fn notify<D: Hosted>(directory: &Directory<D>, id: &str, state: &D::State) {
+    directory.notify(id, <D as Decider>::is_final(state));
+}

@@ -1,0 +1,188 @@
+//! Where entities are found: by kind and id, started when needed, put away when idle.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use events::api::{Problem, ProblemKind};
+use ractor::{ActorRef, ActorRuntime, RpcReplyPort};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::core::Core;
+use crate::entity::{Args, Entity, Hosted, Message, Outcome, Request};
+
+/// Most requests that may wait in front of one entity.
+const REQUESTS_PER_ENTITY_MAX: usize = 4_096;
+
+struct Slot<D: Hosted> {
+    actor: ActorRef<Message<D>>,
+    in_flight: usize,
+    used: Instant,
+    is_final: bool,
+}
+
+/// The entities of one kind.
+pub(crate) struct Directory<D: Hosted> {
+    core: OnceLock<Weak<Core>>,
+    slots: Mutex<HashMap<Arc<str>, Slot<D>>>,
+    changed: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
+}
+
+/// Counts a request as done when it goes out of scope, however it ends.
+struct InFlight<'a, D: Hosted> {
+    directory: &'a Directory<D>,
+    id: Arc<str>,
+}
+
+impl<D: Hosted> Drop for InFlight<'_, D> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.directory.slots().get_mut(&self.id) {
+            slot.in_flight = slot.in_flight.saturating_sub(1);
+        }
+    }
+}
+
+impl<D: Hosted> Directory<D> {
+    pub(crate) fn new() -> Self {
+        Self { core: OnceLock::new(), slots: Mutex::default(), changed: Mutex::default() }
+    }
+
+    /// Tells the directory whose it is; once, before it is used.
+    pub(crate) fn bind(&self, core: &Arc<Core>) {
+        let _ = self.core.set(Arc::downgrade(core));
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<Arc<str>, Slot<D>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Notify>>> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many entities are in memory.
+    pub(crate) fn resident(&self) -> usize {
+        self.slots().len()
+    }
+
+    /// Has the entity answer a command.
+    pub(crate) async fn execute(&self, id: &str, request: Request<D>) -> Result<Outcome<D>, Problem> {
+        self.ask(id, |reply| Message::Execute(Box::new(request), reply)).await
+    }
+
+    /// The entity as it is.
+    pub(crate) async fn read(&self, id: &str) -> Result<Arc<D::State>, Problem> {
+        self.ask(id, Message::Read).await
+    }
+
+    /// Has the entity carry out all that its state asks for.
+    pub(crate) async fn resume(&self, id: &str) -> Result<Arc<D::State>, Problem> {
+        self.ask(id, Message::Resume).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        id: &str,
+        message: impl FnOnce(RpcReplyPort<Result<T, Problem>>) -> Message<D>,
+    ) -> Result<T, Problem> {
+        let (actor, _in_flight) = self.find_or_start(id)?;
+        let (sender, answer) = ractor::concurrency::oneshot();
+        let gone =
+            |detail: &str| Problem::new(ProblemKind::Unavailable, format!("{} `{id}` {detail}", D::KIND));
+        if actor.cast(message(sender.into())).is_err() {
+            self.drop_dead(id, &actor);
+            return Err(gone("stopped while it was asked; try again"));
+        }
+        answer.await.unwrap_or_else(|_| {
+            self.drop_dead(id, &actor);
+            Err(gone("stopped before it answered; ask again with the same key"))
+        })
+    }
+
+    fn find_or_start(&self, id: &str) -> Result<(ActorRef<Message<D>>, InFlight<'_, D>), Problem> {
+        let mut slots = self.slots();
+        if let Some((id, slot)) = slots.get_key_value(id).map(|(id, _)| Arc::clone(id)).and_then(|id| {
+            let slot = slots.get_mut(&id)?;
+            Some((id, slot))
+        }) {
+            if slot.in_flight >= REQUESTS_PER_ENTITY_MAX {
+                let detail = format!("{} `{id}` has too many requests waiting; try again", D::KIND);
+                return Err(Problem::new(ProblemKind::Busy, detail));
+            }
+            slot.in_flight += 1;
+            slot.used = Instant::now();
+            return Ok((slot.actor.clone(), InFlight { directory: self, id }));
+        }
+        let down = || Problem::new(ProblemKind::Unavailable, "the platform is shutting down");
+        let core = self.core.get().and_then(Weak::upgrade).ok_or_else(down)?;
+        let id: Arc<str> = id.into();
+        let (actor, _) =
+            ActorRuntime::spawn_instant(None, Entity::<D>::new(), Args { core, id: Arc::clone(&id) })
+                .map_err(|error| {
+                    Problem::new(ProblemKind::Internal, format!("start {} `{id}`: {error}", D::KIND))
+                })?;
+        let slot = Slot { actor: actor.clone(), in_flight: 1, used: Instant::now(), is_final: false };
+        slots.insert(Arc::clone(&id), slot);
+        Ok((actor, InFlight { directory: self, id }))
+    }
+
+    /// Forgets an actor that panicked, so that the next request starts it anew from its stream.
+    fn drop_dead(&self, id: &str, actor: &ActorRef<Message<D>>) {
+        let mut slots = self.slots();
+        if slots.get(id).is_some_and(|slot| slot.actor.get_id() == actor.get_id()) {
+            slots.remove(id);
+            tracing::error!(kind = %D::KIND, id, "entity actor stopped unasked; it is loaded again when needed");
+        }
+    }
+
+    /// Takes note that the entity changed: wakes who waits for it.
+    pub(crate) fn notify(&self, id: &str, is_final: bool) {
+        if let Some(slot) = self.slots().get_mut(id) {
+            slot.is_final = is_final;
+        }
+        if let Some(notify) = self.changed().get(id) {
+            notify.notify_waiters();
+        }
+    }
+
+    /// Waits until the entity satisfies `wanted`.
+    pub(crate) async fn wait(
+        &self,
+        id: &str,
+        wanted: impl Fn(&D::State) -> bool + Send,
+    ) -> Result<Arc<D::State>, Problem> {
+        let notify = Arc::clone(self.changed().entry(id.into()).or_default());
+        let found = loop {
+            let changed = notify.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match self.read(id).await {
+                Ok(state) if wanted(&state) => break Ok(state),
+                Ok(_) => changed.await,
+                Err(problem) => break Err(problem),
+            }
+        };
+        let mut waiting = self.changed();
+        // Two handles are the map's and ours: nobody else waits.
+        if Arc::strong_count(&notify) <= 2 {
+            waiting.remove(id);
+        }
+        found
+    }
+
+    /// Puts away entities that nobody has used for `idle`, or that have ended.
+    pub(crate) fn passivate(&self, idle: Duration, ended: Duration) -> usize {
+        let mut slots = self.slots();
+        let before = slots.len();
+        slots.retain(|_, slot| {
+            let limit = if slot.is_final { ended } else { idle };
+            let keep = slot.in_flight > 0 || slot.used.elapsed() < limit;
+            if !keep {
+                slot.actor.stop(None);
+            }
+            keep
+        });
+        before - slots.len()
+    }
+}

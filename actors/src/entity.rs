@@ -1,0 +1,303 @@
+//! The actor behind every entity: decide, append, evolve, reply, effects; in that order, always.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use events::api::{Problem, ProblemKind};
+use events::domain::{Decider, DomainEvent};
+use events::store::{AppendError, AppendRequest, Epoch, Expected};
+use events::{CommandId, CrewId, Digest, Meta, Position, Recorded, StreamId, Version};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+
+use crate::core::Core;
+
+/// Events read at a time when an entity is loaded.
+const LOAD_BATCH_EVENTS: usize = 1_000;
+/// How often a decision is made anew because another writer was faster.
+const DECIDE_TRIES_MAX: usize = 4;
+
+/// What the actor needs to know of an entity beside its decider.
+pub(crate) trait Hosted: Decider {
+    /// The crew whose shard the entity shares; its own id decides where it has none.
+    fn crew(state: &Self::State) -> Option<&CrewId>;
+    /// Takes note, in memory, of what has become durable. Must not block.
+    fn observe(core: &Arc<Core>, id: &str, state: &Arc<Self::State>, events: &[Self::Event]);
+    /// Starts to carry out an effect. Must not block.
+    fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Self::Effect);
+}
+
+/// The event that led to an effect: what makes the ids of its commands.
+#[derive(Clone, Debug)]
+pub(crate) struct Cause {
+    /// The stream.
+    pub(crate) stream: StreamId,
+    /// Its version.
+    pub(crate) version: Version,
+    /// Who and why, for the events that follow.
+    pub(crate) meta: Meta,
+}
+
+impl Cause {
+    /// The id of the `ordinal`-th command that follows from here.
+    pub(crate) fn command(&self, ordinal: u32) -> CommandId {
+        CommandId::of_effect(&self.stream, self.version, ordinal)
+    }
+
+    /// The envelope of a command that a part of the platform gives because of this.
+    pub(crate) fn meta(&self, part: &str) -> Meta {
+        Meta {
+            principal: events::Principal::system(part),
+            causation_id: Some(format!("{}@{}", self.stream, self.version).into()),
+            ..self.meta.clone()
+        }
+    }
+}
+
+/// A command on its way to an entity.
+pub(crate) struct Request<D: Decider> {
+    pub(crate) command: D::Command,
+    pub(crate) command_id: CommandId,
+    pub(crate) digest: Option<Digest>,
+    pub(crate) meta: Meta,
+}
+
+/// What came of a command.
+pub(crate) struct Outcome<D: Decider> {
+    /// The entity after it.
+    pub(crate) state: Arc<D::State>,
+    /// What was appended; nothing if the command asked for what already was.
+    pub(crate) events: Vec<D::Event>,
+    /// The position that a reader must have read to see the outcome; 0 if nothing was appended.
+    pub(crate) position: Position,
+}
+
+pub(crate) enum Message<D: Decider> {
+    /// Answer a command.
+    Execute(Box<Request<D>>, RpcReplyPort<Result<Outcome<D>, Problem>>),
+    /// Say what the entity is.
+    Read(RpcReplyPort<Result<Arc<D::State>, Problem>>),
+    /// Carry out all that the entity's state asks for: after a restart of the platform.
+    Resume(RpcReplyPort<Result<Arc<D::State>, Problem>>),
+}
+
+/// One entity; holds nothing but what its stream holds.
+pub(crate) struct Entity<D>(PhantomData<D>);
+
+impl<D> Entity<D> {
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+pub(crate) struct Args {
+    pub(crate) core: Arc<Core>,
+    pub(crate) id: Arc<str>,
+}
+
+pub(crate) struct Loaded<D: Decider> {
+    core: Arc<Core>,
+    id: Arc<str>,
+    stream: StreamId,
+    entity: Option<Folded<D>>,
+}
+
+struct Folded<D: Decider> {
+    state: Arc<D::State>,
+    version: Version,
+    /// The envelope of the newest event.
+    meta: Option<Meta>,
+    obligations: Vec<D::Effect>,
+}
+
+impl<D: Decider> Clone for Folded<D> {
+    fn clone(&self) -> Self {
+        Self {
+            state: Arc::clone(&self.state),
+            version: self.version,
+            meta: self.meta.clone(),
+            obligations: self.obligations.clone(),
+        }
+    }
+}
+
+#[ractor::async_trait]
+impl<D: Hosted> Actor for Entity<D> {
+    type Msg = Message<D>;
+    type State = Loaded<D>;
+    type Arguments = Args;
+
+    async fn pre_start(&self, _: ActorRef<Self::Msg>, args: Args) -> Result<Loaded<D>, ActorProcessingErr> {
+        let stream = StreamId::new(D::KIND, &args.id);
+        Ok(Loaded { core: args.core, id: args.id, stream, entity: None })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        loaded: &mut Loaded<D>,
+    ) -> Result<(), ActorProcessingErr> {
+        // A caller that has gone away is no error of the entity's, so failed replies are let go.
+        match message {
+            Message::Execute(request, reply) => {
+                let outcome = loaded.execute(&request).await;
+                let _ = reply.send(outcome);
+            }
+            Message::Read(reply) => {
+                let state = loaded.folded().await.map(|folded| folded.state);
+                let _ = reply.send(state);
+            }
+            Message::Resume(reply) => {
+                let state = loaded.resume().await;
+                let _ = reply.send(state);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<D: Hosted> Loaded<D> {
+    async fn folded(&mut self) -> Result<Folded<D>, Problem> {
+        if let Some(folded) = &self.entity {
+            return Ok(folded.clone());
+        }
+        let folded = load::<D>(&self.core, &self.stream).await?;
+        self.entity = Some(folded.clone());
+        Ok(folded)
+    }
+
+    async fn execute(&mut self, request: &Request<D>) -> Result<Outcome<D>, Problem> {
+        for _ in 0..DECIDE_TRIES_MAX {
+            let folded = self.folded().await?;
+            let context = self.core.context();
+            let events = D::decide(&folded.state, &request.command, &context).map_err(Into::into)?;
+            if events.is_empty() {
+                return Ok(Outcome { state: folded.state, events, position: Position(0) });
+            }
+            let next = evolve::<D>(&folded.state, &events);
+            let epoch = self.core.epoch_for(D::crew(&next).map_or(&*self.id, CrewId::as_str)).await?;
+            let append = AppendRequest {
+                stream: self.stream.clone(),
+                expected: Expected::Exact(folded.version),
+                command_id: request.command_id,
+                command_digest: request.digest,
+                epoch: Some(epoch),
+                meta: request.meta.clone(),
+                recorded_at: context.now,
+                events: events.iter().map(DomainEvent::encode).collect(),
+                reserve: D::reserves(&folded.state, &events),
+                release: D::releases(&folded.state, &events),
+            };
+            match self.append(append, epoch).await? {
+                Landed::At(appended) if !appended.repeated => {
+                    let version = appended.version;
+                    return Ok(self.advance(&folded, next, version, events, request, appended.position));
+                }
+                // The command had been answered before: what it led to is in the stream.
+                Landed::At(appended) => {
+                    self.entity = None;
+                    let folded = self.folded().await?;
+                    return Ok(Outcome {
+                        state: folded.state,
+                        events: Vec::new(),
+                        position: appended.position,
+                    });
+                }
+                Landed::TryAgain => self.entity = None,
+            }
+        }
+        let detail = format!("{} changes too fast under concurrent writers; try again", self.stream);
+        Err(Problem::new(ProblemKind::Busy, detail))
+    }
+
+    async fn append(&self, request: AppendRequest, epoch: Epoch) -> Result<Landed, Problem> {
+        let command_id = request.command_id;
+        match self.core.store.append(request).await {
+            Ok(appended) => Ok(Landed::At(appended)),
+            Err(AppendError::WrongVersion { .. }) => Ok(Landed::TryAgain),
+            Err(AppendError::Unknown { reason }) => {
+                // Never guessed: the log itself says whether the command is in it.
+                let found = self.core.store.find_command(command_id).await?;
+                tracing::warn!(stream = %self.stream, %reason, found = found.is_some(), "append outcome resolved");
+                Ok(found.map_or(Landed::TryAgain, |found| {
+                    Landed::At(events::Appended { repeated: true, ..found })
+                }))
+            }
+            Err(error) => {
+                if matches!(error, AppendError::Fenced { .. }) {
+                    self.core.forget_epoch(epoch);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn advance(
+        &mut self,
+        before: &Folded<D>,
+        next: D::State,
+        version: Version,
+        events: Vec<D::Event>,
+        request: &Request<D>,
+        position: Position,
+    ) -> Outcome<D> {
+        let state = Arc::new(next);
+        let obligations = D::obligations(&state);
+        let cause = Cause { stream: self.stream.clone(), version, meta: request.meta.clone() };
+        self.entity = Some(Folded {
+            state: Arc::clone(&state),
+            version,
+            meta: Some(request.meta.clone()),
+            obligations: obligations.clone(),
+        });
+        D::observe(&self.core, &self.id, &state, &events);
+        for effect in obligations {
+            if !before.obligations.contains(&effect) {
+                D::perform(&self.core, &self.id, &cause, effect);
+            }
+        }
+        Outcome { state, events, position }
+    }
+
+    async fn resume(&mut self) -> Result<Arc<D::State>, Problem> {
+        let folded = self.folded().await?;
+        if let Some(meta) = folded.meta.clone() {
+            let cause = Cause { stream: self.stream.clone(), version: folded.version, meta };
+            for effect in folded.obligations {
+                D::perform(&self.core, &self.id, &cause, effect);
+            }
+        }
+        Ok(folded.state)
+    }
+}
+
+enum Landed {
+    At(events::Appended),
+    TryAgain,
+}
+
+fn evolve<D: Decider>(state: &D::State, events: &[D::Event]) -> D::State {
+    events.iter().fold(state.clone(), |state, event| D::evolve(state, event))
+}
+
+async fn load<D: Decider>(core: &Core, stream: &StreamId) -> Result<Folded<D>, Problem> {
+    let mut state = D::State::default();
+    let mut version = Version(0);
+    let mut meta = None;
+    loop {
+        let batch = core.store.read_stream(stream, version, LOAD_BATCH_EVENTS).await?;
+        let read = batch.len();
+        for Recorded { kind, schema, payload, version: at, meta: by, .. } in batch {
+            let event = D::Event::decode(&kind, schema, &payload)
+                .map_err(|error| Problem::new(ProblemKind::Internal, format!("load {stream}: {error}")))?;
+            state = D::evolve(state, &event);
+            version = at;
+            meta = Some(by);
+        }
+        if read < LOAD_BATCH_EVENTS {
+            break;
+        }
+    }
+    let obligations = D::obligations(&state);
+    Ok(Folded { state: Arc::new(state), version, meta, obligations })
+}

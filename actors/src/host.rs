@@ -1,0 +1,250 @@
+//! The platform as the gateway sees it: what runners and handlers say becomes commands to entities.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use events::domain::agent::Command;
+use events::domain::task;
+use events::supervision::Exit;
+use events::{CommandId, SandboxId, TaskId};
+use gateway::{Activity, HeldTask, HostCall, Linked, Peer};
+use link::{Error, ErrorType};
+use serde_json::Value;
+
+use crate::core::Core;
+use crate::hosted;
+use crate::posts::Post;
+use crate::watchdog::{Beat, Sign, Signal, Subject};
+
+mod call;
+mod progress;
+mod result;
+
+/// Answers the gateway's upcalls.
+pub(crate) struct Host {
+    core: Arc<Core>,
+    /// How often an attempt has asked for the same child without a key of its own.
+    repeats: Mutex<HashMap<(TaskId, u64, events::Digest), u32>>,
+    progress: Arc<progress::Coalescer>,
+}
+
+impl Host {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core, repeats: Mutex::default(), progress: Arc::default() }
+    }
+
+    fn tell(&self, post: &Post, sign: Sign) {
+        let subject = Subject { agent: post.agent.clone(), incarnation: post.incarnation };
+        self.core.tell(Signal::Of(subject, sign));
+    }
+
+    fn post(&self, sandbox: &SandboxId) -> Result<Post, Error> {
+        self.core.posts.get(sandbox).ok_or_else(|| {
+            Error::new(ErrorType::Fenced, format!("sandbox {sandbox} serves no live incarnation"))
+        })
+    }
+
+    /// Of the attempts that a runner says it holds: those that are current, and those that it must stop.
+    async fn sort_out(&self, post: &Post, hello: &link::Hello) -> (Vec<(HeldTask, u64)>, Vec<link::TaskRef>) {
+        let (mut held, mut drop) = (Vec::new(), Vec::new());
+        for resumed in hello.resume.iter().flat_map(|resume| &resume.tasks) {
+            match self.is_current(post, resumed).await {
+                Some(task) => held.push((task, resumed.fence)),
+                None => {
+                    drop.push(link::TaskRef { task_id: resumed.task_id.clone(), attempt: resumed.attempt })
+                }
+            }
+        }
+        (held, drop)
+    }
+
+    async fn is_current(&self, post: &Post, resumed: &link::ResumedTask) -> Option<HeldTask> {
+        let task: TaskId = resumed.task_id.as_str().parse().ok()?;
+        let state = self.core.tasks.read(task.as_str()).await.ok()?;
+        let submitted = state.submitted.as_ref()?;
+        let live = state.attempt.as_ref().is_some_and(|live| {
+            live.fence == resumed.fence
+                && live.placement.agent == post.agent
+                && live.placement.incarnation == post.incarnation
+        });
+        // A result whose acknowledgement was lost is sent again, and acknowledged again.
+        let known = live || state.result_fence == Some(resumed.fence);
+        known.then(|| HeldTask {
+            task,
+            attempt: resumed.attempt,
+            depth: submitted.depth,
+            context: submitted.context.clone(),
+            traceparent: None,
+        })
+    }
+
+    async fn down(&self, sandbox: &SandboxId, exit: Exit, detail: String) {
+        if let Some(post) = self.core.posts.get(sandbox) {
+            hosted::down(&self.core, &post.agent, post.incarnation, exit, detail).await;
+        }
+    }
+
+    /// Sends what the agent has in hand and its runner does not know of.
+    async fn send_held(&self, post: &Post) {
+        let Some(place) = self.core.rosters.place(&post.crew, &post.agent) else { return };
+        for task in place.held {
+            let Ok(state) = self.core.tasks.read(task.as_str()).await else { continue };
+            if let Some(attempt) = &state.attempt {
+                hosted::dispatch(&self.core, task.as_str(), attempt).await;
+            }
+        }
+    }
+}
+
+fn ended_as(what: &str, code: Option<i32>, signal: Option<i32>, log_tail: &str) -> String {
+    let how = match (code, signal) {
+        (Some(code), _) => format!(" with exit code {code}"),
+        (None, Some(signal)) => format!(" by signal {signal}"),
+        (None, None) => String::new(),
+    };
+    let last = log_tail.trim_end().lines().last().unwrap_or_default();
+    let log: String = last.chars().take(300).collect();
+    if log.is_empty() { format!("{what}{how}") } else { format!("{what}{how}; its log ends: {log}") }
+}
+
+#[async_trait]
+impl gateway::Host for Host {
+    async fn linked(
+        &self,
+        sandbox: &SandboxId,
+        hello: &link::Hello,
+        assigned: bool,
+    ) -> Result<Linked, Error> {
+        let post = self.post(sandbox)?;
+        let (held, drop) = self.sort_out(&post, hello).await;
+        let known = held.iter().map(|(task, fence)| (task.task.clone(), *fence));
+        self.core.posts.linked(sandbox, known);
+        self.tell(&post, Sign::Linked);
+        Ok(Linked {
+            heartbeat_ms: post.assign.liveness.heartbeat_ms,
+            drop,
+            held: held.into_iter().map(|(task, _)| task).collect(),
+            assign: (!assigned).then(|| Box::new((*post.assign).clone())),
+        })
+    }
+
+    async fn ready(&self, sandbox: &SandboxId, ready: link::Ready) {
+        let Some(post) = self.core.posts.get(sandbox) else { return };
+        self.core.posts.set_ready(sandbox);
+        let concurrency = ready.handler.concurrency.clamp(1, post.assign.handler.concurrency());
+        let command = Command::Ready { incarnation: post.incarnation, concurrency };
+        let id = post.agent.as_str();
+        let command_id = CommandId::derive(&["handler-ready", id, &post.incarnation.to_string()]);
+        let meta = self.core.system_meta(&post.tenant, "spawner");
+        let answer = self.core.command(&self.core.agents, id, command, command_id, meta).await;
+        if let Err(problem) = answer {
+            tracing::warn!(agent = id, %problem, "ready handler is not taken");
+        }
+        // After a restart of the platform the agent was ready all along, and no event says so again.
+        self.core.rosters.ready(&post.crew, &post.agent, concurrency);
+        self.core.links().set_ready(&post.agent, true);
+        self.send_held(&post).await;
+        hosted::place_waiting(&self.core, &post.crew);
+    }
+
+    async fn failed(&self, sandbox: &SandboxId, failed: link::Failed) {
+        let what =
+            format!("its handler failed to start ({:?}: {})", failed.stage, failed.message).to_lowercase();
+        let detail = ended_as(&what, failed.exit_code, failed.signal, &failed.log_tail);
+        self.down(sandbox, Exit::StartFailed, detail).await;
+    }
+
+    async fn exited(&self, sandbox: &SandboxId, exited: link::Exited) {
+        let what = if exited.oom { "its handler ran out of memory" } else { "its handler ended" };
+        let detail = ended_as(what, exited.exit_code, exited.signal, &exited.log_tail);
+        self.down(sandbox, Exit::Failed, detail).await;
+    }
+
+    async fn drained(&self, sandbox: &SandboxId) {
+        self.core.posts.remove(sandbox);
+    }
+
+    async fn refused(&self, sandbox: &SandboxId, re: link::Id, error: Error) {
+        tracing::warn!(%sandbox, %re, %error, "runner refused a frame");
+        let attempt =
+            re.as_str().rsplit_once('.').and_then(|(task, fence)| Some((task, fence.parse().ok()?)));
+        let (Some((task, fence)), Some(post)) = (attempt, self.core.posts.get(sandbox)) else { return };
+        let detail = format!("its runner refused the attempt: {error}");
+        let command = task::Command::End { fence, ended: task::Ended::Crash, detail };
+        let command_id = CommandId::derive(&["refused", task, &fence.to_string()]);
+        let meta = self.core.system_meta(&post.tenant, "spawner");
+        self.core.command(&self.core.tasks, task, command, command_id, meta).await.ok();
+    }
+
+    fn heartbeat(&self, sandbox: &SandboxId, beat: &link::Heartbeat) {
+        if let Some(post) = self.core.posts.get(sandbox) {
+            self.tell(&post, Sign::Heartbeat(Beat::from(beat)));
+        }
+    }
+
+    fn activity(&self, sandbox: &SandboxId, what: Activity) {
+        if let Some(post) = self.core.posts.get(sandbox) {
+            let sign = match what {
+                Activity::Frame => Sign::Frame,
+                Activity::CallStarted => Sign::CallOpened,
+                Activity::CallEnded => Sign::CallClosed,
+                Activity::Bytes(_) => Sign::BytesMoved,
+            };
+            self.tell(&post, sign);
+        }
+    }
+
+    fn link_lost(&self, sandbox: &SandboxId, reason: &str) {
+        if let Some(post) = self.core.posts.get(sandbox) {
+            tracing::debug!(%sandbox, agent = %post.agent, reason, "link lost");
+            self.core.posts.unlinked(sandbox);
+            self.tell(&post, Sign::LinkLost);
+        }
+    }
+
+    async fn task_result(
+        &self,
+        peer: &Peer,
+        command: CommandId,
+        result: link::TaskResultFrame,
+    ) -> Result<(), Error> {
+        self.take_result(peer, command, result).await
+    }
+
+    async fn call(&self, peer: &Peer, command: CommandId, call: HostCall) -> Result<Value, Error> {
+        self.answer_call(peer, command, call).await
+    }
+
+    async fn note(&self, peer: &Peer, note: link::Note) {
+        match note {
+            link::Note::Progress(progress) => self.progress.take(&self.core, peer, progress).await,
+            link::Note::Busy(busy) => {
+                let subject = Subject { agent: peer.agent.clone(), incarnation: peer.incarnation };
+                self.core.tell(Signal::Of(subject, Sign::Busy { for_ms: busy.for_ms }));
+            }
+            link::Note::Usage(usage) => {
+                tracing::info!(agent = %peer.agent, model = ?usage.model, "usage as the handler reports it");
+            }
+            link::Note::Log(log) => {
+                tracing::info!(agent = %peer.agent, level = ?log.level, message = %log.message, "handler log");
+            }
+        }
+    }
+}
+
+/// A problem as a handler is told of it.
+pub(crate) fn wire_error(problem: &events::api::Problem) -> Error {
+    use events::api::ProblemKind as K;
+    let kind = match problem.kind {
+        K::Invalid => ErrorType::InvalidParams,
+        K::NotFound => ErrorType::UnknownTask,
+        K::KeyConflict => ErrorType::KeyConflict,
+        K::Busy => ErrorType::RateLimited,
+        K::Unavailable => ErrorType::Unavailable,
+        K::Timeout => ErrorType::Deadline,
+        K::Conflict => ErrorType::Fenced,
+        K::Denied | K::Unauthenticated | K::Failed | K::Internal => ErrorType::Internal,
+    };
+    Error::new(kind, &problem.detail)
+}

@@ -1,0 +1,335 @@
+//! Requests of handlers about tasks: delegation, waiting, checkpoints, questions.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use events::domain::task::{Attempt, Command, State, Status, Submitted};
+use events::{AgentId, CommandId, Digest, TaskId};
+use gateway::{HostCall, Peer};
+use link::{Address, AwaitMode, Error, ErrorType};
+use serde_json::{Value, json};
+
+use super::{Host, wire_error};
+use crate::contents;
+use crate::core::Core;
+use crate::entity::Request;
+use crate::hosted;
+use crate::submit::{self, Order};
+
+/// Repetitions of delegations without a key that are remembered.
+const REPEATS_MAX: usize = 65_536;
+
+/// A task that the calling agent has in hand.
+struct InHand {
+    task: TaskId,
+    state: Arc<State>,
+    submitted: Submitted,
+    attempt: Attempt,
+}
+
+impl Host {
+    pub(super) async fn answer_call(
+        &self,
+        peer: &Peer,
+        command: CommandId,
+        call: HostCall,
+    ) -> Result<Value, Error> {
+        match call {
+            HostCall::Delegate { call, member, agent, depth, fan_out } => {
+                self.delegate(peer, command, call, (member, agent), depth, fan_out).await
+            }
+            HostCall::Await(call) => self.wait_for(peer, call).await,
+            HostCall::CancelChild(call) => self.cancel_child(peer, command, call).await,
+            HostCall::Checkpoint(call) => {
+                let held = self.in_hand(peer, &call.task_id).await?;
+                let data = contents::put(&self.core, call.data).await.map_err(|p| wire_error(&p))?;
+                let checkpoint = Command::Checkpoint { fence: held.attempt.fence, data };
+                let position = self.execute(peer, command, &held.task, checkpoint).await?;
+                Ok(json!({ "position": position }))
+            }
+            HostCall::InputRequest(call) => self.ask(peer, command, call).await,
+        }
+    }
+
+    async fn in_hand(&self, peer: &Peer, task: &link::Id) -> Result<InHand, Error> {
+        let unknown =
+            || Error::new(ErrorType::UnknownTask, format!("task `{task}` is not in this agent's hands"));
+        let id: TaskId = task.as_str().parse().map_err(|_| unknown())?;
+        let state = self.core.tasks.read(id.as_str()).await.map_err(|problem| wire_error(&problem))?;
+        let submitted = state.submitted.clone().filter(|it| it.crew == peer.crew).ok_or_else(unknown)?;
+        let attempt = state
+            .attempt
+            .clone()
+            .filter(|live| {
+                live.placement.agent == peer.agent && live.placement.incarnation == peer.incarnation
+            })
+            .ok_or_else(|| Error::new(ErrorType::Fenced, format!("the attempt at task `{task}` is over")))?;
+        Ok(InHand { task: id, state, submitted, attempt })
+    }
+
+    async fn execute(
+        &self,
+        peer: &Peer,
+        command_id: CommandId,
+        task: &TaskId,
+        command: Command,
+    ) -> Result<u64, Error> {
+        let request = Request { command, command_id, digest: None, meta: self.core.agent_meta(peer) };
+        let answer = self.core.tasks.execute(task.as_str(), request).await;
+        answer.map(|outcome| outcome.position.0).map_err(|problem| wire_error(&problem))
+    }
+
+    async fn delegate(
+        &self,
+        peer: &Peer,
+        command: CommandId,
+        call: link::Delegate,
+        (member, agent): (String, Option<AgentId>),
+        depth: u32,
+        fan_out: u32,
+    ) -> Result<Value, Error> {
+        let held = self.in_hand(peer, &call.task_id).await?;
+        let input = contents::wire(&call.input);
+        let digest = Digest::of(format!("{}\0{input}", call.to).as_bytes());
+        let key = call.key.clone().unwrap_or_else(|| self.key_of(&held, digest));
+        let child = held.submitted.child_id(&key);
+        if !held.state.children.contains_key(&key) {
+            self.check_delegation(&held, &member, fan_out).await?;
+        }
+        let delegate = Command::Delegate {
+            fence: held.attempt.fence,
+            key,
+            child: child.clone(),
+            digest,
+            to: call.to.to_string(),
+        };
+        self.execute(peer, command, &held.task, delegate).await?;
+        let order = Order {
+            task: child.clone(),
+            tenant: peer.tenant.clone(),
+            crew: peer.crew.clone(),
+            replica: self.replica(&call.to, agent.as_ref(), peer),
+            member,
+            input: contents::put(&self.core, input).await.map_err(|p| wire_error(&p))?,
+            context: held.submitted.context.clone(),
+            from: format!("agent:{}", peer.agent),
+            from_member: Some(peer.member.clone()),
+            parent: Some(held.task.clone()),
+            depth,
+            deadline_ms: held.submitted.deadline_ms,
+            request_digest: digest,
+        };
+        let command_id = CommandId::derive(&["delegate", child.as_str()]);
+        submit::submit(&self.core, order, command_id, self.core.agent_meta(peer))
+            .await
+            .map_err(|problem| wire_error(&problem))?;
+        if !call.wait {
+            return Ok(json!({ "taskId": child, "state": "submitted" }));
+        }
+        let done = self.core.tasks.wait(child.as_str(), |state| state.status.is_terminal());
+        let state = within(call.timeout_ms, done).await?.map_err(|problem| wire_error(&problem))?;
+        child_view(&self.core, &child, &state).await
+    }
+
+    fn replica(&self, to: &Address, agent: Option<&AgentId>, peer: &Peer) -> Option<u32> {
+        match (to, agent) {
+            (Address::Replica(_, replica), _) => Some(*replica),
+            (_, Some(agent)) => self.core.rosters.place(&peer.crew, agent).map(|place| place.replica),
+            _ => None,
+        }
+    }
+
+    /// A key for a call that has none: what is asked, and how often this attempt has asked it before.
+    fn key_of(&self, held: &InHand, digest: Digest) -> String {
+        let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
+        if repeats.len() >= REPEATS_MAX {
+            repeats.clear();
+        }
+        let count = repeats.entry((held.task.clone(), held.attempt.fence, digest)).or_insert(0);
+        *count += 1;
+        format!("auto-{}-{count}", &digest.to_string()[..24])
+    }
+
+    /// Refuses a child that nobody could ever take because everyone who could waits for it, and one too many.
+    async fn check_delegation(&self, held: &InHand, member: &str, fan_out: u32) -> Result<(), Error> {
+        let core = &self.core;
+        let mut open = 0;
+        for child in held.state.children.values() {
+            let state = core.tasks.read(child.task.as_str()).await.map_err(|problem| wire_error(&problem))?;
+            let theirs = state.submitted.as_ref().is_some_and(|submitted| submitted.member == member);
+            open += u32::from(theirs && !state.status.is_terminal());
+        }
+        if open >= fan_out {
+            let message = format!(
+                "{open} children of this task are open at `{member}`, the most that its channel allows"
+            );
+            return Err(Error::new(ErrorType::FanoutLimited, message));
+        }
+        let mut waiting = 0;
+        let mut above = Some((held.submitted.member.clone(), held.submitted.parent.clone()));
+        while let Some((at, parent)) = above {
+            waiting += usize::from(at == member);
+            above = match parent {
+                Some(parent) => {
+                    let state =
+                        core.tasks.read(parent.as_str()).await.map_err(|problem| wire_error(&problem))?;
+                    state.submitted.as_ref().map(|it| (it.member.clone(), it.parent.clone()))
+                }
+                None => None,
+            };
+        }
+        let capacity = core.rosters.capacity(&held.submitted.crew, member);
+        if waiting > 0 && waiting >= capacity {
+            let message =
+                format!("all {capacity} places of `{member}` are held by tasks that wait for this one");
+            return Err(Error::new(ErrorType::WouldDeadlock, message));
+        }
+        Ok(())
+    }
+
+    async fn own_children(&self, held: &InHand, ids: &[link::Id]) -> Result<Vec<TaskId>, Error> {
+        let own = |id: &link::Id| {
+            held.state
+                .children
+                .values()
+                .map(|child| &child.task)
+                .find(|task| task.as_str() == id.as_str())
+                .cloned()
+        };
+        ids.iter()
+            .map(|id| {
+                own(id).ok_or_else(|| {
+                    Error::new(
+                        ErrorType::UnknownTask,
+                        format!("task `{id}` is not a child of `{}`", held.task),
+                    )
+                })
+            })
+            .collect()
+    }
+
+    /// The task in this agent's hands whose children these are.
+    async fn parent_of(&self, peer: &Peer, ids: &[link::Id]) -> Result<(InHand, Vec<TaskId>), Error> {
+        let first = ids.first().ok_or_else(|| Error::new(ErrorType::InvalidParams, "`taskIds` is empty"))?;
+        let state = self.core.tasks.read(first.as_str()).await.map_err(|problem| wire_error(&problem))?;
+        let parent = state.submitted.as_ref().and_then(|it| it.parent.clone());
+        let parent = parent.and_then(|parent| link::Id::try_from(parent.as_str()).ok()).ok_or_else(|| {
+            Error::new(ErrorType::UnknownTask, format!("task `{first}` is not a child of this agent's"))
+        })?;
+        let held = self.in_hand(peer, &parent).await?;
+        let children = self.own_children(&held, ids).await?;
+        Ok((held, children))
+    }
+
+    async fn wait_for(&self, peer: &Peer, call: link::Await) -> Result<Value, Error> {
+        let (_, children) = self.parent_of(peer, &call.task_ids).await?;
+        let waits = children
+            .iter()
+            .map(|child| Box::pin(self.core.tasks.wait(child.as_str(), |state| state.status.is_terminal())));
+        match call.mode {
+            AwaitMode::All => {
+                within(call.timeout_ms, futures_util::future::join_all(waits)).await?;
+            }
+            AwaitMode::Any => {
+                let _first = within(call.timeout_ms, futures_util::future::select_all(waits)).await?;
+            }
+        }
+        let mut tasks = Vec::with_capacity(children.len());
+        for child in &children {
+            let state = self.core.tasks.read(child.as_str()).await.map_err(|problem| wire_error(&problem))?;
+            tasks.push(child_view(&self.core, child, &state).await?);
+        }
+        Ok(json!({ "tasks": tasks }))
+    }
+
+    async fn cancel_child(
+        &self,
+        peer: &Peer,
+        command: CommandId,
+        call: link::CancelChild,
+    ) -> Result<Value, Error> {
+        let (_, children) = self.parent_of(peer, std::slice::from_ref(&call.task_id)).await?;
+        let Some(child) = children.first() else { return Ok(Value::Null) };
+        let reason = if call.reason.is_empty() { "its parent called it off".to_owned() } else { call.reason };
+        let canceled = self.execute(peer, command, child, Command::Cancel { reason }).await;
+        let state = self.core.tasks.read(child.as_str()).await.map_err(|problem| wire_error(&problem))?;
+        if let Err(error) = canceled
+            && !state.status.is_terminal()
+        {
+            return Err(error);
+        }
+        Ok(json!({ "state": wire_state(state.status) }))
+    }
+
+    async fn ask(
+        &self,
+        peer: &Peer,
+        command: CommandId,
+        mut call: link::InputRequest,
+    ) -> Result<Value, Error> {
+        let task =
+            call.task_id.take().ok_or_else(|| Error::new(ErrorType::InvalidParams, "`taskId` is missing"))?;
+        let key = call.key.take().ok_or_else(|| Error::new(ErrorType::InvalidParams, "`key` is missing"))?;
+        let held = self.in_hand(peer, &task).await?;
+        let now = self.core.clock.now();
+        let expires_at_ms = call.timeout_ms.map(|ms| now.plus_ms(ms).millis());
+        let ask = Command::Ask {
+            fence: held.attempt.fence,
+            key: key.clone(),
+            request: contents::wire(call),
+            expires_at_ms,
+        };
+        self.execute(peer, command, &held.task, ask).await?;
+        let fence = held.attempt.fence;
+        let wanted = key.clone();
+        let over = move |state: &State| {
+            let answered = state.questions.get(&wanted).is_some_and(|question| question.answer.is_some());
+            answered || state.attempt.as_ref().is_none_or(|live| live.fence != fence)
+        };
+        let state =
+            self.core.tasks.wait(held.task.as_str(), over).await.map_err(|problem| wire_error(&problem))?;
+        let answer = state.questions.get(&key).and_then(|question| question.answer.clone());
+        let answer = answer
+            .ok_or_else(|| Error::new(ErrorType::Canceled, format!("the attempt at `{task}` is over")))?;
+        Ok(contents::wire(hosted::wire_answer(&answer)))
+    }
+}
+
+/// Waits at most so long.
+async fn within<T>(timeout_ms: Option<u64>, work: impl Future<Output = T>) -> Result<T, Error> {
+    let Some(timeout_ms) = timeout_ms else { return Ok(work.await) };
+    tokio::time::timeout(Duration::from_millis(timeout_ms), work).await.map_err(|_| {
+        Error::new(ErrorType::Deadline, format!("nothing after {timeout_ms} ms; the task goes on"))
+    })
+}
+
+/// A2A's names of states, as handlers see them.
+fn wire_state(status: Status) -> &'static str {
+    match status {
+        // To its parent a child that was given up has failed; that it can be retried is for people.
+        Status::DeadLettered => "failed",
+        other => other.as_str(),
+    }
+}
+
+/// A child as its parent sees it.
+async fn child_view(core: &Core, task: &TaskId, state: &State) -> Result<Value, Error> {
+    let mut view = json!({ "taskId": task, "state": wire_state(state.status) });
+    if let Some(output) = &state.output {
+        let output = contents::get(core, output).await.map_err(|problem| wire_error(&problem))?;
+        let content: Option<link::Content> = serde_json::from_value(output).ok();
+        if let Some(content) = content {
+            let text = content.joined_text();
+            view["output"] = contents::wire(content);
+            view["output"]["text"] = Value::String(text);
+        }
+        view["artifacts"] =
+            contents::get(core, &state.artifacts).await.map_err(|problem| wire_error(&problem))?;
+    }
+    if let Some(error) = &state.error {
+        let kind =
+            if state.status == Status::Canceled { ErrorType::Canceled } else { ErrorType::HandlerFailed };
+        view["error"] = contents::wire(Error::new(kind, error));
+    }
+    Ok(view)
+}

@@ -1,0 +1,81 @@
+//! Progress notes: at most one event per task and second, the latest wins.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use events::domain::task::Command;
+use events::{CommandId, TaskId};
+use gateway::Peer;
+
+use crate::core::Core;
+
+/// At most one event per task in this time.
+const WINDOW: Duration = Duration::from_secs(1);
+/// Tasks whose progress waits at the same time; of more, nothing is noted until some have been.
+const WAITING_MAX: usize = 10_000;
+
+/// Holds back progress until its task's window is over.
+#[derive(Default)]
+pub(super) struct Coalescer {
+    waiting: Mutex<HashMap<TaskId, Option<link::Progress>>>,
+}
+
+impl Coalescer {
+    /// Takes a note; the first of a window is written at once, the last of it at its end.
+    pub(super) async fn take(self: &Arc<Self>, core: &Arc<Core>, peer: &Peer, progress: link::Progress) {
+        let said = progress.message.is_some() || progress.progress.is_some();
+        let Ok(task) = progress.task_id.as_str().parse::<TaskId>() else { return };
+        if !said {
+            return;
+        }
+        {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(held) = waiting.get_mut(&task) {
+                *held = Some(progress);
+                return;
+            }
+            if waiting.len() >= WAITING_MAX {
+                return;
+            }
+            waiting.insert(task.clone(), None);
+        }
+        write(core, peer, &task, progress).await;
+        let (coalescer, worker, peer) = (Arc::clone(self), Arc::clone(core), peer.clone());
+        core.spawn(async move {
+            loop {
+                tokio::time::sleep(WINDOW).await;
+                let held = {
+                    let mut waiting = coalescer.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                    match waiting.get_mut(&task).and_then(Option::take) {
+                        Some(held) => held,
+                        None => {
+                            waiting.remove(&task);
+                            return;
+                        }
+                    }
+                };
+                write(&worker, &peer, &task, held).await;
+            }
+        });
+    }
+}
+
+async fn write(core: &Arc<Core>, peer: &Peer, task: &TaskId, progress: link::Progress) {
+    let Ok(state) = core.tasks.read(task.as_str()).await else { return };
+    let Some(attempt) = state
+        .attempt
+        .as_ref()
+        .filter(|live| live.placement.agent == peer.agent && live.placement.incarnation == peer.incarnation)
+    else {
+        return;
+    };
+    let command = Command::Progress {
+        fence: attempt.fence,
+        message: progress.message.map(|text| text.chars().take(crate::contents::MESSAGE_CHARS_MAX).collect()),
+        progress: progress.progress,
+        total: progress.total,
+    };
+    let meta = core.agent_meta(peer);
+    core.command(&core.tasks, task.as_str(), command, CommandId::fresh(), meta).await.ok();
+}

@@ -1,0 +1,30 @@
+//! What each entity's events and effects mean outside.
+
+use std::sync::Arc;
+
+use events::CrewId;
+use events::domain::profile::{Event, Profile, State};
+
+use crate::core::{Core, notify};
+use crate::entity::{Cause, Hosted};
+
+mod agent;
+mod assign;
+mod crew;
+mod task;
+
+pub(crate) use agent::{down, enroll as enroll_agent};
+pub(crate) use crew::{enroll as enroll_crew, seats};
+pub(crate) use task::{dispatch, end_if_orphaned, place_waiting, route, wire_answer};
+
+impl Hosted for Profile {
+    fn crew(_: &State) -> Option<&CrewId> {
+        None
+    }
+
+    fn observe(core: &Arc<Core>, id: &str, state: &Arc<State>, _: &[Event]) {
+        notify(&core.profile_entities, id, state);
+    }
+
+    fn perform(_: &Arc<Core>, _: &str, _: &Cause, (): ()) {}
+}

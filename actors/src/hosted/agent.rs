@@ -1,0 +1,276 @@
+//! An agent's effects: its incarnation runs in its sandbox, or the sandbox is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::domain::agent::{Agent, Command, Effect, Event, Requested, State, Status};
+use events::domain::{crew, task};
+use events::supervision::Exit;
+use events::{AgentId, CommandId, CrewId, Incarnation, SandboxId};
+use gateway::Peer;
+
+use super::assign;
+use crate::core::{Core, notify};
+use crate::entity::{Cause, Hosted};
+use crate::posts::Post;
+use crate::watchdog::{Sign, Signal, Subject};
+
+const PART: &str = "spawner";
+
+impl Hosted for Agent {
+    fn crew(state: &State) -> Option<&CrewId> {
+        state.requested.as_ref().map(|requested| &requested.crew)
+    }
+
+    fn observe(core: &Arc<Core>, id: &str, state: &Arc<State>, events: &[Event]) {
+        if let Some(requested) = state.requested.clone() {
+            for event in events {
+                observe_one(core, &requested, state, event);
+            }
+        }
+        notify(&core.agents, id, state);
+    }
+
+    fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
+        let (worker, id, cause) = (Arc::clone(core), id.to_owned(), cause.clone());
+        core.spawn(async move { perform(&worker, &id, &cause, effect).await });
+    }
+}
+
+fn observe_one(core: &Arc<Core>, requested: &Requested, state: &Arc<State>, event: &Event) {
+    let Requested { agent, crew, .. } = requested;
+    match event {
+        Event::SandboxClaimed(_) => enroll(core, requested, state),
+        Event::Ready(ready) => {
+            core.rosters.ready(crew, agent, ready.concurrency.max(1));
+            core.links().set_ready(agent, true);
+            settled(core, requested, ready.incarnation);
+        }
+        Event::Unhealthy(down) => {
+            core.links().set_ready(agent, false);
+            let tasks = core.rosters.unready(crew, agent);
+            end_attempts(core, requested, down.incarnation, down.exit, &down.detail, tasks);
+        }
+        Event::Draining(_) => {
+            core.links().set_ready(agent, false);
+            core.rosters.unready(crew, agent);
+        }
+        Event::Quarantined(_) | Event::Failed(_) | Event::Terminated(_) => {
+            core.links().set_ready(agent, false);
+            let tasks = core.rosters.unready(crew, agent);
+            end_attempts(core, requested, state.incarnation, Exit::Killed, "its agent was ended", tasks);
+        }
+        Event::Requested(_) | Event::Warming(_) | Event::Recovering(_) => {}
+    }
+}
+
+/// Makes the roster say where the agent sits.
+pub(crate) fn enroll(core: &Core, requested: &Requested, state: &State) {
+    core.rosters.seat(
+        &requested.crew,
+        &requested.agent,
+        &requested.member,
+        requested.replica,
+        state.incarnation,
+        state.sandbox.as_ref(),
+    );
+}
+
+/// The agent is ready: its crew hears of it, and waiting work goes to it.
+fn settled(core: &Arc<Core>, requested: &Requested, incarnation: Incarnation) {
+    let (worker, requested) = (Arc::clone(core), requested.clone());
+    core.spawn(async move {
+        let Requested { agent, crew, tenant, .. } = &requested;
+        super::task::place_waiting(&worker, crew);
+        let command = crew::Command::AgentReady { agent: agent.clone(), incarnation };
+        let command_id = CommandId::derive(&["ready", agent.as_str(), &incarnation.to_string()]);
+        let meta = worker.system_meta(tenant, PART);
+        worker.command(&worker.crews, crew.as_str(), command, command_id, meta).await.ok();
+        super::crew::check_assembled(&worker, crew, tenant).await;
+    });
+}
+
+/// What an incarnation had in hand when it ended goes back to be tried again, or not.
+fn end_attempts(
+    core: &Arc<Core>,
+    requested: &Requested,
+    incarnation: Incarnation,
+    exit: Exit,
+    detail: &str,
+    tasks: Vec<events::TaskId>,
+) {
+    let ended = match exit {
+        Exit::Lost => task::Ended::Lost,
+        Exit::Hung => task::Ended::Hung,
+        _ => task::Ended::Crash,
+    };
+    for id in tasks {
+        let (worker, requested, detail) = (Arc::clone(core), requested.clone(), detail.to_owned());
+        core.spawn(async move {
+            let Ok(state) = worker.tasks.read(id.as_str()).await else { return };
+            let Some(attempt) = state.attempt.as_ref().filter(|attempt| {
+                attempt.placement.agent == requested.agent && attempt.placement.incarnation == incarnation
+            }) else {
+                worker.rosters.release(&requested.crew, &requested.agent, &id);
+                return;
+            };
+            let command = task::Command::End { fence: attempt.fence, ended, detail };
+            let command_id = CommandId::derive(&["end", id.as_str(), &attempt.fence.to_string()]);
+            let meta = worker.system_meta(&requested.tenant, "watchdog");
+            worker.command(&worker.tasks, id.as_str(), command, command_id, meta).await.ok();
+        });
+    }
+}
+
+async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
+    match effect {
+        Effect::Run { incarnation, sandbox } => run(core, id, incarnation, &sandbox).await,
+        Effect::Destroy { sandbox } => destroy(core, &sandbox).await,
+        Effect::Drain { sandbox, reason } => drain(core, id, cause, &sandbox, &reason).await,
+        Effect::ReportDown { incarnation, exit, .. } => {
+            let (Ok(agent), Ok(state)) = (id.parse::<AgentId>(), core.agents.read(id).await) else { return };
+            let Some(requested) = &state.requested else { return };
+            let command_id = CommandId::derive(&["down", id, &incarnation.to_string()]);
+            let command = crew::Command::AgentDown { agent, incarnation, exit };
+            let crew = requested.crew.as_str();
+            core.command(&core.crews, crew, command, command_id, cause.meta("watchdog")).await.ok();
+        }
+    }
+}
+
+/// The end of an incarnation, as the watchdog or the spawner saw it.
+pub(crate) async fn down(
+    core: &Arc<Core>,
+    agent: &AgentId,
+    incarnation: Incarnation,
+    exit: Exit,
+    detail: String,
+) {
+    let Ok(state) = core.agents.read(agent.as_str()).await else { return };
+    let Some(requested) = &state.requested else { return };
+    let command = Command::Down { incarnation, exit, detail };
+    let command_id = CommandId::derive(&["seen-down", agent.as_str(), &incarnation.to_string()]);
+    let meta = core.system_meta(&requested.tenant, "watchdog");
+    let answer = core.command(&core.agents, agent.as_str(), command, command_id, meta).await;
+    if let Err(problem) = answer {
+        tracing::debug!(%agent, %incarnation, %problem, "end of an incarnation is no news");
+    }
+}
+
+/// Brings the incarnation up in its sandbox, or adopts the sandbox that still runs.
+async fn run(core: &Arc<Core>, id: &str, incarnation: Incarnation, sandbox: &SandboxId) {
+    let Ok(state) = core.agents.read(id).await else { return };
+    if state.incarnation != incarnation || !state.status.is_live() {
+        return;
+    }
+    let Some(requested) = state.requested.clone() else { return };
+    if let Err(detail) = bring_up(core, &requested, &state, sandbox).await {
+        down(core, &requested.agent, incarnation, Exit::StartFailed, detail).await;
+    }
+}
+
+async fn bring_up(
+    core: &Arc<Core>,
+    requested: &Requested,
+    state: &State,
+    sandbox: &SandboxId,
+) -> Result<(), String> {
+    let incarnation = state.incarnation;
+    let prepared =
+        assign::prepare(core, requested, state, sandbox).await.map_err(|problem| problem.detail)?;
+    let post = Post {
+        tenant: requested.tenant.clone(),
+        crew: requested.crew.clone(),
+        agent: requested.agent.clone(),
+        incarnation,
+        timeout_only: prepared.timeout_only,
+        assign: Arc::new(prepared.assign),
+    };
+    let start_ms = post.assign.handler.start_timeout_ms();
+    let liveness = post.assign.liveness;
+    if !core.posts.add(sandbox, post) {
+        return Ok(());
+    }
+    let peer = Peer {
+        tenant: requested.tenant.clone(),
+        crew: requested.crew.clone(),
+        member: requested.member.clone(),
+        replica: requested.replica,
+        agent: requested.agent.clone(),
+        incarnation,
+        sandbox: sandbox.clone(),
+    };
+    let subject = Subject { agent: requested.agent.clone(), incarnation };
+    let socket = core.links().open(sandbox).await?;
+    core.links().bind_peer(sandbox, peer, state.status == Status::Ready)?;
+    let id = sandbox::Id::new(sandbox.as_str()).map_err(|error| error.to_string())?;
+    let limits = &core.options.limits;
+    let found = core.provider.find(&id).await.map_err(|error| error.to_string())?;
+    let adopted = found.is_some_and(|found| matches!(found.state, sandbox::State::Running(_)));
+    if adopted {
+        core.tell(Signal::Of(subject, Sign::Adopted(liveness)));
+    } else if state.status == Status::Provisioning {
+        let spec = assign::sandbox_spec(core, requested, incarnation, id, socket, &prepared.resources);
+        core.provider.create(&spec).await.map_err(|error| error.to_string())?;
+        core.tell(Signal::Of(subject, Sign::Adopted(liveness)));
+    } else {
+        let detail = "its sandbox was gone when the platform came back".to_owned();
+        down(core, &requested.agent, incarnation, Exit::Lost, detail).await;
+        return Ok(());
+    }
+    let wait_ms = if adopted { limits.adopt_ms.max(start_ms) } else { limits.link_ms + start_ms };
+    let settled = tokio::time::timeout(Duration::from_millis(wait_ms), core.posts.settled(sandbox)).await;
+    if settled.is_err() {
+        let (exit, detail) = if adopted {
+            (Exit::Lost, format!("its runner did not come back within {wait_ms} ms"))
+        } else {
+            (Exit::StartFailed, format!("its handler was not up within {wait_ms} ms"))
+        };
+        down(core, &requested.agent, incarnation, exit, detail).await;
+    }
+    Ok(())
+}
+
+/// Takes the sandbox away, with everything in it; tries until it is gone.
+pub(super) async fn destroy(core: &Arc<Core>, sandbox: &SandboxId) {
+    if let Some(post) = core.posts.remove(sandbox) {
+        let subject = Subject { agent: post.agent, incarnation: post.incarnation };
+        core.tell(Signal::Of(subject, Sign::Removed));
+    }
+    core.links().close(sandbox).await;
+    let Ok(id) = sandbox::Id::new(sandbox.as_str()) else { return };
+    let mut wait = core.options.limits.effect_retry_initial_ms;
+    while let Err(error) = core.provider.destroy(&id).await {
+        tracing::error!(%sandbox, %error, "sandbox is not gone yet; trying again");
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        wait = (wait * 2).min(core.options.limits.effect_retry_max_ms);
+    }
+}
+
+/// Waits for the work in hand, has the handler end, and ends the agent.
+async fn drain(core: &Arc<Core>, id: &str, cause: &Cause, sandbox: &SandboxId, reason: &str) {
+    let Ok(state) = core.agents.read(id).await else { return };
+    let Some(requested) = state.requested.clone() else { return };
+    let poll = Duration::from_millis(core.options.limits.effect_retry_initial_ms);
+    let busy = || core.rosters.place(&requested.crew, &requested.agent).is_some_and(|p| !p.held.is_empty());
+    while busy() {
+        tokio::time::sleep(poll).await;
+    }
+    let grace_ms = core.options.limits.grace_ms;
+    let frame = link::DrainFrame {
+        id: assign::frame_id("drain", state.incarnation),
+        reason: link::handler::ShutdownReason::ScaleDown,
+        grace_ms,
+    };
+    if core.links().drain(sandbox, frame).await.is_ok() {
+        let gone = async {
+            while core.posts.get(sandbox).is_some() {
+                tokio::time::sleep(poll).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(grace_ms), gone).await;
+    }
+    let command = Command::Terminate { reason: reason.to_owned() };
+    core.follow(&core.agents, id, command, cause, PART, 1).await;
+    core.rosters.leave(&requested.crew, &requested.agent);
+}

@@ -1,0 +1,189 @@
+//! What a runner is told about the agent that it becomes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use events::api::{Problem, ProblemKind};
+use events::domain::agent::{Requested, State};
+use events::{Incarnation, SandboxId};
+use manifest::{CrewSpec, Protocol, Resources, SecretSource, Stdin, Stdout};
+
+use crate::channels;
+use crate::core::Core;
+use crate::profiles::Checked;
+
+/// The word in a profile's command that stands for this program: handlers that it has built in need nothing else.
+const OWN_PROGRAM: &str = "hypercode";
+
+pub(super) struct Prepared {
+    pub(super) assign: link::Assign,
+    pub(super) resources: Resources,
+    pub(super) timeout_only: bool,
+}
+
+pub(super) async fn prepare(
+    core: &Arc<Core>,
+    requested: &Requested,
+    state: &State,
+    sandbox: &SandboxId,
+) -> Result<Prepared, Problem> {
+    let crew = core.crews.read(requested.crew.as_str()).await?;
+    let spec = channels::spec(&crew)
+        .ok_or_else(|| Problem::new(ProblemKind::Internal, "the crew's specification cannot be read"))?;
+    let Requested { tenant, profile, profile_digest, .. } = requested;
+    let checked = core.profiles.get(&*core.store, tenant, profile, *profile_digest).await?;
+    let name = crew.started.as_ref().map_or_else(String::new, |started| started.name.clone());
+    let handler = &checked.spec.handler;
+    let assign = link::Assign {
+        id: frame_id("assign", state.incarnation),
+        agent: link::AgentRef {
+            id: link::Id::try_from(requested.agent.as_str()).expect("an agent's id fits the link's"),
+            crew: name,
+            member: requested.member.clone(),
+            replica: requested.replica,
+            incarnation: state.incarnation.0,
+        },
+        handler: handler_spec(core, handler),
+        source: source(&checked),
+        env: environment(&spec, &checked, &requested.member),
+        secrets: secrets(&checked)?,
+        models: checked.spec.models.iter().map(|model| model.name.clone()).collect(),
+        tools: Vec::new(),
+        peers: peers(&spec, &requested.member),
+        egress: false,
+        limits: link::Limits::default(),
+        liveness: link::Liveness {
+            heartbeat_ms: spec.liveness.heartbeat.as_millis(),
+            missed: spec.liveness.missed,
+            progress_ms: spec.liveness.progress.as_millis(),
+        },
+        token: core.links().token(sandbox),
+        grace_ms: handler.grace.as_millis(),
+        orphan_grace_ms: spec.liveness.orphan_grace.as_millis(),
+    };
+    let timeout_only = matches!(handler.protocol, Protocol::Exec | Protocol::Http);
+    Ok(Prepared { assign, resources: checked.spec.resources.clone(), timeout_only })
+}
+
+fn handler_spec(core: &Core, handler: &manifest::Handler) -> link::HandlerSpec {
+    let mut command = handler.command.clone();
+    if let Some(first) = command.first_mut().filter(|first| *first == OWN_PROGRAM) {
+        *first = core.options.program.to_string_lossy().into_owned();
+    }
+    let result = matches!(handler.response, Some(manifest::Response::Result));
+    link::HandlerSpec {
+        protocol: match handler.protocol {
+            Protocol::Stdio => link::Protocol::Stdio,
+            Protocol::Pull => link::Protocol::Pull,
+            Protocol::Exec => link::Protocol::Exec,
+            Protocol::Http => link::Protocol::Http,
+        },
+        command,
+        cwd: handler.cwd.clone(),
+        port: handler.port,
+        stdin: match handler.stdin {
+            Some(Stdin::Json) => link::StdinForm::Json,
+            _ => link::StdinForm::Text,
+        },
+        stdout: match handler.stdout {
+            _ if result => link::StdoutForm::Result,
+            Some(Stdout::Json) => link::StdoutForm::Json,
+            Some(Stdout::Result) => link::StdoutForm::Result,
+            _ => link::StdoutForm::Text,
+        },
+        concurrency: handler.concurrency,
+        start_timeout_ms: handler.start_timeout.as_millis(),
+        started: false,
+    }
+}
+
+fn source(checked: &Checked) -> link::Source {
+    let Some(digest) = checked.bundle else { return link::Source::default() };
+    let hex = digest.to_string();
+    link::Source { url: link::ArtifactUrl::of_digest(&hex).ok(), digest: Some(hex), path: None }
+}
+
+fn environment(
+    spec: &CrewSpec,
+    checked: &Checked,
+    member: &str,
+) -> std::collections::BTreeMap<String, String> {
+    let mut env = checked.spec.env.clone();
+    env.extend(spec.member(member).map(|member| member.env.clone()).unwrap_or_default());
+    env
+}
+
+/// Secrets are read where the platform runs, at the last moment, and go over the link only.
+fn secrets(checked: &Checked) -> Result<Vec<link::AssignedSecret>, Problem> {
+    let resolve = |secret: &manifest::Secret| {
+        let (found, place) = match &secret.from {
+            SecretSource::Env(name) => (std::env::var(name).ok(), format!("environment variable `{name}`")),
+            SecretSource::File(path) => (std::fs::read_to_string(path).ok(), format!("file `{path}`")),
+        };
+        let value = found.ok_or_else(|| {
+            let detail = format!("secret `{}` cannot be resolved: {place} is not there", secret.name);
+            Problem::new(ProblemKind::Failed, detail)
+        })?;
+        Ok(link::AssignedSecret {
+            name: secret.name.clone(),
+            value: link::Secret::new(value.trim_end_matches('\n').to_owned()),
+            form: link::SecretForm::Env,
+            path: None,
+        })
+    };
+    checked.spec.secrets.iter().map(resolve).collect()
+}
+
+fn peers(spec: &CrewSpec, member: &str) -> Vec<link::handler::Peer> {
+    let outgoing = spec.channels.iter().filter(|channel| channel.from.as_str() == member);
+    outgoing
+        .map(|channel| link::handler::Peer {
+            member: channel.to.as_str().to_owned(),
+            kinds: channel
+                .kinds
+                .iter()
+                .map(|kind| match kind {
+                    manifest::ChannelKind::Task => "task".to_owned(),
+                    manifest::ChannelKind::Message => "message".to_owned(),
+                })
+                .collect(),
+            description: String::new(),
+        })
+        .collect()
+}
+
+/// The id of a frame that is sent once in an incarnation.
+pub(super) fn frame_id(what: &str, incarnation: Incarnation) -> link::Id {
+    link::Id::try_from(format!("{what}-{incarnation}")).expect("a short word and a number fit an id")
+}
+
+pub(super) fn sandbox_spec(
+    core: &Core,
+    requested: &Requested,
+    incarnation: Incarnation,
+    id: sandbox::Id,
+    socket: PathBuf,
+    resources: &Resources,
+) -> sandbox::Spec {
+    sandbox::Spec {
+        id,
+        labels: sandbox::Labels {
+            agent: Some(requested.agent.to_string()),
+            incarnation: Some(incarnation.0),
+            pool: None,
+        },
+        socket,
+        resources: sandbox::Resources {
+            cpu_millis: u32::try_from(resources.cpu.as_millicores()).unwrap_or(u32::MAX),
+            memory_bytes: resources.memory.as_bytes(),
+            pids: resources.pids,
+            work_bytes: resources.work.as_bytes(),
+            ..sandbox::Resources::default()
+        },
+        orphan_grace_ms: link::limits::ORPHAN_GRACE_MS,
+        runner: sandbox::Runner {
+            program: core.options.program.clone(),
+            argv0: "hypercode-runner".to_owned(),
+        },
+    }
+}

@@ -1,0 +1,234 @@
+//! A crew's effects: its agents exist, are recovered, and end with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::api::ProblemKind;
+use events::domain::agent::{self, Claim};
+use events::domain::crew::{Command, Crew, Effect, Event, Seat, State, Status};
+use events::domain::task;
+use events::supervision::ChildKind;
+use events::{AgentId, CrewId, Incarnation, SandboxId, TaskId, Tenant};
+
+use crate::channels;
+use crate::core::{Core, notify};
+use crate::entity::{Cause, Hosted};
+
+const PART: &str = "supervisor";
+
+impl Hosted for Crew {
+    fn crew(state: &State) -> Option<&CrewId> {
+        state.started.as_ref().map(|started| &started.crew)
+    }
+
+    fn observe(core: &Arc<Core>, id: &str, state: &Arc<State>, events: &[Event]) {
+        enroll(core, state);
+        if matches!(state.status, Status::Disbanded)
+            && let Some(started) = &state.started
+        {
+            core.rosters.remove(&started.crew);
+            core.links().remove_crew(&started.crew);
+        }
+        notify(&core.crews, id, state);
+        if events.iter().any(|event| matches!(event, Event::Resumed(_) | Event::Assembled(_)))
+            && let Some(started) = &state.started
+        {
+            super::task::place_waiting(core, &started.crew);
+        }
+    }
+
+    fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
+        let (core, id, cause) = (Arc::clone(core), id.to_owned(), cause.clone());
+        let worker = Arc::clone(&core);
+        core.spawn(async move { perform(&worker, &id, &cause, effect).await });
+    }
+}
+
+/// Makes the roster and the channels say what the crew's state says.
+pub(crate) fn enroll(core: &Arc<Core>, state: &State) {
+    let Some(started) = &state.started else { return };
+    if state.status == Status::Disbanded {
+        return;
+    }
+    let open = matches!(state.status, Status::Running | Status::Draining);
+    core.rosters.add(&started.crew, &started.tenant, &started.name, open);
+    core.links().set_crew(&started.crew, channels::compile(state));
+}
+
+async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
+    match effect {
+        Effect::Request(seat) => request(core, id, cause, seat).await,
+        Effect::AssembleBy { at_ms } => {
+            core.clock.sleep_until_ms(at_ms).await;
+            let reason = "not every member was ready in time".to_owned();
+            follow(core, id, Command::AssemblyFailed { reason }, cause, 1).await;
+        }
+        Effect::ExpireAt { at_ms } => {
+            core.clock.sleep_until_ms(at_ms).await;
+            follow(core, id, Command::Disband { reason: "its ttl has passed".to_owned() }, cause, 2).await;
+        }
+        Effect::Recover { agent, incarnation, at_ms } => {
+            core.clock.sleep_until_ms(at_ms).await;
+            recover(core, cause, &agent, incarnation).await;
+        }
+        Effect::Quarantine { agent, reason } => {
+            let command = agent::Command::Quarantine { reason };
+            core.follow(&core.agents, agent.as_str(), command, cause, PART, 3).await;
+        }
+        Effect::Release { agent } => release(core, cause, &agent).await,
+        Effect::DisbandWhenIdle => {
+            let Ok(crew) = id.parse::<CrewId>() else { return };
+            while !core.tallies.of(&crew).is_empty() {
+                tokio::time::sleep(Duration::from_millis(core.options.limits.effect_retry_initial_ms)).await;
+            }
+            follow(core, id, Command::Disband { reason: "it was drained".to_owned() }, cause, 4).await;
+        }
+        Effect::Dissolve { agents, reason } => dissolve(core, id, cause, &agents, &reason).await,
+    }
+}
+
+async fn follow(core: &Arc<Core>, id: &str, command: Command, cause: &Cause, ordinal: u32) {
+    core.follow(&core.crews, id, command, cause, PART, ordinal).await;
+}
+
+/// The sandbox of an agent's incarnation: always the same id, so that a repeated claim claims nothing new.
+pub(super) fn claim(core: &Core, agent: &AgentId, incarnation: Incarnation) -> Claim {
+    Claim {
+        sandbox: SandboxId::derive(&["sandbox", agent.as_str(), &incarnation.to_string()]),
+        kind: core.provider.kind().to_string(),
+        isolation: core.provider.isolation().level.to_string(),
+    }
+}
+
+async fn request(core: &Arc<Core>, id: &str, cause: &Cause, seat: Seat) {
+    let Ok(crew) = id.parse::<CrewId>() else { return };
+    let Some((tenant, _)) = core.rosters.crew(&crew) else { return };
+    let agent = seat.agent.clone();
+    // Every restart of the platform asks again: one that exists answers without a new event.
+    let command = agent::Command::Request {
+        requested: agent::Requested {
+            agent: seat.agent,
+            tenant,
+            crew,
+            member: seat.member,
+            replica: seat.replica,
+            profile: seat.profile,
+            profile_version: seat.profile_version,
+            profile_digest: seat.profile_digest,
+        },
+        claim: claim(core, &agent, Incarnation(1)),
+    };
+    let command_id = events::CommandId::derive(&["request", agent.as_str()]);
+    let answer = core.command(&core.agents, agent.as_str(), command, command_id, cause.meta(PART)).await;
+    if let Err(problem) = answer {
+        tracing::error!(%agent, %problem, "agent cannot be requested");
+    }
+}
+
+async fn recover(core: &Arc<Core>, cause: &Cause, agent: &AgentId, incarnation: Incarnation) {
+    let command = agent::Command::Recover { incarnation, claim: claim(core, agent, incarnation) };
+    let command_id = events::CommandId::derive(&["recover", agent.as_str(), &incarnation.to_string()]);
+    let answer = core.command(&core.agents, agent.as_str(), command, command_id, cause.meta(PART)).await;
+    if let Err(problem) = answer {
+        tracing::warn!(%agent, %incarnation, %problem, "agent is not recovered");
+    }
+}
+
+/// A replica that is no longer wanted finishes what it has, then ends.
+async fn release(core: &Arc<Core>, cause: &Cause, agent: &AgentId) {
+    let reason = "the member was scaled down".to_owned();
+    core.follow(&core.agents, agent.as_str(), agent::Command::Drain { reason }, cause, PART, 5).await;
+}
+
+/// Cancels the crew's tasks, ends its agents, and says so when nothing of it is left.
+async fn dissolve(core: &Arc<Core>, id: &str, cause: &Cause, agents: &[AgentId], reason: &str) {
+    let Ok(crew) = id.parse::<CrewId>() else { return };
+    for task in core.tallies.of(&crew) {
+        cancel(core, cause, &task, reason).await;
+    }
+    let ends = agents.iter().map(|agent| end(core, cause, agent, reason));
+    futures_util::future::join_all(ends).await;
+    // A task that was accepted while the agents ended is not left behind.
+    for task in core.tallies.of(&crew) {
+        cancel(core, cause, &task, reason).await;
+        core.tasks.wait(task.as_str(), |state| state.status.is_terminal()).await.ok();
+    }
+    let command_id = events::CommandId::derive(&["disbanded", id]);
+    let answer = core.command(&core.crews, id, Command::Disbanded, command_id, cause.meta(PART)).await;
+    if let Err(problem) = answer {
+        tracing::error!(crew = id, %problem, "crew cannot be disbanded");
+    }
+}
+
+async fn cancel(core: &Arc<Core>, cause: &Cause, task: &TaskId, reason: &str) {
+    let command = task::Command::Cancel { reason: format!("its crew was disbanded: {reason}") };
+    let command_id = events::CommandId::derive(&["disband", task.as_str()]);
+    core.command(&core.tasks, task.as_str(), command, command_id, cause.meta(PART)).await.ok();
+}
+
+async fn end(core: &Arc<Core>, cause: &Cause, agent: &AgentId, reason: &str) {
+    let command = agent::Command::Terminate { reason: reason.to_owned() };
+    let command_id = events::CommandId::derive(&["terminate", agent.as_str()]);
+    let answer = core.command(&core.agents, agent.as_str(), command, command_id, cause.meta(PART)).await;
+    match answer {
+        // Failed before it ended: there is nothing left to end.
+        Err(problem) if !matches!(problem.kind, ProblemKind::Conflict | ProblemKind::NotFound) => {
+            tracing::error!(%agent, %problem, "agent cannot be ended");
+        }
+        _ => {}
+    }
+    if let Ok(state) = core.agents.read(agent.as_str()).await {
+        for sandbox in state.sandbox.iter().chain(&state.retired) {
+            super::agent::destroy(core, sandbox).await;
+        }
+    }
+}
+
+/// Seats for a member's replicas `0..replicas`; those that exist keep their agents.
+pub(crate) fn seats(
+    crew: &CrewId,
+    member: &str,
+    replicas: u32,
+    existing: &[&Seat],
+    generation: usize,
+    (name, version, digest): (&str, u32, events::Digest),
+    restart: ChildKind,
+) -> Vec<Seat> {
+    (0..replicas)
+        .map(|replica| {
+            let kept = existing.iter().find(|seat| seat.replica == replica);
+            kept.map_or_else(
+                || Seat {
+                    agent: AgentId::derive(&[
+                        "agent",
+                        crew.as_str(),
+                        member,
+                        &replica.to_string(),
+                        &generation.to_string(),
+                    ]),
+                    member: member.to_owned(),
+                    replica,
+                    profile: name.to_owned(),
+                    profile_version: version,
+                    profile_digest: digest,
+                    restart,
+                },
+                |seat| (*seat).clone(),
+            )
+        })
+        .collect()
+}
+
+/// The crew to which a tenant's agent belongs is assembled once every agent that it counts on is ready.
+pub(super) async fn check_assembled(core: &Arc<Core>, crew: &CrewId, tenant: &Tenant) {
+    let Ok(state) = core.crews.read(crew.as_str()).await else { return };
+    if state.status != Status::Assembling {
+        return;
+    }
+    let ready = |agent: &AgentId| core.rosters.place(crew, agent).is_some_and(|place| place.ready);
+    if state.seats.iter().all(|held| ready(&held.seat.agent)) {
+        let command_id = events::CommandId::derive(&["assembled", crew.as_str()]);
+        let meta = core.system_meta(tenant, PART);
+        core.command(&core.crews, crew.as_str(), Command::Assembled, command_id, meta).await.ok();
+    }
+}

@@ -1,0 +1,357 @@
+//! A task's effects: it is queued, dispatched, timed, and called off.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::domain::task::Ended;
+use events::domain::task::{Answer, Attempt, Command, Effect, Event, State, Submitted, Task};
+use events::{CommandId, CrewId, TaskId, Timestamp};
+use serde_json::Value;
+
+use crate::core::{Core, notify};
+use crate::entity::{Cause, Hosted};
+use crate::roster::{Routed, Wish};
+use crate::watchdog::{Sign, Signal, Subject};
+
+const PART: &str = "router";
+
+impl Hosted for Task {
+    fn crew(state: &State) -> Option<&CrewId> {
+        state.submitted.as_ref().map(|submitted| &submitted.crew)
+    }
+
+    fn observe(core: &Arc<Core>, id: &str, state: &Arc<State>, events: &[Event]) {
+        if let Some(submitted) = &state.submitted {
+            core.tallies.note(submitted, state.status);
+            for event in events {
+                observe_one(core, submitted, event);
+            }
+            if state.attempt.is_none() {
+                released(core, submitted, state);
+            }
+            if state.status.is_terminal() {
+                core.rosters.unqueue(&submitted.crew, &submitted.task);
+            }
+        }
+        notify(&core.tasks, id, state);
+    }
+
+    fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
+        let (worker, id, cause) = (Arc::clone(core), id.to_owned(), cause.clone());
+        core.spawn(async move { perform(&worker, &id, &cause, effect).await });
+    }
+}
+
+fn observe_one(core: &Arc<Core>, submitted: &Submitted, event: &Event) {
+    let subject = |agent: &events::AgentId, incarnation| Subject { agent: agent.clone(), incarnation };
+    match event {
+        Event::AttemptStarted(started) => {
+            core.rosters.unqueue(&submitted.crew, &submitted.task);
+            core.rosters.hold(&submitted.crew, &started.agent, &submitted.task);
+            let frames = core
+                .rosters
+                .place(&submitted.crew, &started.agent)
+                .and_then(|place| core.posts.get(&place.sandbox?))
+                .is_none_or(|post| !post.timeout_only);
+            let sign = Sign::TaskStarted { task: submitted.task.clone(), frames };
+            core.tell(Signal::Of(subject(&started.agent, started.incarnation), sign));
+        }
+        Event::InputRequested(_) => tell_holder(core, submitted, Sign::InputOpened),
+        Event::InputAnswered(_) => tell_holder(core, submitted, Sign::InputClosed),
+        _ => {}
+    }
+}
+
+fn tell_holder(core: &Arc<Core>, submitted: &Submitted, sign: Sign) {
+    if let Some((agent, incarnation)) = core.rosters.holder(&submitted.crew, &submitted.task) {
+        core.tell(Signal::Of(Subject { agent, incarnation }, sign));
+    }
+}
+
+/// Nobody has the task in hand any more: its place is free for the next.
+fn released(core: &Arc<Core>, submitted: &Submitted, state: &State) {
+    let Some((agent, incarnation)) = core.rosters.holder(&submitted.crew, &submitted.task) else { return };
+    core.rosters.release(&submitted.crew, &agent, &submitted.task);
+    if let Some(sandbox) = core.rosters.place(&submitted.crew, &agent).and_then(|place| place.sandbox) {
+        core.posts.forget_send(&sandbox, &submitted.task, state.fence);
+    }
+    let sign = Sign::TaskEnded { task: submitted.task.clone() };
+    core.tell(Signal::Of(Subject { agent, incarnation }, sign));
+    place_waiting(core, &submitted.crew);
+}
+
+/// Gives waiting tasks to agents that have become free.
+pub(crate) fn place_waiting(core: &Arc<Core>, crew: &CrewId) {
+    for (wish, placement) in core.rosters.next(crew) {
+        let (worker, crew) = (Arc::clone(core), crew.clone());
+        core.spawn(async move {
+            let Some((tenant, _)) = worker.rosters.crew(&crew) else { return };
+            let meta = worker.system_meta(&tenant, PART);
+            let agent = placement.agent.clone();
+            let command = Command::Start { placement };
+            let id = wish.task.as_str();
+            let answer = worker.command(&worker.tasks, id, command, CommandId::fresh(), meta).await;
+            if let Err(problem) = answer {
+                // Cancelled or expired while it waited: the place goes to the next.
+                tracing::debug!(task = id, %problem, "task is not started");
+                worker.rosters.release(&crew, &agent, &wish.task);
+                place_waiting(&worker, &crew);
+            }
+        });
+    }
+}
+
+/// What the roster has to know to route a task.
+pub(crate) fn wish(submitted: &Submitted) -> Wish {
+    Wish {
+        task: submitted.task.clone(),
+        member: submitted.member.clone(),
+        replica: submitted.replica,
+        context: submitted.context.clone(),
+    }
+}
+
+async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
+    match effect {
+        Effect::Queue { not_before_ms, .. } => queue(core, id, not_before_ms).await,
+        Effect::Dispatch(attempt) => dispatch(core, id, &attempt).await,
+        Effect::Stop { attempt, children, reason } => {
+            stop(core, id, cause, attempt.as_ref(), &children, &reason).await;
+        }
+        Effect::ExpireAt { at_ms } => {
+            core.clock.sleep_until_ms(at_ms).await;
+            let stale = core.tasks.read(id).await.ok().and_then(|state| state.attempt.clone());
+            core.follow(&core.tasks, id, Command::Expire, cause, PART, 1).await;
+            if let Some(attempt) = stale {
+                halt(core, id, &attempt, "its deadline passed").await;
+            }
+        }
+        Effect::TimeoutAt { fence, at_ms } => {
+            core.clock.sleep_until_ms(at_ms).await;
+            let stale = core.tasks.read(id).await.ok().and_then(|state| state.attempt.clone());
+            let detail = "the attempt took longer than it may".to_owned();
+            let command = Command::End { fence, ended: Ended::Timeout, detail };
+            core.follow(&core.tasks, id, command, cause, PART, 2).await;
+            if let Some(attempt) = stale.filter(|attempt| attempt.fence == fence) {
+                halt(core, id, &attempt, "the attempt took longer than it may").await;
+            }
+        }
+        Effect::AnswerBy { key, at_ms } => answer_by(core, id, cause, key, at_ms).await,
+    }
+}
+
+async fn queue(core: &Arc<Core>, id: &str, not_before_ms: i64) {
+    core.clock.sleep_until_ms(not_before_ms).await;
+    let Ok(state) = core.tasks.read(id).await else { return };
+    let Some(submitted) = state.submitted.as_ref().filter(|_| state.attempt.is_none()) else { return };
+    if state.status == events::domain::task::Status::Submitted {
+        core.rosters.queue(&submitted.crew, wish(submitted));
+        place_waiting(core, &submitted.crew);
+    }
+}
+
+/// Hands the attempt to its agent's runner, now if the handler is up, else as soon as it is.
+pub(crate) async fn dispatch(core: &Arc<Core>, id: &str, attempt: &Attempt) {
+    let Ok(state) = core.tasks.read(id).await else { return };
+    let live = state.attempt.as_ref().is_some_and(|live| live.fence == attempt.fence);
+    let Some(submitted) = state.submitted.as_ref().filter(|_| live) else { return };
+    let place = core.rosters.place(&submitted.crew, &attempt.placement.agent);
+    let Some(sandbox) = place
+        .filter(|place| place.incarnation == attempt.placement.incarnation)
+        .and_then(|place| place.sandbox)
+    else {
+        gone(core, id, submitted, attempt).await;
+        return;
+    };
+    if !core.posts.take_send(&sandbox, &submitted.task, attempt.fence) {
+        return;
+    }
+    let frame = link::TaskFrame {
+        id: link::Id::try_from(format!("{id}.{}", attempt.fence)).unwrap_or_else(|_| submitted_id(submitted)),
+        attempt: attempt.number,
+        fence: attempt.fence,
+        params: execute_params(&state, submitted, attempt),
+    };
+    if let Err(reason) = core.links().send_task(&sandbox, frame).await {
+        tracing::debug!(task = id, %sandbox, %reason, "attempt is sent again when the link is back");
+        core.posts.forget_send(&sandbox, &submitted.task, attempt.fence);
+    }
+}
+
+fn submitted_id(submitted: &Submitted) -> link::Id {
+    link::Id::try_from(submitted.task.as_str()).expect("a task's id fits the link's")
+}
+
+/// The attempt's incarnation ended before the attempt reached it.
+async fn gone(core: &Arc<Core>, id: &str, submitted: &Submitted, attempt: &Attempt) {
+    let command = Command::End {
+        fence: attempt.fence,
+        ended: Ended::Crash,
+        detail: "its agent ended before it began".to_owned(),
+    };
+    let command_id = CommandId::derive(&["end", id, &attempt.fence.to_string()]);
+    let meta = core.system_meta(&submitted.tenant, PART);
+    core.command(&core.tasks, id, command, command_id, meta).await.ok();
+}
+
+/// The parameters of `task/execute` for this attempt.
+pub(crate) fn execute_params(
+    state: &State,
+    submitted: &Submitted,
+    attempt: &Attempt,
+) -> link::handler::Execute {
+    let answers = state.questions.iter().filter_map(|(key, question)| {
+        question.answer.as_ref().map(|answer| (key.clone(), wire_answer(answer)))
+    });
+    let kind = if submitted.from_member.is_some() {
+        link::handler::OriginKind::Member
+    } else {
+        link::handler::OriginKind::Principal
+    };
+    link::handler::Execute {
+        task_id: submitted_id(submitted),
+        attempt: attempt.number,
+        context_id: link::Id::try_from(submitted.context.as_str())
+            .unwrap_or_else(|_| submitted_id(submitted)),
+        input: content(&submitted.input),
+        from: link::handler::Origin {
+            kind,
+            name: submitted.from_member.clone().unwrap_or_else(|| submitted.from.clone()),
+        },
+        parent_task_id: submitted.parent.as_ref().and_then(|id| link::Id::try_from(id.as_str()).ok()),
+        depth: submitted.depth,
+        deadline: submitted.deadline_ms.map(|at_ms| Timestamp(at_ms.saturating_mul(1_000)).rfc3339()),
+        timeout_ms: submitted.attempt_timeout_ms,
+        traceparent: None,
+        dir: String::new(),
+        checkpoint: state.checkpoint.clone(),
+        answers: answers.collect(),
+    }
+}
+
+/// Stored content as the handler gets it. It was checked when it came in.
+pub(crate) fn content(stored: &Value) -> link::Content {
+    serde_json::from_value(stored.clone()).unwrap_or_else(|_| link::Content::data(stored.clone()))
+}
+
+/// A stored answer as the handler gets it.
+pub(crate) fn wire_answer(answer: &Answer) -> link::Answer {
+    link::Answer {
+        action: match answer.action.as_str() {
+            "accept" => link::Action::Accept,
+            "timeout" => link::Action::Timeout,
+            _ => link::Action::Decline,
+        },
+        content: Some(answer.content.clone()).filter(|content| !content.is_null()),
+        by: Some(answer.by.clone()),
+        position: None,
+    }
+}
+
+/// Calls off the children, and then the attempt.
+async fn stop(
+    core: &Arc<Core>,
+    id: &str,
+    cause: &Cause,
+    attempt: Option<&Attempt>,
+    children: &[TaskId],
+    reason: &str,
+) {
+    for child in children {
+        let command = Command::Cancel { reason: format!("its parent {id} was canceled: {reason}") };
+        let command_id = CommandId::derive(&["cancel-child", id, child.as_str()]);
+        core.command(&core.tasks, child.as_str(), command, command_id, cause.meta(PART)).await.ok();
+    }
+    for child in children {
+        core.tasks.wait(child.as_str(), |state| state.status.is_terminal()).await.ok();
+    }
+    match attempt {
+        Some(attempt) => halt(core, id, attempt, reason).await,
+        None => {
+            core.follow(&core.tasks, id, Command::CancelNow, cause, PART, 3).await;
+        }
+    }
+}
+
+/// Has the runner stop an attempt. If nothing comes of it within the grace and some, the attempt is ended here.
+async fn halt(core: &Arc<Core>, id: &str, attempt: &Attempt, reason: &str) {
+    let Ok(state) = core.tasks.read(id).await else { return };
+    let Some(submitted) = state.submitted.clone() else { return };
+    let grace_ms = core.options.limits.grace_ms;
+    let place = core.rosters.place(&submitted.crew, &attempt.placement.agent);
+    let current = place.filter(|place| place.incarnation == attempt.placement.incarnation);
+    if let Some(sandbox) = current.and_then(|place| place.sandbox) {
+        let frame = link::CancelFrame {
+            task_id: submitted_id(&submitted),
+            attempt: attempt.number,
+            reason: reason.to_owned(),
+            grace_ms,
+        };
+        match core.links().cancel_task(&sandbox, frame).await {
+            Ok(gateway::Withdrawn::Asked) => {}
+            Ok(gateway::Withdrawn::Unsent) => {
+                end_canceled(core, id, &submitted, attempt.fence, reason).await;
+                return;
+            }
+            Err(reason) => tracing::debug!(task = id, %reason, "attempt cannot be told to stop"),
+        }
+    }
+    let fence = attempt.fence;
+    let over =
+        core.tasks.wait(id, move |state| state.attempt.as_ref().is_none_or(|live| live.fence != fence));
+    let patience = Duration::from_millis(grace_ms.saturating_mul(2));
+    if tokio::time::timeout(patience, over).await.is_err() {
+        end_canceled(core, id, &submitted, fence, reason).await;
+    }
+}
+
+async fn end_canceled(core: &Arc<Core>, id: &str, submitted: &Submitted, fence: u64, reason: &str) {
+    let command = Command::End { fence, ended: Ended::Canceled, detail: reason.to_owned() };
+    let command_id = CommandId::derive(&["halt", id, &fence.to_string()]);
+    let meta = core.system_meta(&submitted.tenant, PART);
+    core.command(&core.tasks, id, command, command_id, meta).await.ok();
+}
+
+/// Answers a question by its timeout.
+async fn answer_by(core: &Arc<Core>, id: &str, cause: &Cause, key: String, at_ms: i64) {
+    core.clock.sleep_until_ms(at_ms).await;
+    let Ok(state) = core.tasks.read(id).await else { return };
+    let Some(question) = state.questions.get(&key).filter(|question| question.answer.is_none()) else {
+        return;
+    };
+    let default = question.request.get("default").cloned().unwrap_or(Value::Null);
+    let by_default = question.request.get("onTimeout").and_then(Value::as_str) == Some("default");
+    let answer = Answer {
+        action: if by_default { "accept" } else { "timeout" }.to_owned(),
+        content: if by_default { default } else { Value::Null },
+        by: "system:timeout".to_owned(),
+    };
+    let command_id = CommandId::derive(&["answer-timeout", id, &key]);
+    core.command(&core.tasks, id, Command::Answer { key, answer }, command_id, cause.meta(PART)).await.ok();
+}
+
+/// Routes a task that is about to be submitted.
+pub(crate) fn route(core: &Core, submitted: &Submitted) -> Routed {
+    core.rosters.reserve(&submitted.crew, &wish(submitted))
+}
+
+/// An attempt whose agent has moved on to another incarnation while nobody looked ends as lost.
+pub(crate) async fn end_if_orphaned(core: &Arc<Core>, id: &TaskId) -> Result<(), events::api::Problem> {
+    let state = core.tasks.read(id.as_str()).await?;
+    let (Some(submitted), Some(attempt)) = (&state.submitted, &state.attempt) else { return Ok(()) };
+    let agent = core.agents.read(attempt.placement.agent.as_str()).await?;
+    use events::domain::agent::Status as S;
+    let serves = agent.incarnation == attempt.placement.incarnation
+        && matches!(agent.status, S::Provisioning | S::Warming | S::Ready | S::Draining | S::Paused);
+    if serves {
+        return Ok(());
+    }
+    let command = Command::End {
+        fence: attempt.fence,
+        ended: Ended::Crash,
+        detail: "its agent's incarnation had ended when the platform came back".to_owned(),
+    };
+    let command_id = CommandId::derive(&["end", id.as_str(), &attempt.fence.to_string()]);
+    let meta = core.system_meta(&submitted.tenant, PART);
+    core.command(&core.tasks, id.as_str(), command, command_id, meta).await.map(|_| ())
+}

@@ -1,0 +1,80 @@
+//! What the actors ask of the gateway, so that a simulation can stand in for sockets and runners.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use events::{AgentId, CrewId, SandboxId};
+use gateway::{CrewPolicy, Gateway, Peer, Withdrawn};
+
+/// The links to the sandboxes.
+#[async_trait]
+pub trait Links: Send + Sync + 'static {
+    /// Binds the sandbox's socket, anew after a restart of the platform, and says where it is.
+    async fn open(&self, sandbox: &SandboxId) -> Result<PathBuf, String>;
+    /// Ends the link and takes the socket away: nothing is accepted from the sandbox any more.
+    async fn close(&self, sandbox: &SandboxId);
+    /// Says whose an open sandbox is; `assigned` if its runner was told so by an earlier run of the platform.
+    fn bind_peer(&self, sandbox: &SandboxId, peer: Peer, assigned: bool) -> Result<(), String>;
+    /// The token that the sandbox's assignment carries.
+    fn token(&self, sandbox: &SandboxId) -> link::Secret;
+    /// Hands an attempt to the runner. `Ok` says that it will be sent while this link lives.
+    async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), String>;
+    /// Takes an attempt back that was not sent yet, or has the runner stop it.
+    async fn cancel_task(&self, sandbox: &SandboxId, frame: link::CancelFrame) -> Result<Withdrawn, String>;
+    /// Has the runner end its handler when its work in hand is done.
+    async fn drain(&self, sandbox: &SandboxId, frame: link::DrainFrame) -> Result<(), String>;
+    /// Who of the crew may send what to whom.
+    fn set_crew(&self, crew: &CrewId, policy: CrewPolicy);
+    /// Forgets the crew: nothing crosses in it any more.
+    fn remove_crew(&self, crew: &CrewId);
+    /// Whether messages to the agent are to be delivered now.
+    fn set_ready(&self, agent: &AgentId, ready: bool);
+}
+
+#[async_trait]
+impl Links for Gateway {
+    async fn open(&self, sandbox: &SandboxId) -> Result<PathBuf, String> {
+        self.open(sandbox).await.map_err(text)
+    }
+
+    async fn close(&self, sandbox: &SandboxId) {
+        self.close(sandbox).await;
+    }
+
+    fn bind_peer(&self, sandbox: &SandboxId, peer: Peer, assigned: bool) -> Result<(), String> {
+        let bound = if assigned { self.adopt_peer(sandbox, peer) } else { self.bind_peer(sandbox, peer) };
+        bound.map_err(text)
+    }
+
+    fn token(&self, sandbox: &SandboxId) -> link::Secret {
+        self.token(sandbox)
+    }
+
+    async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), String> {
+        self.send_task(sandbox, frame).await.map_err(text)
+    }
+
+    async fn cancel_task(&self, sandbox: &SandboxId, frame: link::CancelFrame) -> Result<Withdrawn, String> {
+        self.cancel_task(sandbox, frame).await.map_err(text)
+    }
+
+    async fn drain(&self, sandbox: &SandboxId, frame: link::DrainFrame) -> Result<(), String> {
+        self.drain(sandbox, frame).await.map_err(text)
+    }
+
+    fn set_crew(&self, crew: &CrewId, policy: CrewPolicy) {
+        self.set_crew(crew, policy);
+    }
+
+    fn remove_crew(&self, crew: &CrewId) {
+        self.remove_crew(crew);
+    }
+
+    fn set_ready(&self, agent: &AgentId, ready: bool) {
+        let _ = (agent, ready);
+    }
+}
+
+fn text(error: gateway::Error) -> String {
+    error.to_string()
+}

@@ -1,0 +1,62 @@
+//! What the actors' side of the platform can be told.
+
+use std::path::PathBuf;
+
+/// What the actors' side of the platform is told at its start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// This node's name, for leases and events.
+    pub node: String,
+    /// The program that is started as runner and keeper: normally this one.
+    pub program: PathBuf,
+    /// Limits of queues, waits and retries.
+    pub limits: Limits,
+}
+
+/// Limits of queues, waits and retries.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Tasks that wait for one member; a further one is refused as busy.
+    pub member_queue_tasks_max: usize,
+    /// A crew's members must be ready within this time, beside their handlers' own start timeouts.
+    pub assembly_ms: u64,
+    /// After this time without use an entity is put out of memory.
+    pub passivate_idle_ms: u64,
+    /// After this time without use an ended entity is put out of memory.
+    pub passivate_ended_ms: u64,
+    /// How often idle entities are looked for.
+    pub passivate_every_ms: u64,
+    /// How often what should run is compared with what runs.
+    pub reconcile_every_ms: u64,
+    /// The first wait before an unanswered command is given again.
+    pub effect_retry_initial_ms: u64,
+    /// The longest such wait.
+    pub effect_retry_max_ms: u64,
+    /// How long a handler has to end by itself when it is told to.
+    pub grace_ms: u64,
+    /// After a restart of the platform a running sandbox has this time to link again before it counts as lost.
+    pub adopt_ms: u64,
+    /// A starting sandbox has this time to link, beside its handler's start timeout.
+    pub link_ms: u64,
+    /// How long the platform waits for work in hand when it is told to end.
+    pub shutdown_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            member_queue_tasks_max: 1_000,
+            assembly_ms: 30_000,
+            passivate_idle_ms: 60_000,
+            passivate_ended_ms: 2_000,
+            passivate_every_ms: 1_000,
+            reconcile_every_ms: 30_000,
+            effect_retry_initial_ms: 20,
+            effect_retry_max_ms: 2_000,
+            grace_ms: 10_000,
+            adopt_ms: 10_000,
+            link_ms: 10_000,
+            shutdown_ms: 10_000,
+        }
+    }
+}

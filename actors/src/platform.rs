@@ -1,0 +1,255 @@
+//! The actors' side of the platform as a whole: built, connected, recovered, and shut down.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use events::api::{Commands, Problem, ProblemKind};
+use events::artifact::ArtifactStore;
+use events::supervision::{Backoff, OnExhausted, Policy};
+use events::{CrewId, EventStore, TaskId};
+use tokio::sync::{broadcast, mpsc};
+
+use crate::clock::Clock;
+use crate::commands::Answerer;
+use crate::core::Core;
+use crate::host::Host;
+use crate::links::Links;
+use crate::options::Options;
+use crate::supervisor::{self, Entry, Journal, JournalError};
+use crate::watchdog::{self, Finding, HungReason, Sign, Signal, Subject, Verdict};
+use crate::{hosted, recovery, service};
+
+/// What the platform stands on.
+pub struct Seams {
+    /// The log.
+    pub store: Arc<dyn EventStore>,
+    /// Bodies and bundles.
+    pub artifacts: Arc<dyn ArtifactStore>,
+    /// Where agents run.
+    pub provider: Arc<dyn sandbox::Provider>,
+    /// Time.
+    pub clock: Clock,
+}
+
+/// What was not at its end when the platform was last there, as a projection of the log tells.
+#[derive(Clone, Debug, Default)]
+pub struct Unfinished {
+    /// Crews that are not disbanded.
+    pub crews: Vec<CrewId>,
+    /// Tasks that have not ended.
+    pub tasks: Vec<TaskId>,
+}
+
+/// Figures about what is in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// Entities in memory.
+    pub resident_entities: usize,
+    /// Sandboxes that serve an incarnation.
+    pub live_sandboxes: usize,
+}
+
+/// The crews, agents and tasks of this node. Cheap to clone.
+#[derive(Clone)]
+pub struct Platform {
+    core: Arc<Core>,
+    host: Arc<Host>,
+    services: Arc<Mutex<Option<supervisor::Handle>>>,
+}
+
+impl Platform {
+    /// A platform that is not connected yet.
+    pub fn new(options: Options, seams: Seams) -> Self {
+        let core = Core::new(options, seams);
+        Self { host: Arc::new(Host::new(Arc::clone(&core))), core, services: Arc::default() }
+    }
+
+    /// What the gateway calls.
+    pub fn host(&self) -> Arc<dyn gateway::Host> {
+        Arc::clone(&self.host) as Arc<dyn gateway::Host>
+    }
+
+    /// What every door calls.
+    pub fn commands(&self) -> Arc<dyn Commands> {
+        Arc::new(Answerer { core: Arc::clone(&self.core) })
+    }
+
+    /// Figures about what is in memory.
+    pub fn figures(&self) -> Figures {
+        let core = &self.core;
+        Figures {
+            resident_entities: core.crews.resident()
+                + core.agents.resident()
+                + core.tasks.resident()
+                + core.profile_entities.resident(),
+            live_sandboxes: core.posts.sandboxes().len(),
+        }
+    }
+
+    /// Connects the platform with its links and its watchdog, recovers what was unfinished, and starts its loops.
+    ///
+    /// # Errors
+    /// When it was started before, or its supervisor cannot be.
+    pub async fn start(
+        &self,
+        links: Arc<dyn Links>,
+        watchdog: watchdog::Handle,
+        verdicts: mpsc::Receiver<Verdict>,
+        unfinished: &Unfinished,
+    ) -> Result<(), Problem> {
+        let twice = || Problem::new(ProblemKind::Conflict, "the platform was started before");
+        self.core.links.set(links).map_err(|_| twice())?;
+        self.core.signals.set(watchdog).map_err(|_| twice())?;
+        let options = supervisor::Options::new(services_policy(), Arc::new(Logged));
+        let services = supervisor::spawn(options)
+            .await
+            .map_err(|error| Problem::new(ProblemKind::Internal, format!("start the services: {error}")))?;
+        let verdicts = Arc::new(tokio::sync::Mutex::new(verdicts));
+        let exits = Arc::new(tokio::sync::Mutex::new(self.core.provider.exits()));
+        for child in [
+            service::child("verdicts", {
+                let core = Arc::clone(&self.core);
+                move || judge(Arc::clone(&core), Arc::clone(&verdicts))
+            }),
+            service::child("exits", {
+                let core = Arc::clone(&self.core);
+                move || watch_exits(Arc::clone(&core), Arc::clone(&exits))
+            }),
+        ] {
+            add(&services, child).await?;
+        }
+        recovery::recover(&self.core, unfinished).await?;
+        for child in [
+            service::child("passivation", {
+                let core = Arc::clone(&self.core);
+                move || passivate(Arc::clone(&core))
+            }),
+            service::child("reconciliation", {
+                let core = Arc::clone(&self.core);
+                move || reconcile(Arc::clone(&core))
+            }),
+        ] {
+            add(&services, child).await?;
+        }
+        *self.services.lock().unwrap_or_else(PoisonError::into_inner) = Some(services);
+        Ok(())
+    }
+
+    /// Stops taking commands, ends all effects, and leaves the sandboxes running, to be adopted by the next start.
+    pub async fn shutdown(&self) {
+        let services = self.services.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.core.stop.cancel();
+        self.core.effects.close();
+        let patience = Duration::from_millis(self.core.options.limits.shutdown_ms);
+        if tokio::time::timeout(patience, self.core.effects.wait()).await.is_err() {
+            tracing::warn!("some effects did not end in time; the next start carries them out again");
+        }
+        if let Some(services) = services {
+            services.stop(self.core.options.limits.shutdown_ms).await;
+        }
+    }
+}
+
+async fn add(services: &supervisor::Handle, child: supervisor::ChildSpec) -> Result<(), Problem> {
+    let added = services.add(child).await;
+    added.map_err(|error| Problem::new(ProblemKind::Internal, format!("start a service: {error}")))
+}
+
+/// The platform's own loops are always wanted: they are restarted without end, at growing distances.
+fn services_policy() -> Policy {
+    Policy {
+        max_restarts: u32::MAX,
+        backoff: Backoff { initial_ms: 10, max_ms: 5_000, jitter: 0.2 },
+        on_exhausted: OnExhausted::Escalate,
+        ..Policy::default()
+    }
+}
+
+/// Restarts of the platform's own loops are for its operators: they go to its log.
+struct Logged;
+
+#[async_trait]
+impl Journal for Logged {
+    async fn record(&self, entry: Entry) -> Result<(), JournalError> {
+        tracing::error!(?entry, "a service of the platform was restarted");
+        Ok(())
+    }
+}
+
+/// Carries out the watchdog's verdicts.
+async fn judge(core: Arc<Core>, verdicts: Arc<tokio::sync::Mutex<mpsc::Receiver<Verdict>>>) {
+    let mut verdicts = verdicts.lock().await;
+    while let Some(Verdict { subject, finding }) = verdicts.recv().await {
+        use events::supervision::Exit;
+        let (exit, detail) = match finding {
+            Finding::Dead { reason } => (Exit::Killed, reason),
+            Finding::Lost => (Exit::Lost, "nothing was heard from it for too many heartbeats".to_owned()),
+            Finding::Hung { reason } => (Exit::Hung, hung(reason).to_owned()),
+            Finding::Waiting | Finding::Recovered => continue,
+        };
+        let worker = Arc::clone(&core);
+        core.spawn(async move {
+            hosted::down(&worker, &subject.agent, subject.incarnation, exit, detail).await;
+        });
+    }
+    // The watchdog's thread is gone for good only when the platform ends.
+    std::future::pending::<()>().await;
+}
+
+fn hung(reason: HungReason) -> &'static str {
+    match reason {
+        HungReason::Stopped => "its handler's process is stopped",
+        HungReason::Ping => "its handler did not answer a ping",
+        HungReason::Silent => "its handler was busy and said nothing for too long",
+    }
+}
+
+/// Tells the watchdog of sandboxes that ended.
+async fn watch_exits(core: Arc<Core>, exits: Arc<tokio::sync::Mutex<broadcast::Receiver<sandbox::Exit>>>) {
+    let mut exits = exits.lock().await;
+    loop {
+        match exits.recv().await {
+            Ok(exit) => exited(&core, &exit),
+            // What was missed is found by the comparison of what should run with what runs.
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "exits of sandboxes were missed");
+                recovery::reconcile(&core).await;
+            }
+            Err(broadcast::error::RecvError::Closed) => std::future::pending::<()>().await,
+        }
+    }
+}
+
+pub(crate) fn exited(core: &Arc<Core>, exit: &sandbox::Exit) {
+    let Ok(id) = exit.id.as_str().parse() else { return };
+    let Some(post) = core.posts.get(&id) else { return };
+    let how = match (exit.code, exit.signal) {
+        (_, Some(signal)) => format!("its sandbox was killed by signal {signal}"),
+        (Some(code), None) => format!("its sandbox ended with exit code {code}"),
+        (None, None) => "its sandbox ended".to_owned(),
+    };
+    let reason = if exit.oom { format!("{how}, out of memory") } else { how };
+    let subject = Subject { agent: post.agent, incarnation: post.incarnation };
+    core.tell(Signal::Of(subject, Sign::SandboxExited { reason }));
+}
+
+async fn passivate(core: Arc<Core>) {
+    let limits = &core.options.limits;
+    let idle = Duration::from_millis(limits.passivate_idle_ms);
+    let ended = Duration::from_millis(limits.passivate_ended_ms);
+    loop {
+        tokio::time::sleep(Duration::from_millis(limits.passivate_every_ms)).await;
+        core.crews.passivate(idle, ended);
+        core.agents.passivate(idle, ended);
+        core.tasks.passivate(idle, ended);
+        core.profile_entities.passivate(idle, ended);
+    }
+}
+
+async fn reconcile(core: Arc<Core>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(core.options.limits.reconcile_every_ms)).await;
+        recovery::reconcile(&core).await;
+    }
+}

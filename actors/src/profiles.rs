@@ -1,0 +1,81 @@
+//! Versions of profiles, as agents are started from them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use events::api::{Problem, ProblemKind};
+use events::domain::DomainEvent;
+use events::domain::profile::{Applied, Event};
+use events::{Digest, EntityKind, EventStore, StreamId, Tenant, Version};
+use manifest::ProfileSpec;
+
+/// Versions kept in memory.
+const CACHED_MAX: usize = 1_024;
+/// Events read at a time.
+const BATCH_EVENTS: usize = 100;
+
+/// One version of a profile, as it was checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Checked {
+    pub(crate) spec: ProfileSpec,
+    pub(crate) bundle: Option<Digest>,
+}
+
+/// Versions of profiles by their digest.
+#[derive(Default)]
+pub(crate) struct Profiles(Mutex<HashMap<Digest, Arc<Checked>>>);
+
+/// The id of a profile's entity.
+pub(crate) fn entity_id(tenant: &Tenant, name: &str) -> String {
+    format!("{tenant}.{name}")
+}
+
+/// Reads a stored specification.
+pub(crate) fn parse(applied: &Applied) -> Result<Checked, Problem> {
+    let spec = serde_json::from_value(applied.spec.clone()).map_err(|error| {
+        let detail =
+            format!("profile `{}` version {} cannot be read: {error}", applied.name, applied.version);
+        Problem::new(ProblemKind::Internal, detail)
+    })?;
+    Ok(Checked { spec, bundle: applied.bundle })
+}
+
+impl Profiles {
+    /// The version with this digest of the profile `name`.
+    pub(crate) async fn get(
+        &self,
+        store: &dyn EventStore,
+        tenant: &Tenant,
+        name: &str,
+        digest: Digest,
+    ) -> Result<Arc<Checked>, Problem> {
+        if let Some(version) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&digest) {
+            return Ok(Arc::clone(version));
+        }
+        let stream = StreamId::new(EntityKind::Profile, entity_id(tenant, name));
+        let mut after = Version(0);
+        loop {
+            let batch = store.read_stream(&stream, after, BATCH_EVENTS).await?;
+            let Some(last) = batch.last() else {
+                let detail = format!("profile `{name}` has no version with digest {digest}");
+                return Err(Problem::new(ProblemKind::NotFound, detail));
+            };
+            after = last.version;
+            for event in &batch {
+                let decoded = Event::decode(&event.kind, event.schema, &event.payload).map_err(|error| {
+                    Problem::new(ProblemKind::Internal, format!("load {stream}: {error}"))
+                })?;
+                let Event::Applied(applied) = decoded;
+                if applied.digest == digest {
+                    let version = Arc::new(parse(&applied)?);
+                    let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                    if cached.len() >= CACHED_MAX {
+                        cached.clear();
+                    }
+                    cached.insert(digest, Arc::clone(&version));
+                    return Ok(version);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Who of a crew is ready, what each has in hand, and which tasks wait: routing, in memory.
+//!
+//! All of it is derived: from agents' and tasks' events as they become durable, and from their states after a
+//! restart of the platform.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use events::domain::task::Placement;
+use events::{AgentId, CrewId, Incarnation, SandboxId, TaskId, Tenant};
+
+/// Contexts that an agent is remembered to have served.
+const CONTEXTS_PER_AGENT_MAX: usize = 256;
+
+/// What a task asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) task: TaskId,
+    pub(crate) member: String,
+    pub(crate) replica: Option<u32>,
+    pub(crate) context: String,
+}
+
+/// One agent's seat.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) member: String,
+    pub(crate) replica: u32,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) sandbox: Option<SandboxId>,
+    pub(crate) ready: bool,
+    pub(crate) capacity: u32,
+    pub(crate) held: HashSet<TaskId>,
+    contexts: VecDeque<String>,
+}
+
+#[derive(Debug)]
+struct Roster {
+    tenant: Tenant,
+    name: String,
+    /// Whether tasks are given out.
+    open: bool,
+    places: HashMap<AgentId, Place>,
+    queues: BTreeMap<String, VecDeque<Wish>>,
+}
+
+/// What becomes of a wish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Routed {
+    /// This agent has it from now on.
+    Placed(Placement),
+    /// It has to wait.
+    Wait,
+}
+
+/// The rosters of all crews of this node.
+#[derive(Default)]
+pub(crate) struct Rosters(Mutex<HashMap<CrewId, Roster>>);
+
+impl Roster {
+    /// The ready agent with the fewest tasks in hand, the one that served the context before others, the lowest
+    /// ordinal on ties.
+    fn choose(&self, wish: &Wish) -> Option<AgentId> {
+        if !self.open {
+            return None;
+        }
+        let fits = |place: &&Place| {
+            place.member == wish.member
+                && wish.replica.is_none_or(|replica| place.replica == replica)
+                && place.ready
+                && place.held.len() < place.capacity as usize
+        };
+        let rank = |place: &Place| (!place.contexts.contains(&wish.context), place.held.len(), place.replica);
+        self.places
+            .iter()
+            .filter(|(_, place)| fits(place))
+            .min_by_key(|(_, place)| rank(place))
+            .map(|(agent, _)| agent.clone())
+    }
+
+    fn hold(&mut self, agent: &AgentId, wish: &Wish) -> Option<Placement> {
+        let place = self.places.get_mut(agent)?;
+        place.held.insert(wish.task.clone());
+        place.contexts.retain(|context| *context != wish.context);
+        if place.contexts.len() >= CONTEXTS_PER_AGENT_MAX {
+            place.contexts.pop_front();
+        }
+        place.contexts.push_back(wish.context.clone());
+        Some(Placement { agent: agent.clone(), incarnation: place.incarnation })
+    }
+}
+
+impl Rosters {
+    fn crews(&self) -> MutexGuard<'_, HashMap<CrewId, Roster>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes room for a crew; keeps what is known if it is there already.
+    pub(crate) fn add(&self, crew: &CrewId, tenant: &Tenant, name: &str, open: bool) {
+        let mut crews = self.crews();
+        let roster = crews.entry(crew.clone()).or_insert_with(|| Roster {
+            tenant: tenant.clone(),
+            name: name.to_owned(),
+            open,
+            places: HashMap::new(),
+            queues: BTreeMap::new(),
+        });
+        roster.open = open;
+    }
+
+    /// Forgets a crew.
+    pub(crate) fn remove(&self, crew: &CrewId) {
+        self.crews().remove(crew);
+    }
+
+    /// A crew's tenant and name.
+    pub(crate) fn crew(&self, crew: &CrewId) -> Option<(Tenant, String)> {
+        self.crews().get(crew).map(|roster| (roster.tenant.clone(), roster.name.clone()))
+    }
+
+    /// Notes a seat and the incarnation that is coming up in it.
+    pub(crate) fn seat(
+        &self,
+        crew: &CrewId,
+        agent: &AgentId,
+        member: &str,
+        replica: u32,
+        incarnation: Incarnation,
+        sandbox: Option<&SandboxId>,
+    ) {
+        if let Some(roster) = self.crews().get_mut(crew) {
+            let place = roster.places.entry(agent.clone()).or_insert_with(|| Place {
+                member: member.to_owned(),
+                replica,
+                incarnation,
+                sandbox: None,
+                ready: false,
+                capacity: 0,
+                held: HashSet::new(),
+                contexts: VecDeque::new(),
+            });
+            place.incarnation = incarnation;
+            place.sandbox = sandbox.cloned();
+            place.ready = false;
+        }
+    }
+
+    /// The agent takes work.
+    pub(crate) fn ready(&self, crew: &CrewId, agent: &AgentId, capacity: u32) {
+        self.change(crew, agent, |place| {
+            place.ready = true;
+            place.capacity = capacity;
+        });
+    }
+
+    /// The agent takes no more work; says what it had in hand.
+    pub(crate) fn unready(&self, crew: &CrewId, agent: &AgentId) -> Vec<TaskId> {
+        let mut held = Vec::new();
+        self.change(crew, agent, |place| {
+            place.ready = false;
+            held = place.held.iter().cloned().collect();
+        });
+        held
+    }
+
+    /// The agent is gone for good.
+    pub(crate) fn leave(&self, crew: &CrewId, agent: &AgentId) {
+        if let Some(roster) = self.crews().get_mut(crew) {
+            roster.places.remove(agent);
+        }
+    }
+
+    fn change(&self, crew: &CrewId, agent: &AgentId, change: impl FnOnce(&mut Place)) {
+        if let Some(place) = self.crews().get_mut(crew).and_then(|roster| roster.places.get_mut(agent)) {
+            change(place);
+        }
+    }
+
+    /// What is known of an agent.
+    pub(crate) fn place(&self, crew: &CrewId, agent: &AgentId) -> Option<Place> {
+        self.crews().get(crew)?.places.get(agent).cloned()
+    }
+
+    /// Tries to place a task at once. Those that wait longer come first.
+    pub(crate) fn reserve(&self, crew: &CrewId, wish: &Wish) -> Routed {
+        let mut crews = self.crews();
+        let Some(roster) = crews.get_mut(crew) else { return Routed::Wait };
+        let waiting = roster.queues.get(&wish.member).is_some_and(|queue| {
+            queue.iter().any(|other| other.replica.is_none() || other.replica == wish.replica)
+        });
+        if waiting {
+            return Routed::Wait;
+        }
+        let placed = roster.choose(wish).and_then(|agent| roster.hold(&agent, wish));
+        placed.map_or(Routed::Wait, Routed::Placed)
+    }
+
+    /// Whether another task may wait for the member.
+    pub(crate) fn has_room(&self, crew: &CrewId, member: &str, most: usize) -> bool {
+        let crews = self.crews();
+        let waiting = crews.get(crew).and_then(|roster| roster.queues.get(member)).map_or(0, VecDeque::len);
+        waiting < most
+    }
+
+    /// Has a task wait for its member.
+    pub(crate) fn queue(&self, crew: &CrewId, wish: Wish) {
+        if let Some(roster) = self.crews().get_mut(crew) {
+            let queue = roster.queues.entry(wish.member.clone()).or_default();
+            if !queue.iter().any(|other| other.task == wish.task) {
+                queue.push_back(wish);
+            }
+        }
+    }
+
+    /// Notes that an agent has a task in hand: after a restart of the platform.
+    pub(crate) fn hold(&self, crew: &CrewId, agent: &AgentId, task: &TaskId) {
+        self.change(crew, agent, |place| {
+            place.held.insert(task.clone());
+        });
+    }
+
+    /// The agent no longer has the task in hand.
+    pub(crate) fn release(&self, crew: &CrewId, agent: &AgentId, task: &TaskId) {
+        self.change(crew, agent, |place| {
+            place.held.remove(task);
+        });
+    }
+
+    /// The task no longer waits.
+    pub(crate) fn unqueue(&self, crew: &CrewId, task: &TaskId) {
+        if let Some(roster) = self.crews().get_mut(crew) {
+            for queue in roster.queues.values_mut() {
+                queue.retain(|wish| wish.task != *task);
+            }
+        }
+    }
+
+    /// Takes the next waiting tasks for which there is a place now.
+    pub(crate) fn next(&self, crew: &CrewId) -> Vec<(Wish, Placement)> {
+        let mut crews = self.crews();
+        let Some(roster) = crews.get_mut(crew) else { return Vec::new() };
+        let mut placed = Vec::new();
+        let members: Vec<String> = roster.queues.keys().cloned().collect();
+        for member in members {
+            let mut queue = roster.queues.get_mut(&member).map(std::mem::take).unwrap_or_default();
+            let mut left = VecDeque::new();
+            while let Some(wish) = queue.pop_front() {
+                match roster.choose(&wish).and_then(|agent| roster.hold(&agent, &wish)) {
+                    Some(placement) => placed.push((wish, placement)),
+                    // No replica is free, so only those that ask for one that was taken by name could differ: none.
+                    None if wish.replica.is_none() => {
+                        left.push_back(wish);
+                        break;
+                    }
+                    None => left.push_back(wish),
+                }
+            }
+            left.append(&mut queue);
+            roster.queues.insert(member, left);
+        }
+        placed
+    }
+
+    /// Who has the task in hand.
+    pub(crate) fn holder(&self, crew: &CrewId, task: &TaskId) -> Option<(AgentId, Incarnation)> {
+        let crews = self.crews();
+        let places = &crews.get(crew)?.places;
+        places
+            .iter()
+            .find(|(_, place)| place.held.contains(task))
+            .map(|(agent, place)| (agent.clone(), place.incarnation))
+    }
+
+    /// How many tasks a member can have in hand at once, whether ready or not.
+    pub(crate) fn capacity(&self, crew: &CrewId, member: &str) -> usize {
+        self.crews().get(crew).map_or(0, |roster| {
+            roster
+                .places
+                .values()
+                .filter(|place| place.member == member)
+                .map(|place| place.capacity.max(1) as usize)
+                .sum()
+        })
+    }
+}
