@@ -1,0 +1,209 @@
+//! The wiring: store, artifacts, sandboxes, gateway, watchdog and actors become one running platform.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use actors::{Clock, Seams, Unfinished, watchdog};
+use events::EventStore;
+use events::api::Commands;
+use events::artifact::{ArtifactStore, Files};
+use events::store::sqlite::{self, Sqlite};
+use gateway::{Gateway, SandboxTokens};
+use rand::RngCore;
+use sandbox::{Instance, Process, Provider};
+
+use crate::config::Config;
+
+/// How often the runtime that reads the links shows the watchdog that it is alive, in milliseconds.
+const PULSE_MS: u64 = 100;
+
+/// Why the platform does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The log cannot be opened.
+    #[error("open the log: {0}")]
+    Log(#[from] sqlite::OpenError),
+    /// The artifact store cannot be opened.
+    #[error("open the artifact store: {0}")]
+    Artifacts(#[from] events::artifact::ArtifactError),
+    /// The sandbox provider cannot be opened.
+    #[error("open the sandboxes: {0}")]
+    Sandboxes(#[from] sandbox::Error),
+    /// A file of the data directory cannot be used.
+    #[error("{action} `{path}`: {source}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The watchdog's thread cannot be started.
+    #[error("start the watchdog: {0}")]
+    Watchdog(io::Error),
+    /// What was unfinished cannot be recovered.
+    #[error("recover what was unfinished: {0}")]
+    Recovery(#[from] events::api::Problem),
+}
+
+/// A running platform.
+pub struct Platform {
+    /// Carries out commands.
+    pub commands: Arc<dyn Commands>,
+    /// The log.
+    pub store: Arc<dyn EventStore>,
+    /// Bodies and bundles.
+    pub artifacts: Arc<dyn ArtifactStore>,
+    /// Where agents run.
+    pub provider: Arc<dyn Provider>,
+    actors: actors::Platform,
+    gateway: Gateway,
+    log: Sqlite,
+    pulse: tokio::task::JoinHandle<()>,
+}
+
+impl Platform {
+    /// Starts the platform over `config.data_dir`: what was unfinished there goes on.
+    ///
+    /// # Errors
+    /// When a part cannot be started; the message says which and why.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let data = &config.data_dir;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(file("make", data))?;
+        // The log's lock makes this process the directory's only one, so it comes first.
+        let log = Sqlite::open(data, sqlite::Options::default()).await?;
+        let store: Arc<dyn EventStore> = Arc::new(log.clone());
+        let artifacts: Arc<dyn ArtifactStore> = Arc::new(Files::open(data.join("artifacts")).await?);
+        let instance = instance(&data.join("instance"))?;
+        let program = std::env::current_exe().map_err(file("find", Path::new("/proc/self/exe")))?;
+        let process = sandbox::Options::new(data.join("sandboxes"), instance.clone());
+        let provider: Arc<dyn Provider> = Arc::new(Process::open(process).await?);
+        let run_dir = match &config.run_dir {
+            Some(dir) => dir.clone(),
+            None => run_dir(&instance),
+        };
+        let unfinished = unfinished(&*store).await?;
+        let options = actors::Options { node: node(&instance), program, limits: actors::Limits::default() };
+        let seams = Seams {
+            store: Arc::clone(&store),
+            artifacts: Arc::clone(&artifacts),
+            provider: Arc::clone(&provider),
+            clock: Clock::System,
+        };
+        let actors = actors::Platform::new(options, seams);
+        let gateway = Gateway::new(
+            gateway::Options::new(run_dir),
+            gateway::Seams {
+                store: Arc::clone(&store),
+                authenticator: Arc::new(SandboxTokens::new(&key(&data.join("link.key"))?)),
+                host: Arc::downgrade(&actors.host()),
+            },
+        );
+        let (handle, verdicts, _thread) =
+            watchdog::spawn(watchdog::Options::default()).map_err(StartError::Watchdog)?;
+        let beats = handle.clone();
+        let pulse = tokio::spawn(async move { beats.pulse(PULSE_MS).await });
+        actors.start(Arc::new(gateway.clone()), handle, verdicts, &unfinished).await?;
+        Ok(Self { commands: actors.commands(), store, artifacts, provider, actors, gateway, log, pulse })
+    }
+
+    /// Figures about what is in memory.
+    pub fn figures(&self) -> actors::Figures {
+        self.actors.figures()
+    }
+
+    /// Stops taking commands and closes the log. Sandboxes go on running, for the next start to adopt them.
+    pub async fn shutdown(self) {
+        self.actors.shutdown().await;
+        self.pulse.abort();
+        drop(self.gateway);
+        self.log.close().await;
+    }
+}
+
+fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StartError {
+    let path = path.to_owned();
+    move |source| StartError::File { action, path, source }
+}
+
+fn node(instance: &Instance) -> String {
+    format!("node-{}", instance.as_str())
+}
+
+/// Where the sockets are: a short path, since a socket's may have 107 bytes at most.
+fn run_dir(instance: &Instance) -> PathBuf {
+    PathBuf::from(format!("/tmp/hypercode-{}/{}", nix::unistd::getuid(), instance.as_str()))
+}
+
+/// Reads a small file of the data directory, or makes it, readable by nobody else.
+fn read_or_make(path: &Path, make: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>, StartError> {
+    match fs::read(path) {
+        Ok(bytes) if !bytes.is_empty() => return Ok(bytes),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(file("read", path)(error)),
+    }
+    let bytes = make();
+    let written = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    written
+        .and_then(|mut out| out.write_all(&bytes).and_then(|()| out.sync_all()))
+        .map_err(file("write", path))?;
+    Ok(bytes)
+}
+
+/// This installation's id: sandboxes of other installations on the machine are left alone.
+fn instance(path: &Path) -> Result<Instance, StartError> {
+    let bytes = read_or_make(path, || format!("{:08x}", rand::rng().next_u32()).into_bytes())?;
+    Ok(Instance::new(String::from_utf8_lossy(&bytes).trim())?)
+}
+
+/// The key of the links' tokens: the same after a restart, so that running sandboxes are known again.
+fn key(path: &Path) -> Result<[u8; 32], StartError> {
+    let fresh = || {
+        let mut key = [0u8; 32];
+        rand::rng().fill_bytes(&mut key);
+        key.to_vec()
+    };
+    let bytes = read_or_make(path, fresh)?;
+    bytes.try_into().map_err(|found: Vec<u8>| {
+        let reason = format!(
+            "it has {} bytes instead of 32; remove it, and running agents are started anew",
+            found.len()
+        );
+        file("use", path)(io::Error::new(io::ErrorKind::InvalidData, reason))
+    })
+}
+
+/// What had not ended when the platform was last there.
+async fn unfinished(store: &dyn EventStore) -> Result<Unfinished, StartError> {
+    let mut crews = std::collections::BTreeSet::new();
+    let mut tasks = std::collections::BTreeSet::new();
+    let mut after = events::Position(0);
+    loop {
+        let batch = store.read(after, 1_000).await.map_err(events::api::Problem::from)?;
+        let Some(last) = batch.last() else { break };
+        after = last.position;
+        for event in &batch {
+            let id = event.stream.id.to_string();
+            match &*event.kind {
+                "crew_assembly_started" => _ = crews.insert(id),
+                "crew_disbanded" => _ = crews.remove(&id),
+                "task_submitted" | "task_retried" => _ = tasks.insert(id),
+                "task_completed" | "task_failed" | "task_canceled" | "task_rejected"
+                | "task_dead_lettered" => {
+                    _ = tasks.remove(&id);
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(Unfinished {
+        crews: crews.iter().filter_map(|id| id.parse().ok()).collect(),
+        tasks: tasks.iter().filter_map(|id| id.parse().ok()).collect(),
+    })
+}
