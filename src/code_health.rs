@@ -1,0 +1,4 @@
+//! The `code-health` crew.
+mod functions;
+mod language;
+mod stencil;
