@@ -1,5 +1,6 @@
 //! The library behind the `hypercode` binary: command line, configuration, HTTP API and wiring. No domain logic.
 
+pub mod code_health;
 pub mod config;
 pub mod http;
 pub mod platform;

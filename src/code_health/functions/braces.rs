@@ -58,10 +58,12 @@ pub(super) fn find(code: &str, language: &Language) -> Vec<Function> {
 
 impl Scanner<'_> {
     fn run(&mut self) {
-        let newline_ends = matches!(
-            self.language.functions,
-            Functions::JavaScript | Functions::Keyword { newline_ends: true, .. }
-        );
+        // A semicolon in `if x := f(); x > 0 {` of Go ends nothing; its newlines do.
+        let (newline_ends, semicolon_ends) = match self.language.functions {
+            Functions::Keyword { newline_ends, .. } => (newline_ends, !newline_ends),
+            Functions::JavaScript => (true, true),
+            _ => (false, true),
+        };
         for at in 0..self.code.len() {
             match self.code[at] {
                 b'\n' => {
@@ -76,7 +78,7 @@ impl Scanner<'_> {
                 }
                 b')' | b']' => self.parentheses = self.parentheses.saturating_sub(1),
                 b',' => self.argument_start = at + 1,
-                b';' if self.parentheses == 0 => self.restart(at + 1),
+                b';' if self.parentheses == 0 && semicolon_ends => self.restart(at + 1),
                 b';' => self.argument_start = at + 1,
                 b'{' => self.enter(at),
                 b'}' => self.leave(at),
@@ -84,6 +86,9 @@ impl Scanner<'_> {
             }
         }
         // What is never closed ends with the text.
+        if self.code.ends_with(b"\n") {
+            self.line -= 1;
+        }
         while !self.open.is_empty() {
             self.leave(self.code.len());
         }

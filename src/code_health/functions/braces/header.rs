@@ -104,11 +104,9 @@ impl<'a> Header<'a> {
 
     /// `interface{}` and `struct{}` of Go in the result of a function.
     fn is_type_literal(&self, tokens: &[Token<'_>]) -> bool {
-        let last = match tokens.last() {
-            Some(Token::Word(word, _)) => *word,
-            _ => return false,
-        };
-        matches!(last, b"interface" | b"struct") && tokens.len() > 1 && tokens.contains(&Token::Parentheses)
+        let last = self.text().trim_ascii_end();
+        let type_word = last.ends_with(b"interface") || last.ends_with(b"struct");
+        type_word && tokens.contains(&Token::Parentheses)
     }
 
     /// Whether it opens a module of tests.
