@@ -1,8 +1,10 @@
 //! The `code-health` crew.
+mod duplicates;
 mod fingerprint;
 mod functions;
 mod language;
 mod marks;
 mod measure;
 mod stencil;
+mod report;
 mod tree;

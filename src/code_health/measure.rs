@@ -71,6 +71,12 @@ impl File {
         language::by_name(&self.language)
     }
 
+    /// Whether this line belongs to tests.
+    pub(crate) fn stands_in_test(&self, line: u32) -> bool {
+        let holds = |function: &Function| function.line <= line && line - function.line < function.lines;
+        self.test || self.functions.iter().any(|function| function.test && holds(function))
+    }
+
     /// Whether people wrote it as code, so that it may be praised or blamed.
     pub(crate) fn is_own_code(&self) -> bool {
         self.language().kind == Kind::Code && !self.generated
