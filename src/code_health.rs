@@ -5,6 +5,6 @@ mod functions;
 mod language;
 mod marks;
 mod measure;
-mod stencil;
 mod report;
+mod stencil;
 mod tree;

@@ -2,5 +2,6 @@
 
 pub mod code_health;
 pub mod config;
+pub mod handler_kit;
 pub mod http;
 pub mod platform;

@@ -1,6 +1,6 @@
 //! Finds equal blocks of code in different places from the fingerprints of their windows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::fingerprint::{NOTHING, WINDOW_LINES};
 use super::measure::File;
@@ -8,6 +8,8 @@ use super::measure::File;
 /// How many other places of a window are compared, and how far; more would take too long on generated tables.
 const CANDIDATES_MAX: usize = 200;
 const BLOCK_WINDOWS_MAX: usize = 5_000;
+/// How many places of other blocks are looked at to tell whether a place has been told of.
+const RANGES_LOOKED_AT: usize = 16;
 
 /// Where one copy of a block stands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,7 +110,8 @@ impl Finder {
         // Copies in one file must not share lines.
         let mut apart: Vec<Position> = Vec::new();
         for (file, window) in positions {
-            let overlaps = apart.last().is_some_and(|(f, w)| *f == file && *w + length + WINDOW_LINES > window + 1);
+            let overlaps =
+                apart.last().is_some_and(|(f, w)| *f == file && *w + length + WINDOW_LINES > window + 1);
             if !overlaps {
                 apart.push((file, window));
             }
@@ -118,11 +121,8 @@ impl Finder {
 
     /// How many windows agree from both places on, without overlapping.
     fn run(&self, a: Position, b: Position) -> usize {
-        let apart = if a.0 == b.0 {
-            (a.1.abs_diff(b.1) + 1).saturating_sub(WINDOW_LINES)
-        } else {
-            BLOCK_WINDOWS_MAX
-        };
+        let apart =
+            if a.0 == b.0 { (a.1.abs_diff(b.1) + 1).saturating_sub(WINDOW_LINES) } else { BLOCK_WINDOWS_MAX };
         let (a, b) = (&self.hashes[a.0][a.1..], &self.hashes[b.0][b.1..]);
         let pairs = a.iter().zip(b).take(apart.min(BLOCK_WINDOWS_MAX));
         pairs.take_while(|(a, b)| a == b && **a != NOTHING).count()
@@ -141,6 +141,7 @@ impl Finder {
 
     fn summary(&self, mut blocks: Vec<Block>) -> Duplicates {
         blocks.sort_by(|a, b| b.saving().cmp(&a.saving()).then_with(|| a.places.cmp(&b.places)));
+        let blocks = without_overlaps(blocks);
         let duplicated = |covered: &Vec<bool>| {
             let mut until = 0;
             let mut count = 0;
@@ -156,6 +157,34 @@ impl Finder {
             duplicated: self.covered.iter().map(duplicated).sum(),
         }
     }
+}
+
+/// Keeps a block unless better ones before it already take half of the lines of each of its places.
+fn without_overlaps(blocks: Vec<Block>) -> Vec<Block> {
+    let mut taken: HashMap<usize, BTreeMap<u32, u32>> = HashMap::new();
+    let mut kept = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        let told = |place: &Place| {
+            let ranges = taken.get(&place.file);
+            // Ranges of one file may overlap a little; the last few that begin before the end decide.
+            let before = ranges
+                .into_iter()
+                .flat_map(|ranges| ranges.range(..=place.last).rev().take(RANGES_LOOKED_AT));
+            let shared = before
+                .map(|(first, last)| (*last).min(place.last).saturating_sub((*first).max(place.first) - 1));
+            let most = shared.max().unwrap_or(0);
+            most * 2 > place.last - place.first
+        };
+        if block.places.iter().all(told) {
+            continue;
+        }
+        for place in &block.places {
+            let last = taken.entry(place.file).or_default().entry(place.first).or_insert(place.last);
+            *last = place.last.max(*last);
+        }
+        kept.push(block);
+    }
+    kept
 }
 
 #[cfg(test)]
@@ -200,11 +229,33 @@ mod tests {
     }
 
     #[test]
+    fn a_block_inside_better_ones_is_told_once() {
+        let shared = lines("shared", 12);
+        let head = shared.lines().take(7).map(|line| format!("{line}\n")).collect::<String>();
+        let mut files: Vec<(String, String)> = (0..6).map(|n| (format!("a{n}.rs"), shared.clone())).collect();
+        files.push(("b.rs".to_owned(), format!("{head}{}", lines("b", 5))));
+        let files: Vec<(&str, String)> =
+            files.iter().map(|(path, text)| (path.as_str(), text.clone())).collect();
+        let blocks = duplicates(&files).blocks;
+        assert_eq!(blocks.iter().map(|block| block.places.len()).collect::<Vec<_>>(), [6, 7]);
+        let alike = vec![
+            Block { lines: 40, places: vec![place(0, 1, 40), place(1, 1, 40)] },
+            Block { lines: 10, places: vec![place(0, 5, 14), place(1, 5, 14)] },
+            Block { lines: 10, places: vec![place(0, 35, 60), place(1, 35, 60)] },
+        ];
+        assert_eq!(without_overlaps(alike.clone()), [alike[0].clone(), alike[2].clone()]);
+    }
+
+    #[test]
     fn copies_in_one_file_do_not_overlap_and_short_ones_are_none() {
         let found = duplicates(&[("a.rs", lines("x", 8).repeat(3))]);
-        assert!(found.blocks.iter().all(|block| block.places.windows(2).all(|pair| pair[0].last < pair[1].first)));
+        assert!(
+            found.blocks.iter().all(|block| block.places.windows(2).all(|pair| pair[0].last < pair[1].first))
+        );
         assert!(!found.blocks.is_empty());
         let short = lines("s", 5);
-        assert!(duplicates(&[("a.rs", short.clone() + "a();\n"), ("b.rs", short + "b();\n")]).blocks.is_empty());
+        assert!(
+            duplicates(&[("a.rs", short.clone() + "a();\n"), ("b.rs", short + "b();\n")]).blocks.is_empty()
+        );
     }
 }

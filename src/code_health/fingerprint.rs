@@ -1,6 +1,6 @@
 //! Fingerprints of runs of lines, by which equal code is found in different files without comparing their texts.
 //!
-//! A line counts if it has code with a letter or digit in it and is no import; it is taken without comments and with
+//! A line counts if it has code with a letter or digit in it and is no import or attribute; it is taken without comments and with
 //! single spaces. Every [`WINDOW_LINES`] neighbouring lines that count make a window, hashed by a rolling polynomial
 //! hash modulo the prime 2^61 - 1 (Karp and Rabin, "Efficient randomized pattern-matching algorithms", 1987).
 
@@ -19,8 +19,9 @@ const PRIME: u64 = (1 << 61) - 1;
 const BASE: u64 = 0x0123_4567_89AB_CDEF % PRIME;
 const DIGITS: usize = 16;
 
-/// Beginnings of lines that import names; equal imports are no duplicated work.
-const IMPORTS: &[&str] = &["use ", "pub use ", "import ", "from ", "#include", "using ", "package ", "require"];
+/// Beginnings of lines that import names or set attributes; equal ones are no duplicated work.
+const PREAMBLES: &[&str] =
+    &["use ", "pub use ", "import ", "from ", "#include", "#[", "#![", "using ", "package ", "require"];
 
 /// The windows of one file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +62,8 @@ impl Windows {
     /// [`NOTHING`].
     pub(crate) fn hashes(&self) -> Vec<u64> {
         let digits = self.hashes.as_bytes().chunks(DIGITS).map(std::str::from_utf8);
-        let hash = |digits: Result<&str, _>| u64::from_str_radix(digits.unwrap_or_default(), 16).unwrap_or(NOTHING);
+        let hash =
+            |digits: Result<&str, _>| u64::from_str_radix(digits.unwrap_or_default(), 16).unwrap_or(NOTHING);
         digits.map(hash).collect()
     }
 }
@@ -82,7 +84,8 @@ fn normalised(line: &str, comment: &str) -> Option<String> {
         }
         normal.push_str(word);
     }
-    let counts = normal.contains(char::is_alphanumeric) && !IMPORTS.iter().any(|begin| normal.starts_with(begin));
+    let counts =
+        normal.contains(char::is_alphanumeric) && !PREAMBLES.iter().any(|begin| normal.starts_with(begin));
     counts.then_some(normal)
 }
 

@@ -34,7 +34,9 @@ pub(crate) fn find(code: &str, language: &Language) -> Vec<Function> {
     let mut found = match language.functions {
         Functions::None => Vec::new(),
         Functions::Indented { word, end } => indented::find(code, word, end),
-        Functions::Keyword { .. } | Functions::Signature | Functions::JavaScript => braces::find(code, language),
+        Functions::Keyword { .. } | Functions::Signature | Functions::JavaScript => {
+            braces::find(code, language)
+        }
     };
     for function in &mut found {
         if let Some((cut, _)) = function.name.char_indices().nth(NAME_CHARS_MAX) {
@@ -100,7 +102,8 @@ type F = fn(u8) -> u8;
 
     #[test]
     fn go() {
-        let text = "type T struct {\n\ta int\n}\n\nfunc (t *T) Get(x interface{}, f func() error) (int, error) {
+        let text =
+            "type T struct {\n\ta int\n}\n\nfunc (t *T) Get(x interface{}, f func() error) (int, error) {
 \tif x := (T{a: 1}); x.a > 0 {\n\t\tgo func() {\n\t\t\twork()\n\t\t}()\n\t}\n\treturn 0, nil\n}\n
 func None() interface{} {\n\treturn nil\n}\n";
         assert_eq!(functions("Go", text), [one("Get", 5, 8, 2), one("None", 14, 3, 0)]);

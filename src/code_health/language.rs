@@ -416,7 +416,9 @@ mod tests {
     fn no_ending_or_name_is_claimed_twice() {
         let mut claims: Vec<&str> = LANGUAGES
             .iter()
-            .flat_map(|language| language.extensions.iter().chain(language.names).chain(language.interpreters))
+            .flat_map(|language| {
+                language.extensions.iter().chain(language.names).chain(language.interpreters)
+            })
             .copied()
             .collect();
         let count = claims.len();

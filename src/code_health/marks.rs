@@ -71,7 +71,7 @@ fn is_name_char(c: char) -> bool {
 
 fn text(after: &str) -> String {
     let text = after.trim().trim_end_matches("*/").trim_end_matches("-->").trim();
-    let text = text.trim_start_matches([':', '-', ' ']);
+    let text = text.trim_start_matches([':', ';', ',', '-', ' ']);
     let mut words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((cut, _)) = words.char_indices().nth(TEXT_CHARS_MAX) {
         words.truncate(cut);

@@ -135,7 +135,10 @@ fn is_generated(text: &str, stencils: &Stencils) -> bool {
 fn is_test(path: &str) -> bool {
     let (directories, file) = path.rsplit_once('/').unwrap_or(("", path));
     let directory = |name: &str| {
-        matches!(name, "test" | "tests" | "testing" | "testdata" | "__tests__" | "spec" | "fixtures" | "benches")
+        matches!(
+            name,
+            "test" | "tests" | "testing" | "testdata" | "__tests__" | "spec" | "fixtures" | "benches"
+        )
     };
     let stem = file.split('.').next().unwrap_or(file);
     directories.split('/').any(directory)
@@ -171,7 +174,8 @@ fn mixed_indentation(text: &str, code: &str) -> Option<MixedIndentation> {
     let mut tabs = (0, 0);
     let mut spaces = (0, 0);
     for ((line, code), number) in text.lines().zip(code.lines()).zip(1..) {
-        let inside_string = code.trim_start().starts_with('"') && !line.trim_start().starts_with(['"', '\'', '`']);
+        let inside_string =
+            code.trim_start().starts_with('"') && !line.trim_start().starts_with(['"', '\'', '`']);
         if code.trim().is_empty() || inside_string {
             continue;
         }
@@ -251,7 +255,9 @@ mod tests {
 
     #[test]
     fn tests_are_told_by_their_paths() {
-        assert!(["tests/a.rs", "x/a_test.go", "a.spec.ts", "x/tests.rs", "test_a.py"].into_iter().all(is_test));
+        assert!(
+            ["tests/a.rs", "x/a_test.go", "a.spec.ts", "x/tests.rs", "test_a.py"].into_iter().all(is_test)
+        );
         assert!(!["src/latest.rs", "contest/a.rs", "attest.go"].into_iter().any(is_test));
     }
 }

@@ -403,7 +403,10 @@ mod tests {
 
     #[test]
     fn comment_marks_in_strings_are_no_comments() {
-        assert_eq!(both("Rust", r#"let a = "// no"; // yes"#), (r#"let a = """ """;"#.into(), "// yes".into()));
+        assert_eq!(
+            both("Rust", r#"let a = "// no"; // yes"#),
+            (r#"let a = """ """;"#.into(), "// yes".into())
+        );
         assert_eq!(both("Go", "x := `/* no */`").1, "");
         assert_eq!(both("Python", "x = '# no' # yes").1, "# yes");
         assert_eq!(both("C", r#"puts("\" // no"); /* yes */"#).1, "/* yes */");
@@ -411,7 +414,8 @@ mod tests {
 
     #[test]
     fn rust_raw_strings_lifetimes_and_nested_comments() {
-        let (code, comments) = both("Rust", "fn f<'a>(x: &'a str) { r#\"\" } // \"# ; '{'; '\\'' } /* a /* b */ c */");
+        let (code, comments) =
+            both("Rust", "fn f<'a>(x: &'a str) { r#\"\" } // \"# ; '{'; '\\'' } /* a /* b */ c */");
         assert_eq!(code, "fn f<'a>(x: &'a str) { \"\"\"\" \" \"\" \"\" ; \"\"\"; \"\"\"\" }");
         assert_eq!(comments, "/* a /* b */ c */");
     }
@@ -433,14 +437,17 @@ mod tests {
 
     #[test]
     fn python_documentation_is_comment_and_arguments_are_not() {
-        let (_, comments) = both("Python", "def f():\n    \"\"\"doc\n    more\"\"\"\n    g(\n    \"\"\"arg\"\"\")\n");
+        let (_, comments) =
+            both("Python", "def f():\n    \"\"\"doc\n    more\"\"\"\n    g(\n    \"\"\"arg\"\"\")\n");
         assert_eq!(comments, "\"\"\"doc\n    more\"\"\"");
     }
 
     #[test]
     fn unclosed_things_end_with_the_text() {
         for language in ["Rust", "C", "C++", "JavaScript", "Python", "Ruby", "Shell", "Lua", "Haskell"] {
-            for text in ["/* x", "\"\\", "'", "r#\"", "R\"x(", "`${`", "'''é", "<<EOF\n", "{- {-", "=begin\n", "'\\"] {
+            for text in
+                ["/* x", "\"\\", "'", "r#\"", "R\"x(", "`${`", "'''é", "<<EOF\n", "{- {-", "=begin\n", "'\\"]
+            {
                 both(language, text);
             }
         }

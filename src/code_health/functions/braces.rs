@@ -104,14 +104,17 @@ impl Scanner<'_> {
         let last = self.code[self.header_start..at].trim_ascii_end().last().copied();
         let next = self.code[at..].iter().find(|byte| !byte.is_ascii_whitespace()).copied();
         let ends = last.is_none_or(|byte| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b')' | b']' | b'}' | b'"' | b'$') || byte >= 0x80
+            byte.is_ascii_alphanumeric()
+                || matches!(byte, b'_' | b')' | b']' | b'}' | b'"' | b'$')
+                || byte >= 0x80
         });
         let goes_on = next.is_some_and(|byte| b"{.?:=&|+-*/,>)".contains(&byte));
         ends && !goes_on
     }
 
     fn enter(&mut self, at: usize) {
-        let start = if self.parentheses > 0 { self.header_start.max(self.argument_start) } else { self.header_start };
+        let start =
+            if self.parentheses > 0 { self.header_start.max(self.argument_start) } else { self.header_start };
         let inside = self.open.last().map(|open| open.brace);
         let header = Header { code: self.code, start, end: at, nested: self.parentheses > 0, inside };
         let brace = header.classify(self.language);

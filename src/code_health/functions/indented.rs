@@ -4,8 +4,8 @@ use super::Function;
 
 /// Words that open a block when a line begins with them.
 const BLOCK_WORDS: &[&str] = &[
-    "if", "unless", "for", "while", "until", "with", "try", "match", "case", "begin", "select", "cond", "receive",
-    "repeat", "async", "fn",
+    "if", "unless", "for", "while", "until", "with", "try", "match", "case", "begin", "select", "cond",
+    "receive", "repeat", "async", "fn",
 ];
 
 /// Words that go on with a block; they stand at the indentation where it began.
@@ -80,7 +80,8 @@ impl Open {
     fn enter(&mut self, indent: usize, statement: &str) {
         while self.blocks.pop_if(|block| indent <= *block).is_some() {}
         let mut words = BLOCK_WORDS.iter().chain(CONTINUING_WORDS);
-        if indent > self.indent && (words.any(|word| begins_with(statement, word)) || opens_by_do(statement)) {
+        if indent > self.indent && (words.any(|word| begins_with(statement, word)) || opens_by_do(statement))
+        {
             self.blocks.push(indent);
             self.depth = self.depth.max(self.blocks.len());
         }

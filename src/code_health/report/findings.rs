@@ -1,6 +1,6 @@
 //! What deserves a look, with a score that says how much.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::text::{code, count, number, quoted};
 use crate::code_health::duplicates::{Block, Duplicates};
@@ -24,11 +24,13 @@ pub(super) type Tenths = u64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) score: Tenths,
-    /// Index of the file.
+    /// Index of the file where it is told.
     pub(super) file: usize,
     pub(super) line: u32,
     pub(super) what: String,
     pub(super) sort: Sort,
+    /// The file of each place, the first included: they share the score.
+    pub(super) files: Vec<usize>,
 }
 
 /// Sorts of findings.
@@ -83,9 +85,15 @@ impl Findings {
     pub(super) fn by_file(&self) -> Vec<(usize, Tenths, BTreeMap<Sort, u64>)> {
         let mut sums: BTreeMap<usize, (Tenths, BTreeMap<Sort, u64>)> = BTreeMap::new();
         for finding in &self.ranked {
-            let (sum, sorts) = sums.entry(finding.file).or_default();
-            *sum += finding.score;
-            *sorts.entry(finding.sort).or_default() += 1;
+            for file in &finding.files {
+                let (sum, _) = sums.entry(*file).or_default();
+                *sum += finding.score / finding.files.len() as Tenths;
+            }
+            let distinct: BTreeSet<usize> = finding.files.iter().copied().collect();
+            for file in distinct {
+                let (_, sorts) = sums.entry(file).or_default();
+                *sorts.entry(finding.sort).or_default() += 1;
+            }
         }
         let mut files: Vec<_> = sums.into_iter().map(|(file, (sum, sorts))| (file, sum, sorts)).collect();
         files.sort_by_key(|(file, sum, _)| (std::cmp::Reverse(*sum), *file));
@@ -111,20 +119,27 @@ fn function(index: usize, file: &File, function: &Function) -> Option<Finding> {
         }
     };
     let score = weigh(length + 30 * depth, file.test || function.test);
-    Some(Finding { score, file: index, line: function.line, what, sort: Sort::Function })
+    Some(Finding { score, file: index, line: function.line, what, sort: Sort::Function, files: vec![index] })
 }
 
 fn size(index: usize, file: &File) -> Option<Finding> {
     let over = u64::from(file.code.saturating_sub(FILE_CODE_MAX));
     let what = format!("the file has {} lines of code", number(file.code));
-    (over > 0).then(|| Finding { score: weigh(over / 6, file.test), file: index, line: 1, what, sort: Sort::Size })
+    (over > 0).then(|| Finding {
+        score: weigh(over / 6, file.test),
+        file: index,
+        line: 1,
+        what,
+        sort: Sort::Size,
+        files: vec![index],
+    })
 }
 
 fn layout(index: usize, file: &File) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut add = |score, line, what| {
         let score = weigh(score, file.test);
-        found.push(Finding { score, file: index, line, what, sort: Sort::Layout });
+        found.push(Finding { score, file: index, line, what, sort: Sort::Layout, files: vec![index] });
     };
     if let Some(mixed) = &file.mixed_indentation {
         let what = format!(
@@ -136,7 +151,8 @@ fn layout(index: usize, file: &File) -> Vec<Finding> {
     }
     if let Some(long) = &file.long_lines {
         let lines = count(long.count.into(), "line", "lines");
-        let what = format!("{lines} over {LINE_CHARS_MAX} characters, the widest {} here", number(long.chars));
+        let what =
+            format!("{lines} over {LINE_CHARS_MAX} characters, the widest {} here", number(long.chars));
         add(u64::from(long.count.min(LONG_LINES_COUNTED_MAX)) * 25 / 10, long.line, what);
     }
     if file.broken_text {
@@ -154,7 +170,14 @@ fn marks(index: usize, file: &File) -> impl Iterator<Item = Finding> {
             Word::Todo => 10,
         };
         let what = format!("{}: {}", mark.word.as_str(), quoted(&mark.text));
-        Finding { score: weigh(score, file.test), file: index, line: mark.line, what, sort: Sort::Mark }
+        Finding {
+            score: weigh(score, file.test),
+            file: index,
+            line: mark.line,
+            what,
+            sort: Sort::Mark,
+            files: vec![index],
+        }
     })
 }
 
@@ -171,5 +194,6 @@ fn duplicate(files: &[File], block: &Block) -> Finding {
     };
     let what = format!("{} lines stand again at {other}{and_more}", number(block.lines));
     let score = weigh(block.saving() as u64 * 10 / 4, test);
-    Finding { score, file: first.file, line: first.first, what, sort: Sort::Duplicate }
+    let all = block.places.iter().map(|place| place.file).collect();
+    Finding { score, file: first.file, line: first.first, what, sort: Sort::Duplicate, files: all }
 }

@@ -23,7 +23,10 @@ const PLACES_MAX: usize = 6;
 pub(super) fn all(study: &Study<'_>) -> String {
     let name = code(&study.survey.name);
     if study.survey.files.is_empty() && study.survey.missing.is_empty() {
-        return format!("# Code health of {name}\n\nThere are no text files to report on.\n\n{}", left_out(study.survey));
+        return format!(
+            "# Code health of {name}\n\nThere are no text files to report on.\n\n{}",
+            left_out(study.survey)
+        );
     }
     let sections = [
         summary(study),
@@ -71,33 +74,45 @@ fn summary(study: &Study<'_>) -> String {
     let own_code = sum(own(survey), |file| file.code);
     let tests = sum(own(survey).filter(|file| file.test), |file| file.code);
     let comments = sum(own(survey), |file| file.comment);
-    line(&mut text, format_args!(
-        "{} with {}; {} of program code{}, {} of comments beside it ({} of both).",
-        count(files, "text file", "text files"),
-        count(lines, "line", "lines"),
-        count(own_code, "line", "lines"),
-        main_languages(survey, own_code),
-        count(comments, "line", "lines"),
-        percent(comments, comments + own_code),
-    ));
+    line(
+        &mut text,
+        format_args!(
+            "{} with {}; {} of program code{}, {} of comments beside it ({} of both).",
+            count(files, "text file", "text files"),
+            count(lines, "line", "lines"),
+            count(own_code, "line", "lines"),
+            main_languages(survey, own_code),
+            count(comments, "line", "lines"),
+            percent(comments, comments + own_code),
+        ),
+    );
     if tests > 0 {
-        line(&mut text, format_args!(
-            "{} of the code stands in files of tests, fixtures or benchmarks.",
-            percent(tests, own_code)
-        ));
+        line(
+            &mut text,
+            format_args!(
+                "{} of the code stands in files of tests, fixtures or benchmarks.",
+                percent(tests, own_code)
+            ),
+        );
     }
     functions_in_short(&mut text, survey);
     let duplicates = &study.duplicates;
     if !duplicates.blocks.is_empty() {
-        line(&mut text, format_args!(
-            "{} of the lines that count stand more than once: {} of {WINDOW_LINES} lines or more.",
-            percent(duplicates.duplicated as u64, duplicates.lines as u64),
-            count(duplicates.blocks.len() as u64, "block", "blocks"),
-        ));
+        line(
+            &mut text,
+            format_args!(
+                "{} of the lines that count stand more than once: {} of {WINDOW_LINES} lines or more.",
+                percent(duplicates.duplicated as u64, duplicates.lines as u64),
+                count(duplicates.blocks.len() as u64, "block", "blocks"),
+            ),
+        );
     }
     let marks = survey.files.iter().map(|file| file.marks.len() as u64).sum();
     if marks > 0 {
-        line(&mut text, format_args!("{} left in comments.", count(marks, "note for later is", "notes for later are")));
+        line(
+            &mut text,
+            format_args!("{} left in comments.", count(marks, "note for later is", "notes for later are")),
+        );
     }
     let first: Vec<String> =
         study.findings.by_file().iter().take(3).map(|(file, ..)| code(&survey.files[*file].path)).collect();
@@ -114,25 +129,31 @@ fn functions_in_short(text: &mut String, survey: &Survey) {
     if lengths.len() == 0 {
         return;
     }
-    line(text, format_args!(
-        "{}: half have at most {}, nine in ten at most {}; {} longer than {FUNCTION_LINES_MAX}.",
-        count(lengths.len() as u64, "function", "functions"),
-        count(lengths.percentile(50), "line", "lines"),
-        number(lengths.percentile(90)),
-        count(lengths.over(FUNCTION_LINES_MAX.into()) as u64, "is", "are"),
-    ));
+    line(
+        text,
+        format_args!(
+            "{}: half have at most {}, nine in ten at most {}; {} longer than {FUNCTION_LINES_MAX}.",
+            count(lengths.len() as u64, "function", "functions"),
+            count(lengths.percentile(50), "line", "lines"),
+            number(lengths.percentile(90)),
+            count(lengths.over(FUNCTION_LINES_MAX.into()) as u64, "is", "are"),
+        ),
+    );
     let deep = all_functions(survey, true).filter(|(_, f)| f.depth > FUNCTION_DEPTH_MAX).count() as u64;
     if let Some((file, deepest)) =
         all_functions(survey, true).max_by_key(|(file, f)| (f.depth, std::cmp::Reverse((&file.path, f.line))))
         && deep > 0
     {
-        line(text, format_args!(
-            "{} deeper than {FUNCTION_DEPTH_MAX} levels, {} in {} the deepest with {}.",
-            count(deep, "function nests", "functions nest"),
-            code(&deepest.name),
-            code(&format!("{}:{}", file.path, deepest.line)),
-            deepest.depth,
-        ));
+        line(
+            text,
+            format_args!(
+                "{} deeper than {FUNCTION_DEPTH_MAX} levels, {} in {} the deepest with {}.",
+                count(deep, "function nests", "functions nest"),
+                code(&deepest.name),
+                code(&format!("{}:{}", file.path, deepest.line)),
+                deepest.depth,
+            ),
+        );
     }
 }
 
@@ -157,7 +178,9 @@ fn missing(survey: &Survey) -> String {
     if survey.missing.is_empty() {
         return String::new();
     }
-    let mut text = "## Parts that are missing\n\nThese could not be analysed; nothing below speaks of them.\n\n".to_owned();
+    let mut text =
+        "## Parts that are missing\n\nThese could not be analysed; nothing below speaks of them.\n\n"
+            .to_owned();
     for part in &survey.missing {
         let files = count(part.files, "file", "files");
         let (first, last) = (code(&part.first), code(&part.last));
@@ -208,7 +231,9 @@ fn languages(survey: &Survey) -> String {
         groups.entry(&file.language).or_default().push(file);
     }
     let mut groups: Vec<(&str, Vec<&File>)> = groups.into_iter().collect();
-    groups.sort_by_key(|(name, files)| (std::cmp::Reverse(sum(files.iter().copied(), |file| file.code)), *name));
+    groups.sort_by_key(|(name, files)| {
+        (std::cmp::Reverse(sum(files.iter().copied(), |file| file.code)), *name)
+    });
     let mut table = Table::new(&["language", ">files", ">code", ">comments", ">blank", ">functions"]);
     for (name, files) in groups {
         let total = |value: fn(&File) -> u32| number(sum(files.iter().copied(), value));
@@ -260,7 +285,10 @@ fn directories(study: &Study<'_>) -> String {
     }
     let more = groups.len().saturating_sub(LONG_LIST_MAX) as u64;
     let more = if more > 0 { format!("\n… and {}.\n", count(more, "more", "more")) } else { String::new() };
-    format!("## Directories\n\nProgram code by place, and how much the findings there weigh.\n\n{}{more}", table.or("None."))
+    format!(
+        "## Directories\n\nProgram code by place, and how much the findings there weigh.\n\n{}{more}",
+        table.or("None.")
+    )
 }
 
 fn directory_of(path: &str) -> String {
@@ -302,9 +330,12 @@ fn biggest_files(survey: &Survey) -> String {
 }
 
 fn functions(survey: &Survey, title: &str, by: impl Fn(&Function) -> u32) -> String {
-    let mut found: Vec<(&File, &Function)> = all_functions(survey, false).filter(|(_, f)| by(f) > 0).collect();
+    let mut found: Vec<(&File, &Function)> =
+        all_functions(survey, false).filter(|(_, f)| by(f) > 0).collect();
     found.sort_by(|a, b| {
-        by(b.1).cmp(&by(a.1)).then_with(|| (&a.0.path, a.1.line, &a.1.name).cmp(&(&b.0.path, b.1.line, &b.1.name)))
+        by(b.1)
+            .cmp(&by(a.1))
+            .then_with(|| (&a.0.path, a.1.line, &a.1.name).cmp(&(&b.0.path, b.1.line, &b.1.name)))
     });
     let mut table = Table::new(&["function", "where", ">lines", ">nesting"]);
     for (file, function) in found.into_iter().take(SHORT_LIST_MAX) {
@@ -375,8 +406,8 @@ fn method(survey: &Survey) -> String {
   that is not UTF-8 3. Half of it in tests.
 - **Functions** are found by keywords, layout and braces, not by a parser: macros and unusual layout can hide one or
   move its end. Nesting counts control blocks and closures; a function inside another counts for both.
-- **Duplicates** are equal runs of at least {WINDOW_LINES} lines, comments, spacing, imports and lines without a letter or digit left out. Renamed
-  copies are not found.
+- **Duplicates** are equal runs of at least {WINDOW_LINES} lines, comments, spacing, imports, attributes and lines
+  without a letter or digit left out. Renamed copies are not found.
 - **Generated files** (they say so, or their lines are very long), data and prose are counted but not judged.
 - **Left out:** {}
 ",
@@ -389,7 +420,10 @@ fn left_out(survey: &Survey) -> String {
     let kib = FILE_BYTES_MAX / 1_024;
     let truncated = if skipped.truncated {
         let mib = TREE_BYTES_MAX / 1_024 / 1_024;
-        format!(" The tree is larger than the {} files or {mib} MiB that are read; the rest is missing.", number(FILES_MAX))
+        format!(
+            " The tree is larger than the {} files or {mib} MiB that are read; the rest is missing.",
+            number(FILES_MAX)
+        )
     } else {
         String::new()
     };

@@ -45,15 +45,17 @@ pub(super) fn code(text: &str) -> String {
     format!("`{}`", text.replace('|', "\\|"))
 }
 
-/// Words of others, safe in a table or a list.
+/// Words of others, safe in a table or a list: they may use inline code, but no other markup.
 pub(super) fn quoted(text: &str) -> String {
+    let closed = text.matches('`').count().is_multiple_of(2);
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '|' | '`' | '*' | '_' | '<' | '>' | '[' | ']' | '\\' | '#' => {
+            '|' | '<' | '*' | '[' => {
                 safe.push('\\');
                 safe.push(c);
             }
+            '`' if !closed => safe.push('\''),
             c if c.is_control() => safe.push(' '),
             c => safe.push(c),
         }
@@ -96,7 +98,10 @@ mod tests {
 
     #[test]
     fn numbers_are_easy_to_read() {
-        assert_eq!([number(0_u64), number(999_u64), number(1_000_u64), number(1_234_567_u64)], ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [number(0_u64), number(999_u64), number(1_000_u64), number(1_234_567_u64)],
+            ["0", "999", "1,000", "1,234,567"]
+        );
         assert_eq!(percent(1, 3), "33.3 %");
         assert_eq!(percent(0, 0), "0.0 %");
         assert_eq!(tenths(12_345), "1,234.5");
@@ -105,7 +110,7 @@ mod tests {
     #[test]
     fn foreign_text_cannot_break_a_table() {
         assert_eq!(code("a`b|c\nd"), "`a?b\\|c?d`");
-        assert_eq!(quoted("a|b\n<c>"), "a\\|b \\<c\\>");
+        assert_eq!(quoted("a|b\n<c>"), "a\\|b \\<c>");
         assert!(code(&"é".repeat(1_000)).chars().count() < 130);
     }
 }

@@ -20,21 +20,81 @@ pub(super) enum Brace {
 const HEADER_BYTES_MAX: usize = 4_096;
 
 const CONTROL_WORDS: &[&[u8]] = &[
-    b"if", b"else", b"for", b"foreach", b"while", b"loop", b"match", b"switch", b"try", b"catch", b"finally", b"do",
-    b"select", b"with", b"when", b"guard", b"unless", b"async", b"unsafe", b"synchronized", b"using", b"lock", b"defer",
+    b"if",
+    b"else",
+    b"for",
+    b"foreach",
+    b"while",
+    b"loop",
+    b"match",
+    b"switch",
+    b"try",
+    b"catch",
+    b"finally",
+    b"do",
+    b"select",
+    b"with",
+    b"when",
+    b"guard",
+    b"unless",
+    b"async",
+    b"unsafe",
+    b"synchronized",
+    b"using",
+    b"lock",
+    b"defer",
 ];
 
 const SCOPE_WORDS: &[&[u8]] = &[
-    b"struct", b"enum", b"union", b"impl", b"trait", b"mod", b"module", b"class", b"interface", b"namespace",
-    b"extern", b"object", b"record", b"protocol", b"extension", b"case", b"default", b"macro_rules", b"package",
-    b"message", b"service",
+    b"struct",
+    b"enum",
+    b"union",
+    b"impl",
+    b"trait",
+    b"mod",
+    b"module",
+    b"class",
+    b"interface",
+    b"namespace",
+    b"extern",
+    b"object",
+    b"record",
+    b"protocol",
+    b"extension",
+    b"case",
+    b"default",
+    b"macro_rules",
+    b"package",
+    b"message",
+    b"service",
 ];
 
 /// Names before parentheses that are no function's.
 const NOT_NAMES: &[&[u8]] = &[
-    b"if", b"for", b"while", b"switch", b"catch", b"return", b"sizeof", b"new", b"throw", b"else", b"do", b"await",
-    b"super", b"__attribute__", b"__declspec", b"alignas", b"decltype", b"noexcept", b"foreach", b"using", b"lock",
-    b"synchronized", b"function", b"with",
+    b"if",
+    b"for",
+    b"while",
+    b"switch",
+    b"catch",
+    b"return",
+    b"sizeof",
+    b"new",
+    b"throw",
+    b"else",
+    b"do",
+    b"await",
+    b"super",
+    b"__attribute__",
+    b"__declspec",
+    b"alignas",
+    b"decltype",
+    b"noexcept",
+    b"foreach",
+    b"using",
+    b"lock",
+    b"synchronized",
+    b"function",
+    b"with",
 ];
 
 /// The text before a brace.
@@ -72,7 +132,9 @@ impl<'a> Header<'a> {
         if self.name(language).is_some() {
             return Brace::Function;
         }
-        let has = |words: &[&[u8]]| tokens.iter().any(|t| matches!(t, Token::Word(word, _) if words.contains(word)));
+        let has = |words: &[&[u8]]| {
+            tokens.iter().any(|t| matches!(t, Token::Word(word, _) if words.contains(word)))
+        };
         let last = self.text().trim_ascii_end();
         let arm = last.ends_with(b"=>") && language.functions != Functions::JavaScript;
         if arm || last.is_empty() {
@@ -95,7 +157,8 @@ impl<'a> Header<'a> {
 
     /// `if let Foo {` and `for Foo {` of Rust, whose braces belong to a pattern.
     fn is_pattern(&self, language: &Language, tokens: &[Token<'_>]) -> bool {
-        let position = |wanted: &[u8]| tokens.iter().rposition(|t| matches!(t, Token::Word(w, _) if *w == wanted));
+        let position =
+            |wanted: &[u8]| tokens.iter().rposition(|t| matches!(t, Token::Word(w, _) if *w == wanted));
         let sign_after = |at: usize| tokens[at..].contains(&Token::Sign(b'='));
         language.dialect == Dialect::Rust
             && (position(b"let").is_some_and(|at| !sign_after(at))
@@ -146,7 +209,8 @@ impl<'a> Header<'a> {
                 }
                 b')' | b']' | b'}' => depth = depth.saturating_sub(1),
                 _ if is_word(byte) || matches!(byte, b'~' | b'$') => {
-                    let length = text[at..].iter().take_while(|b| is_word(**b) || matches!(b, b'~' | b'$')).count();
+                    let length =
+                        text[at..].iter().take_while(|b| is_word(**b) || matches!(b, b'~' | b'$')).count();
                     next = at + length;
                     if depth == 0 {
                         tokens.push(Token::Word(&text[at..next], self.start + at));
@@ -169,7 +233,8 @@ impl<'a> Header<'a> {
         let before = &tokens[..index];
         let operator = before.iter().any(|token| is(token, b"operator")) || name == b"operator";
         let assigned = before.contains(&Token::Sign(b'=')) && !operator;
-        let value = before.iter().any(|t| is(t, b"new") || is(t, b"return")) || before.contains(&Token::Sign(b'.'));
+        let value =
+            before.iter().any(|t| is(t, b"new") || is(t, b"return")) || before.contains(&Token::Sign(b'.'));
         if assigned || value || tokens[index..].ends_with(&[Token::Sign(b'-'), Token::Sign(b'>')]) {
             return None;
         }
@@ -204,7 +269,9 @@ impl<'a> Header<'a> {
             return None;
         }
         let (index, name, at) = first_called(tokens)?;
-        let only_modifiers = tokens[..index].iter().all(|t| matches!(t, Token::Word(..) | Token::Sign(b'*' | b'@' | b'#' | b',')))
+        let only_modifiers = tokens[..index]
+            .iter()
+            .all(|t| matches!(t, Token::Word(..) | Token::Sign(b'*' | b'@' | b'#' | b',')))
             && !tokens[..index].iter().any(|t| is(t, b"new") || is(t, b"return"));
         only_modifiers.then_some((name, at))
     }
