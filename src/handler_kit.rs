@@ -26,6 +26,7 @@ use lines::{Lines, Read};
 use peer::Peer;
 use task::Canceled;
 pub use task::Task;
+pub(crate) use task::storage;
 
 /// What an agent does.
 pub trait Handler: Send + Sync + 'static {
@@ -110,7 +111,7 @@ impl<H: Handler> Server<H> {
         match parsed {
             Parsed::Line(Line::Request { id, method, params }) => self.request(id, &method, params),
             Parsed::Line(Line::Notification { method, params }) => self.notification(&method, params),
-            Parsed::Line(Line::Response { id, outcome }) => self.peer.answered(id, outcome),
+            Parsed::Line(Line::Response { id, outcome }) => self.peer.answered(id.as_ref(), outcome),
             Parsed::Invalid(id, error) => self.peer.respond(id, Err(error)),
             // What is no line of the protocol has nobody to answer to.
             Parsed::Noise => {}

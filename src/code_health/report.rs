@@ -109,15 +109,6 @@ mod tests {
     }
 
     #[test]
-    fn real_tree() {
-        let Ok(root) = std::env::var("TREE") else { return };
-        let tree = crate::code_health::tree::walk(root.as_ref(), None).unwrap();
-        let files = tree.entries.iter().map(|e| measure(&e.name, &std::fs::read(&e.path).unwrap())).collect();
-        let report = write(Survey { name: "x".into(), files, skipped: tree.skipped, missing: vec![] });
-        std::fs::write("/tmp/demo-report.md", report).unwrap();
-    }
-
-    #[test]
     fn an_empty_tree_has_a_report_too() {
         let report = write(Survey { name: "empty".into(), ..Survey::default() });
         assert!(report.contains("no text files"), "{report}");

@@ -72,9 +72,9 @@ impl Peer {
     }
 
     /// Hands an answer to the call that waits for it. A second answer, or one to no call, is ignored.
-    pub(super) fn answered(&self, id: Option<RequestId>, outcome: Result<Value, Error>) {
+    pub(super) fn answered(&self, id: Option<&RequestId>, outcome: Result<Value, Error>) {
         let waiting = match id {
-            Some(RequestId::Number(id)) => lock(&self.calls).waiting.remove(&id),
+            Some(RequestId::Number(id)) => lock(&self.calls).waiting.remove(id),
             _ => None,
         };
         match (waiting, outcome) {

@@ -59,7 +59,7 @@ impl Runner {
         self.to.as_mut().expect("an open pipe").write_all(bytes).expect("a write");
     }
 
-    fn request(&mut self, id: u32, method: &str, params: Value) {
+    fn request(&mut self, id: u32, method: &str, params: &Value) {
         self.write(
             format!("{}\n", json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))
                 .as_bytes(),
@@ -69,7 +69,7 @@ impl Runner {
     fn execute(&mut self, id: u32, task: &str, input: &str) {
         let params = json!({"taskId": task, "attempt": 1, "contextId": "cx", "input": input,
             "from": {"kind": "principal", "name": "user:a"}, "dir": "/nowhere"});
-        self.request(id, "task/execute", params);
+        self.request(id, "task/execute", &params);
     }
 
     fn read(&mut self) -> Value {
@@ -87,18 +87,18 @@ impl Runner {
 #[test]
 fn requests_are_answered_and_unknown_ones_refused() {
     let mut runner = Runner::start();
-    runner.request(1, "initialize", json!({"protocolVersion": 1}));
+    runner.request(1, "initialize", &json!({"protocolVersion": 1}));
     assert_eq!(runner.read()["result"]["ping"], true);
-    runner.request(2, "ping", json!({}));
+    runner.request(2, "ping", &json!({}));
     assert_eq!(runner.read(), json!({"jsonrpc": "2.0", "id": 2, "result": {}}));
-    runner.request(3, "dance", json!({}));
+    runner.request(3, "dance", &json!({}));
     assert_eq!(runner.read()["error"]["code"], -32601);
-    runner.request(4, "task/execute", json!({"taskId": 5}));
+    runner.request(4, "task/execute", &json!({"taskId": 5}));
     assert_eq!(runner.read()["error"]["code"], -32602);
     runner.execute(5, "tk", "?");
     let error = runner.read()["error"].clone();
     assert_eq!((&error["code"], &error["data"]["retry"]), (&json!(503), &json!("transient")));
-    runner.request(6, "shutdown", json!({"reason": "drain", "graceMs": 1}));
+    runner.request(6, "shutdown", &json!({"reason": "drain", "graceMs": 1}));
     assert_eq!(runner.read()["id"], 6);
     runner.end();
 }
@@ -111,7 +111,7 @@ fn broken_lines_harm_nobody() {
     runner.write(b"\n{\"jsonrpc\":\"2.0\"}\n");
     assert_eq!(runner.read()["error"]["code"], 413);
     assert_eq!(runner.read()["error"]["code"], -32600);
-    runner.request(1, "ping", json!({}));
+    runner.request(1, "ping", &json!({}));
     assert_eq!(runner.read()["id"], 1);
     runner.write(b"{\"jsonrpc\":\"2.0\",\"id\":2,\"meth");
     runner.end();
@@ -159,10 +159,10 @@ fn panics_and_answers_that_do_not_fit_fail_their_task_alone() {
         assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(id), &json!(code)), "{answer}");
     }
     let message = json!({"messageId": "m", "from": {"member": "friend"}, "parts": [], "delivery": 1});
-    runner.request(4, "message/deliver", message);
+    runner.request(4, "message/deliver", &message);
     assert_eq!(runner.read()["result"], json!({}));
     let message = json!({"messageId": "m", "from": {"member": "foe"}, "parts": [], "delivery": 1});
-    runner.request(5, "message/deliver", message);
+    runner.request(5, "message/deliver", &message);
     assert_eq!(runner.read()["error"]["code"], 500);
     runner.end();
 }
