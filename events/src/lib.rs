@@ -11,7 +11,9 @@ pub mod domain;
 pub mod event;
 pub mod id;
 pub mod invariant;
+pub mod projection;
 pub mod store;
+pub mod subscription;
 pub mod supervision;
 
 pub use event::{Meta, NewEvent, Principal, Recorded};

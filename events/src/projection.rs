@@ -1,0 +1,233 @@
+//! What queries read: views made from the log, kept in `views.db` and made again whenever they do not fit it.
+//!
+//! One projector follows the log and applies each batch in one transaction, with the cursors in it. Each
+//! projection has a savepoint of its own: an event that one cannot read stops that one alone, visibly
+//! ([`Views::status`]). Rebuilding from position zero gives the same bytes (RP-1).
+
+mod attempts;
+mod audit;
+mod entities;
+mod file;
+mod messages;
+mod profiles;
+mod projector;
+mod query;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use self::projector::{Order, Projector};
+use crate::event::Recorded;
+use crate::id::Position;
+use crate::store::{EventStore, ReadError};
+use crate::subscription;
+
+pub use self::query::{Direction, PAGE_ITEMS_MAX, Page, PageRequest};
+pub use self::rows::{
+    AgentFilter, AgentView, AttemptView, AuditEntry, AuditFilter, CrewFilter, CrewView, Delivery, Lifespan,
+    MessageFilter, MessageView, Outcome, ProfileView, TaskFilter, TaskView,
+};
+
+/// The views' file in the data directory.
+pub const VIEWS_FILE: &str = "views.db";
+
+/// The views' limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How the log is followed.
+    pub subscription: subscription::Options,
+    /// How long the projector waits after an error before it tries again, in milliseconds.
+    pub retry_ms: u64,
+    /// Connections that read.
+    pub read_connections_max: u32,
+    /// How long a query waits for a connection, in milliseconds.
+    pub read_wait_ms: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let subscription = subscription::Options::default();
+        Self { subscription, retry_ms: 500, read_connections_max: 4, read_wait_ms: 10_000 }
+    }
+}
+
+/// Why the views could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ViewError {
+    /// The file cannot be used.
+    #[error("use `{}`: {reason}", file.display())]
+    Unavailable {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: Arc<str>,
+    },
+    /// The log could not be read.
+    #[error(transparent)]
+    Log(#[from] ReadError),
+    /// The views did not come so far in time.
+    #[error("wait for position {wanted}: the views are at {reached}; try again")]
+    Behind {
+        /// The position that was waited for.
+        wanted: Position,
+        /// The position that they have reached.
+        reached: Position,
+    },
+    /// There is no such projection.
+    #[error("rebuild projection `{name}`: there is none; there are {}", NAMES.join(", "))]
+    UnknownProjection {
+        /// The name.
+        name: String,
+    },
+}
+
+impl From<ViewError> for crate::api::Problem {
+    fn from(error: ViewError) -> Self {
+        use crate::api::ProblemKind;
+        let kind = match error {
+            ViewError::Unavailable { .. } | ViewError::Log(_) => ProblemKind::Unavailable,
+            ViewError::Behind { .. } => ProblemKind::Timeout,
+            ViewError::UnknownProjection { .. } => ProblemKind::NotFound,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+/// The names of all projections, in the order in which they are applied.
+pub const NAMES: &[&str] = &["profiles", "crews", "agents", "tasks", "attempts", "messages", "audit"];
+
+/// Where a projection stands.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// The last event that it has applied.
+    pub position: Position,
+    /// Events of kinds that were unknown to it.
+    pub skipped: u64,
+    /// Why it stopped before the next event, if it did.
+    pub error: Option<String>,
+}
+
+/// Why a projection did not apply its events.
+#[derive(Debug)]
+enum Fault {
+    /// It cannot read the event at this position.
+    Poison { position: Position, reason: String },
+    /// The file cannot be used.
+    Database(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Fault {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// One view of the log.
+#[async_trait]
+trait Projection: Send + Sync {
+    /// Its name, one of [`NAMES`].
+    fn name(&self) -> &'static str;
+    /// Its tables, to be emptied before it is made again.
+    fn tables(&self) -> &'static [&'static str];
+    /// Applies events in their order; says how many of them were of kinds that it should know but does not.
+    async fn apply(&mut self, db: &mut SqliteConnection, events: &[Recorded]) -> Result<u64, Fault>;
+}
+
+/// The views of a log. Clones are handles to the same views.
+#[derive(Clone, Debug)]
+pub struct Views {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    file: PathBuf,
+    reader: SqlitePool,
+    orders: mpsc::Sender<Order>,
+    progress: watch::Receiver<Position>,
+    projector: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Views {
+    /// Opens the views of `store` in `directory`, or makes them anew if they are missing, of another program
+    /// version, ahead of the log or of another log; then follows the log.
+    pub async fn open(
+        directory: impl AsRef<Path>,
+        store: Arc<dyn EventStore>,
+        options: Options,
+    ) -> Result<Self, ViewError> {
+        let file = directory.as_ref().join(VIEWS_FILE);
+        let writer = file::open(&file, &*store).await?;
+        let reader = file::reader(&file, &options).await?;
+        let (orders, ordered) = mpsc::channel(1);
+        let (progress_sender, progress) = watch::channel(Position(0));
+        let projector = Projector::new(writer, store, options, ordered, progress_sender);
+        let projector = projector.await.map_err(|error| ViewError::unavailable(&file, &error))?;
+        let projector = Mutex::new(Some(tokio::spawn(projector.run())));
+        Ok(Self { shared: Arc::new(Shared { file, reader, orders, progress, projector }) })
+    }
+
+    /// Waits until every projection that is not stopped has applied the event at `position`.
+    pub async fn wait_for(&self, position: Position, timeout: Duration) -> Result<(), ViewError> {
+        let mut progress = self.shared.progress.clone();
+        match tokio::time::timeout(timeout, progress.wait_for(|reached| *reached >= position)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(ViewError::Behind { wanted: position, reached: *self.shared.progress.borrow() }),
+        }
+    }
+
+    /// The position up to which every projection that is not stopped has come.
+    pub fn position(&self) -> Position {
+        *self.shared.progress.borrow()
+    }
+
+    /// Makes a projection, or all of them, again from the beginning of the log. Answers when it has begun;
+    /// [`Views::wait_for`] tells when it is done.
+    pub async fn rebuild(&self, name: Option<&str>) -> Result<(), ViewError> {
+        if let Some(name) = name.filter(|name| !NAMES.contains(name)) {
+            return Err(ViewError::UnknownProjection { name: name.to_owned() });
+        }
+        let (done, answer) = oneshot::channel();
+        let ended = || self.unavailable("the projector has ended");
+        let order = Order::Rebuild { name: name.map(str::to_owned), done };
+        self.shared.orders.send(order).await.map_err(|_| ended())?;
+        let rebuilt = answer.await.map_err(|_| ended())?;
+        rebuilt.map_err(|error| ViewError::unavailable(&self.shared.file, &error))
+    }
+
+    /// Stops following the log and closes the file.
+    pub async fn close(&self) {
+        // A projector that has ended already takes no orders.
+        let _ = self.shared.orders.send(Order::Close).await;
+        let projector = self.shared.projector.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(projector) = projector
+            && let Err(error) = projector.await
+        {
+            tracing::error!(%error, "the projector ended badly");
+        }
+        self.shared.reader.close().await;
+    }
+
+    fn unavailable(&self, reason: &str) -> ViewError {
+        ViewError::Unavailable { file: self.shared.file.clone(), reason: reason.into() }
+    }
+}
+
+impl ViewError {
+    fn unavailable(file: &Path, error: &sqlx::Error) -> Self {
+        Self::Unavailable { file: file.into(), reason: error.to_string().into() }
+    }
+}

@@ -1,0 +1,161 @@
+//! Entities as their events left them: one row each, folded by the same `evolve` that the entity uses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteConnection;
+
+use super::{Fault, Projection};
+use crate::domain::agent::Agent;
+use crate::domain::crew::Crew;
+use crate::domain::task::Task;
+use crate::domain::{Decider, DecodeError, DomainEvent};
+use crate::event::Recorded;
+
+/// An entity that has a table.
+pub(super) trait Tabled: Decider {
+    const NAME: &'static str;
+    const TABLES: &'static [&'static str];
+    const LOAD: &'static str;
+    const STORE: &'static str;
+    /// The columns between the id and the positions, by which queries search; `None` before its first event.
+    fn columns(state: &Self::State) -> Option<Value>;
+}
+
+impl Tabled for Crew {
+    const NAME: &'static str = "crews";
+    const TABLES: &'static [&'static str] = &["crews"];
+    const LOAD: &'static str = include_str!("sql/load_crews.sql");
+    const STORE: &'static str = include_str!("sql/store_crews.sql");
+    fn columns(state: &Self::State) -> Option<Value> {
+        let started = state.started.as_ref()?;
+        Some(json!([started.tenant, started.name, state.status]))
+    }
+}
+
+impl Tabled for Agent {
+    const NAME: &'static str = "agents";
+    const TABLES: &'static [&'static str] = &["agents"];
+    const LOAD: &'static str = include_str!("sql/load_agents.sql");
+    const STORE: &'static str = include_str!("sql/store_agents.sql");
+    fn columns(state: &Self::State) -> Option<Value> {
+        let requested = state.requested.as_ref()?;
+        Some(json!([requested.tenant, requested.crew, requested.member, state.status]))
+    }
+}
+
+impl Tabled for Task {
+    const NAME: &'static str = "tasks";
+    const TABLES: &'static [&'static str] = &["tasks"];
+    const LOAD: &'static str = include_str!("sql/load_tasks.sql");
+    const STORE: &'static str = include_str!("sql/store_tasks.sql");
+    fn columns(state: &Self::State) -> Option<Value> {
+        let submitted = state.submitted.as_ref()?;
+        let context = &submitted.context;
+        Some(json!([
+            submitted.tenant,
+            submitted.crew,
+            submitted.member,
+            context,
+            submitted.parent,
+            state.status
+        ]))
+    }
+}
+
+/// The view of all entities of one kind.
+pub(super) struct Entities<D>(PhantomData<fn() -> D>);
+
+impl<D: Tabled> Entities<D> {
+    pub(super) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// A row while a batch is applied to it.
+struct Folded<S> {
+    state: S,
+    created: i64,
+    created_at: i64,
+    updated: i64,
+    updated_at: i64,
+}
+
+#[async_trait]
+impl<D: Tabled> Projection for Entities<D> {
+    fn name(&self) -> &'static str {
+        D::NAME
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        D::TABLES
+    }
+
+    async fn apply(&mut self, db: &mut SqliteConnection, events: &[Recorded]) -> Result<u64, Fault> {
+        let events: Vec<&Recorded> = events.iter().filter(|event| event.stream.kind == D::KIND).collect();
+        if events.is_empty() {
+            return Ok(0);
+        }
+        let mut rows = load::<D>(db, &events).await?;
+        let mut skipped = 0;
+        for event in events {
+            match D::Event::decode(&event.kind, event.schema, &event.payload) {
+                Ok(decoded) => fold::<D>(&mut rows, event, &decoded),
+                Err(DecodeError::UnknownKind { .. }) => skipped += 1,
+                Err(error) => return Err(poison(event, &error)),
+            }
+        }
+        store::<D>(db, &rows).await?;
+        Ok(skipped)
+    }
+}
+
+pub(super) fn poison(event: &Recorded, error: &dyn std::error::Error) -> Fault {
+    Fault::Poison { position: event.position, reason: error.to_string() }
+}
+
+type Rows<D> = BTreeMap<String, Folded<<D as Decider>::State>>;
+
+async fn load<D: Tabled>(db: &mut SqliteConnection, events: &[&Recorded]) -> Result<Rows<D>, sqlx::Error> {
+    let ids: BTreeSet<&str> = events.iter().map(|event| &*event.stream.id).collect();
+    let mut rows = BTreeMap::new();
+    for row in sqlx::query(D::LOAD).bind(json!(ids).to_string()).fetch_all(db).await? {
+        let state =
+            serde_json::from_str(row.try_get(3)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        let (created, created_at) = (row.try_get(1)?, row.try_get(2)?);
+        let folded = Folded { state, created, created_at, updated: created, updated_at: created_at };
+        rows.insert(row.try_get(0)?, folded);
+    }
+    Ok(rows)
+}
+
+fn fold<D: Tabled>(rows: &mut Rows<D>, event: &Recorded, decoded: &D::Event) {
+    let (position, at) = (i64::try_from(event.position.0).unwrap_or(i64::MAX), event.recorded_at.0);
+    let row = rows.entry(event.stream.id.as_ref().to_owned()).or_insert_with(|| Folded {
+        state: D::State::default(),
+        created: position,
+        created_at: at,
+        updated: position,
+        updated_at: at,
+    });
+    row.state = D::evolve(std::mem::take(&mut row.state), decoded);
+    (row.updated, row.updated_at) = (position, at);
+}
+
+async fn store<D: Tabled>(db: &mut SqliteConnection, rows: &Rows<D>) -> Result<(), sqlx::Error> {
+    let row = |(id, row): (&String, &Folded<D::State>)| {
+        let Value::Array(columns) = D::columns(&row.state)? else { return None };
+        let state = serde_json::to_string(&row.state).ok()?;
+        let mut values = vec![json!(id)];
+        values.extend(columns);
+        values.extend([row.created, row.created_at, row.updated, row.updated_at].map(Value::from));
+        values.push(state.into());
+        Some(Value::Array(values))
+    };
+    let rows: Value = rows.iter().filter_map(row).collect();
+    sqlx::query(D::STORE).bind(rows.to_string()).execute(db).await?;
+    Ok(())
+}

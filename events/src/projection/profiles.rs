@@ -1,0 +1,45 @@
+//! Every version of every profile.
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnection;
+
+use super::entities::poison;
+use super::{Fault, Projection};
+use crate::domain::profile::Event;
+use crate::domain::{DecodeError, DomainEvent};
+use crate::event::Recorded;
+use crate::id::EntityKind;
+
+pub(super) struct Profiles;
+
+#[async_trait]
+impl Projection for Profiles {
+    fn name(&self) -> &'static str {
+        "profiles"
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["profiles"]
+    }
+
+    async fn apply(&mut self, db: &mut SqliteConnection, events: &[Recorded]) -> Result<u64, Fault> {
+        let (mut rows, mut skipped) = (Vec::new(), 0);
+        for event in events.iter().filter(|event| event.stream.kind == EntityKind::Profile) {
+            match Event::decode(&event.kind, event.schema, &event.payload) {
+                Ok(Event::Applied(applied)) => {
+                    let payload = serde_json::to_string(&applied).map_err(|error| poison(event, &error))?;
+                    let (at, position) = (event.recorded_at, event.position);
+                    rows.push(json!([applied.tenant, applied.name, applied.version, position, at, payload]));
+                }
+                Err(DecodeError::UnknownKind { .. }) => skipped += 1,
+                Err(error) => return Err(poison(event, &error)),
+            }
+        }
+        if !rows.is_empty() {
+            let rows = Value::from(rows).to_string();
+            sqlx::query(include_str!("sql/store_profiles.sql")).bind(rows).execute(db).await?;
+        }
+        Ok(skipped)
+    }
+}

@@ -1,0 +1,408 @@
+//! Queries over the views. Each is about one tenant; lists come in pages.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row as _, Sqlite};
+
+use super::projector::statuses;
+use super::rows::Lifespan;
+use super::{
+    AgentFilter, AgentView, AttemptView, AuditEntry, AuditFilter, CrewFilter, CrewView, Delivery,
+    MessageFilter, MessageView, ProfileView, Status, TaskFilter, TaskView, ViewError, Views,
+};
+use crate::domain::message::Sent;
+use crate::id::{AgentId, CrewId, Incarnation, Position, TaskId, Tenant, Timestamp};
+
+/// Most items that one page has.
+pub const PAGE_ITEMS_MAX: u32 = 1_000;
+
+/// Which end a list begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// The oldest first.
+    #[default]
+    Oldest,
+    /// The newest first.
+    Newest,
+}
+
+/// Which part of a list is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct PageRequest {
+    /// Most items, at most [`PAGE_ITEMS_MAX`].
+    pub items_max: u32,
+    /// Where the page before ended; from the beginning if absent.
+    pub cursor: Option<Position>,
+    /// Which end the list begins with.
+    pub direction: Direction,
+}
+
+impl Default for PageRequest {
+    fn default() -> Self {
+        Self { items_max: 100, cursor: None, direction: Direction::Oldest }
+    }
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next page begins; absent on the last.
+    pub next: Option<Position>,
+}
+
+/// A condition on a column; `narrow` where an index begins with that column, which then serves better than the
+/// tenant's.
+struct Condition {
+    column: &'static str,
+    value: Option<String>,
+    narrow: bool,
+}
+
+fn narrow(column: &'static str, value: Option<impl ToString>) -> Condition {
+    Condition { column, value: value.map(|value| value.to_string()), narrow: true }
+}
+
+fn wide(column: &'static str, value: Option<impl ToString>) -> Condition {
+    Condition { column, value: value.map(|value| value.to_string()), narrow: false }
+}
+
+fn select(sql: &'static str, tenant: &Tenant, conditions: Vec<Condition>) -> QueryBuilder<Sqlite> {
+    let given = || conditions.iter().filter(|condition| condition.value.is_some());
+    // SQLite uses no index for a column behind a plus.
+    let unindexed = if given().any(|condition| condition.narrow) { "+" } else { "" };
+    let mut query = QueryBuilder::new(sql);
+    query.push(" WHERE ").push(unindexed).push("tenant = ").push_bind(tenant.to_string());
+    for Condition { column, value, .. } in conditions {
+        if let Some(value) = value {
+            query.push(" AND ").push(column).push(" = ").push_bind(value);
+        }
+    }
+    query
+}
+
+impl Views {
+    /// The tenant's crews.
+    pub async fn crews(
+        &self,
+        tenant: &Tenant,
+        filter: CrewFilter,
+        page: PageRequest,
+    ) -> Result<Page<CrewView>, ViewError> {
+        let conditions = vec![wide("name", filter.name), wide("status", filter.status)];
+        self.page(select(CREWS, tenant, conditions), "created", page, crew).await
+    }
+
+    /// One crew.
+    pub async fn crew(&self, tenant: &Tenant, id: &CrewId) -> Result<Option<CrewView>, ViewError> {
+        self.one(select(CREWS, tenant, vec![narrow("id", Some(id))]), crew).await
+    }
+
+    /// The tenant's agents.
+    pub async fn agents(
+        &self,
+        tenant: &Tenant,
+        filter: AgentFilter,
+        page: PageRequest,
+    ) -> Result<Page<AgentView>, ViewError> {
+        let conditions =
+            vec![narrow("crew", filter.crew), wide("member", filter.member), wide("status", filter.status)];
+        self.page(select(AGENTS, tenant, conditions), "created", page, agent).await
+    }
+
+    /// One agent.
+    pub async fn agent(&self, tenant: &Tenant, id: &AgentId) -> Result<Option<AgentView>, ViewError> {
+        self.one(select(AGENTS, tenant, vec![narrow("id", Some(id))]), agent).await
+    }
+
+    /// The tenant's tasks.
+    pub async fn tasks(
+        &self,
+        tenant: &Tenant,
+        filter: TaskFilter,
+        page: PageRequest,
+    ) -> Result<Page<TaskView>, ViewError> {
+        let conditions = vec![
+            narrow("crew", filter.crew),
+            narrow("parent", filter.parent),
+            wide("member", filter.member),
+            wide("context", filter.context),
+            wide("status", filter.status),
+        ];
+        self.page(select(TASKS, tenant, conditions), "created", page, task).await
+    }
+
+    /// One task.
+    pub async fn task(&self, tenant: &Tenant, id: &TaskId) -> Result<Option<TaskView>, ViewError> {
+        self.one(select(TASKS, tenant, vec![narrow("id", Some(id))]), task).await
+    }
+
+    /// Every attempt at a task, in order.
+    pub async fn attempts(&self, tenant: &Tenant, task: &TaskId) -> Result<Vec<AttemptView>, ViewError> {
+        if self.task(tenant, task).await?.is_none() {
+            return Ok(Vec::new());
+        }
+        let query = sqlx::query(
+            "SELECT number, fence, agent, incarnation, started_at, ended_at, outcome, detail
+             FROM attempts WHERE task = ?1 ORDER BY fence",
+        );
+        let rows = query.bind(task.to_string()).fetch_all(&self.shared.reader).await;
+        let attempts = rows.and_then(|rows| rows.iter().map(attempt).collect());
+        attempts.map_err(|error| self.failed(&error))
+    }
+
+    /// How many of the tenant's tasks, or of one crew's, stand where.
+    pub async fn task_counts(
+        &self,
+        tenant: &Tenant,
+        crew: Option<&CrewId>,
+    ) -> Result<BTreeMap<String, u64>, ViewError> {
+        let sql = "SELECT status, count(*) FROM tasks";
+        let mut query = select(sql, tenant, vec![narrow("crew", crew)]);
+        let rows = query.push(" GROUP BY status").build().fetch_all(&self.shared.reader).await;
+        let counts = rows.and_then(|rows| {
+            rows.iter().map(|row| Ok((row.try_get(0)?, unsigned(row.try_get(1)?)))).collect()
+        });
+        counts.map_err(|error| self.failed(&error))
+    }
+
+    /// The tenant's messages.
+    pub async fn messages(
+        &self,
+        tenant: &Tenant,
+        filter: MessageFilter,
+        page: PageRequest,
+    ) -> Result<Page<MessageView>, ViewError> {
+        let conditions = vec![narrow("crew", filter.crew), wide("sender", filter.sender)];
+        let query = select("SELECT created, created_at, payload FROM messages", tenant, conditions);
+        let mut page = self.page(query, "created", page, message).await?;
+        self.add_deliveries(&mut page.items).await.map_err(|error| self.failed(&error))?;
+        Ok(page)
+    }
+
+    async fn add_deliveries(&self, messages: &mut [MessageView]) -> Result<(), sqlx::Error> {
+        let ids: Vec<&str> = messages.iter().map(|message| message.sent.message.as_str()).collect();
+        let query = sqlx::query(
+            "SELECT message, recipient, status, detail, at FROM deliveries
+             WHERE message IN (SELECT value FROM json_each(?1)) ORDER BY message, recipient",
+        );
+        let mut deliveries: BTreeMap<String, Vec<Delivery>> = BTreeMap::new();
+        for row in query.bind(json!(ids).to_string()).fetch_all(&self.shared.reader).await? {
+            deliveries.entry(row.try_get(0)?).or_default().push(Delivery {
+                recipient: row.try_get(1)?,
+                status: row.try_get(2)?,
+                detail: row.try_get(3)?,
+                at: Timestamp(row.try_get(4)?),
+            });
+        }
+        for message in messages {
+            message.deliveries = deliveries.remove(message.sent.message.as_str()).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// The newest versions of the tenant's profiles.
+    pub async fn profiles(&self, tenant: &Tenant, page: PageRequest) -> Result<Page<ProfileView>, ViewError> {
+        let mut query = select(PROFILES, tenant, Vec::new());
+        query.push(
+            " AND version = (SELECT max(version) FROM profiles AS versions
+               WHERE versions.tenant = profiles.tenant AND versions.name = profiles.name)",
+        );
+        self.page(query, "created", page, profile).await
+    }
+
+    /// A version of a profile; the newest if `version` is absent.
+    pub async fn profile(
+        &self,
+        tenant: &Tenant,
+        name: &str,
+        version: Option<u32>,
+    ) -> Result<Option<ProfileView>, ViewError> {
+        let mut query = select(PROFILES, tenant, vec![wide("name", Some(name))]);
+        if let Some(version) = version {
+            query.push(" AND version = ").push_bind(i64::from(version));
+        }
+        query.push(" ORDER BY version DESC LIMIT 1");
+        self.one(query, profile).await
+    }
+
+    /// The tenant's audit.
+    pub async fn audit(
+        &self,
+        tenant: &Tenant,
+        filter: AuditFilter,
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>, ViewError> {
+        let conditions = vec![
+            narrow("entity", filter.entity),
+            narrow("crew", filter.crew),
+            wide("kind", filter.kind),
+            wide("principal", filter.principal),
+            wide("correlation", filter.correlation),
+            wide("outcome", filter.outcome.map(super::Outcome::as_str)),
+        ];
+        self.page(select(AUDIT, tenant, conditions), "position", page, audit).await
+    }
+
+    /// Where each projection stands.
+    pub async fn status(&self) -> Result<Vec<Status>, ViewError> {
+        let rows = sqlx::query(include_str!("sql/load_projections.sql")).fetch_all(&self.shared.reader).await;
+        rows.and_then(statuses).map_err(|error| self.failed(&error))
+    }
+
+    async fn one<T>(
+        &self,
+        mut query: QueryBuilder<Sqlite>,
+        read: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
+    ) -> Result<Option<T>, ViewError> {
+        let row = query.build().fetch_optional(&self.shared.reader).await;
+        let read = row.and_then(|row| row.as_ref().map(read).transpose());
+        read.map_err(|error| self.failed(&error))
+    }
+
+    /// One page of `query`; its first column is `key`, by which it is ordered.
+    async fn page<T>(
+        &self,
+        mut query: QueryBuilder<Sqlite>,
+        key: &'static str,
+        page: PageRequest,
+        read: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
+    ) -> Result<Page<T>, ViewError> {
+        let (beyond, order) = match page.direction {
+            Direction::Oldest => (" > ", " ASC"),
+            Direction::Newest => (" < ", " DESC"),
+        };
+        if let Some(cursor) = page.cursor {
+            query.push(" AND ").push(key).push(beyond).push_bind(signed(cursor));
+        }
+        let items_max = page.items_max.clamp(1, PAGE_ITEMS_MAX);
+        query.push(" ORDER BY ").push(key).push(order);
+        query.push(" LIMIT ").push_bind(i64::from(items_max) + 1);
+        let rows = query.build().fetch_all(&self.shared.reader).await;
+        let read_page = |rows: Vec<SqliteRow>| {
+            let kept = rows.len().min(items_max as usize);
+            let more = rows.len() > kept;
+            let items = rows[..kept].iter().map(read).collect::<Result<_, _>>()?;
+            let next = rows[..kept].last().filter(|_| more).map(|row| position(row, 0)).transpose()?;
+            Ok(Page { items, next })
+        };
+        rows.and_then(read_page).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &sqlx::Error) -> ViewError {
+        self.unavailable(&error.to_string())
+    }
+}
+
+const CREWS: &str = "SELECT created, created_at, updated, updated_at, id, state,
+    (SELECT count(*) FROM agents WHERE agents.crew = crews.id AND agents.status = 'ready'),
+    (SELECT count(*) FROM tasks WHERE tasks.crew = crews.id
+        AND tasks.status IN ('submitted', 'working', 'input_required'))
+    FROM crews";
+const AGENTS: &str = "SELECT created, created_at, updated, updated_at, id, state,
+    (SELECT count(*) FROM attempts WHERE attempts.agent = agents.id AND attempts.outcome IS NULL),
+    (SELECT count(*) FROM attempts JOIN tasks ON tasks.id = attempts.task
+        WHERE attempts.agent = agents.id AND attempts.outcome IS NULL AND tasks.status = 'input_required')
+    FROM agents";
+const TASKS: &str = "SELECT created, created_at, updated, updated_at, id, state FROM tasks";
+const PROFILES: &str = "SELECT created, created_at, payload FROM profiles";
+const AUDIT: &str =
+    "SELECT position, recorded_at, tenant, principal, kind, entity, crew, correlation, causation,
+    outcome, summary FROM audit";
+
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or_default()
+}
+
+fn signed(position: Position) -> i64 {
+    i64::try_from(position.0).unwrap_or(i64::MAX)
+}
+
+fn position(row: &SqliteRow, column: usize) -> Result<Position, sqlx::Error> {
+    row.try_get(column).map(|value| Position(unsigned(value)))
+}
+
+fn text<T: TryFrom<String, Error = crate::id::InvalidId>>(
+    row: &SqliteRow,
+    column: usize,
+) -> Result<T, sqlx::Error> {
+    T::try_from(row.try_get::<String, _>(column)?).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+fn json_of<T: DeserializeOwned>(row: &SqliteRow, column: usize) -> Result<T, sqlx::Error> {
+    serde_json::from_str(row.try_get(column)?).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+fn lifespan(row: &SqliteRow) -> Result<Lifespan, sqlx::Error> {
+    Ok(Lifespan {
+        created: position(row, 0)?,
+        created_at: Timestamp(row.try_get(1)?),
+        updated: position(row, 2)?,
+        updated_at: Timestamp(row.try_get(3)?),
+    })
+}
+
+fn crew(row: &SqliteRow) -> Result<CrewView, sqlx::Error> {
+    let (agents_ready, tasks_open) = (row.try_get(6)?, row.try_get(7)?);
+    Ok(CrewView {
+        id: text(row, 4)?,
+        lifespan: lifespan(row)?,
+        state: json_of(row, 5)?,
+        agents_ready,
+        tasks_open,
+    })
+}
+
+fn agent(row: &SqliteRow) -> Result<AgentView, sqlx::Error> {
+    let (attempts_live, attempts_waiting) = (row.try_get(6)?, row.try_get(7)?);
+    let (id, lifespan, state) = (text(row, 4)?, lifespan(row)?, json_of(row, 5)?);
+    Ok(AgentView { id, lifespan, state, attempts_live, attempts_waiting })
+}
+
+fn task(row: &SqliteRow) -> Result<TaskView, sqlx::Error> {
+    Ok(TaskView { id: text(row, 4)?, lifespan: lifespan(row)?, state: json_of(row, 5)? })
+}
+
+fn attempt(row: &SqliteRow) -> Result<AttemptView, sqlx::Error> {
+    Ok(AttemptView {
+        number: row.try_get(0)?,
+        fence: unsigned(row.try_get(1)?),
+        agent: text(row, 2)?,
+        incarnation: Incarnation(unsigned(row.try_get(3)?)),
+        started_at: Timestamp(row.try_get(4)?),
+        ended_at: row.try_get::<Option<i64>, _>(5)?.map(Timestamp),
+        outcome: row.try_get(6)?,
+        detail: row.try_get(7)?,
+    })
+}
+
+fn message(row: &SqliteRow) -> Result<MessageView, sqlx::Error> {
+    let sent: Sent = json_of(row, 2)?;
+    let sent_at = Timestamp(row.try_get(1)?);
+    Ok(MessageView { position: position(row, 0)?, sent_at, sent, deliveries: Vec::new() })
+}
+
+fn profile(row: &SqliteRow) -> Result<ProfileView, sqlx::Error> {
+    let applied_at = Timestamp(row.try_get(1)?);
+    Ok(ProfileView { position: position(row, 0)?, applied_at, applied: json_of(row, 2)? })
+}
+
+fn audit(row: &SqliteRow) -> Result<AuditEntry, sqlx::Error> {
+    Ok(AuditEntry {
+        position: position(row, 0)?,
+        recorded_at: Timestamp(row.try_get(1)?),
+        tenant: text(row, 2)?,
+        principal: text(row, 3)?,
+        kind: row.try_get(4)?,
+        entity: row.try_get(5)?,
+        crew: row.try_get(6)?,
+        correlation: row.try_get(7)?,
+        causation: row.try_get(8)?,
+        outcome: row.try_get(9)?,
+        summary: row.try_get(10)?,
+    })
+}

@@ -1,0 +1,1 @@
+SELECT name, position, skipped, error FROM projections ORDER BY name

@@ -1,0 +1,1 @@
+SELECT position, hash FROM source WHERE one = 1

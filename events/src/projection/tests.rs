@@ -1,0 +1,423 @@
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::domain::message::{self, Body, MessageId, Party};
+use crate::domain::task::{self, Ended, RetryPolicy};
+use crate::domain::{DomainEvent, agent, crew, profile};
+use crate::event::{Meta, NewEvent, Principal};
+use crate::id::{
+    AgentId, CommandId, CrewId, Digest, EntityKind, Incarnation, SandboxId, StreamId, TaskId, Tenant,
+    Timestamp,
+};
+use crate::store::{AppendRequest, Expected, Memory};
+use crate::supervision::Policy;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A small log in which something of everything happened.
+struct World {
+    store: Memory,
+    tenant: Tenant,
+    crew: CrewId,
+    agents: [AgentId; 2],
+    task: TaskId,
+    message: MessageId,
+}
+
+impl World {
+    async fn new() -> Self {
+        let world = Self {
+            store: Memory::new(),
+            tenant: Tenant::default(),
+            crew: CrewId::derive(&["crew"]),
+            agents: [AgentId::derive(&["0"]), AgentId::derive(&["1"])],
+            task: TaskId::derive(&["task"]),
+            message: MessageId::of(CommandId::derive(&["message"])),
+        };
+        world.happen().await;
+        world
+    }
+
+    async fn append(&self, kind: EntityKind, id: &str, events: Vec<NewEvent>) {
+        let head = self.store.head().await.expect("head").position;
+        let request = AppendRequest {
+            stream: StreamId::new(kind, id),
+            expected: Expected::Any,
+            command_id: CommandId::derive(&[&head.to_string()]),
+            command_digest: None,
+            epoch: None,
+            meta: Meta {
+                tenant: self.tenant.clone(),
+                principal: Principal::system("test"),
+                correlation_id: Some("one-story".into()),
+                causation_id: None,
+                traceparent: None,
+            },
+            recorded_at: Timestamp(1_000_000 * (1 + head.0 as i64)),
+            events,
+            reserve: Vec::new(),
+            release: Vec::new(),
+        };
+        self.store.append(request).await.expect("it is appended");
+    }
+
+    async fn happens<E: DomainEvent>(&self, kind: EntityKind, id: &str, events: impl IntoIterator<Item = E>) {
+        self.append(kind, id, events.into_iter().map(|event| event.encode()).collect()).await;
+    }
+
+    fn seat(&self, replica: usize) -> crew::Seat {
+        crew::Seat {
+            agent: self.agents[replica].clone(),
+            member: "analyst".to_owned(),
+            replica: replica as u32,
+            profile: "analyst".to_owned(),
+            profile_version: 1,
+            profile_digest: Digest::of(b"analyst"),
+        }
+    }
+
+    fn party(&self, replica: usize) -> Party {
+        let agent = self.agents[replica].clone();
+        Party { agent, member: "analyst".into(), replica: replica as u32, incarnation: Incarnation(1) }
+    }
+
+    async fn happen(&self) {
+        for version in 1..=2 {
+            let applied = profile::Applied {
+                tenant: self.tenant.clone(),
+                name: "analyst".to_owned(),
+                version,
+                digest: Digest::of(b"analyst"),
+                spec: json!({"ratio": 0.30000000000000004, "limit": 1.7e308}),
+                bundle: None,
+            };
+            self.happens(EntityKind::Profile, "default.analyst", [profile::Event::from(applied)]).await;
+        }
+        let started = crew::AssemblyStarted {
+            crew: self.crew.clone(),
+            tenant: self.tenant.clone(),
+            name: "code-health".to_owned(),
+            labels: [("team".to_owned(), "platform".to_owned())].into(),
+            spec: json!({}),
+            entry: "analyst".to_owned(),
+            policy: Policy::default(),
+            seats: vec![self.seat(0), self.seat(1)],
+            ready_by_ms: 60_000,
+            expires_at_ms: None,
+        };
+        self.happens(EntityKind::Crew, self.crew.as_str(), [crew::Event::from(started)]).await;
+        for replica in 0..2 {
+            self.agent_comes_up(replica).await;
+        }
+        self.happens(EntityKind::Crew, self.crew.as_str(), [crew::Event::from(crew::Assembled {})]).await;
+        self.task_runs().await;
+        self.message_is_sent().await;
+    }
+
+    async fn agent_comes_up(&self, replica: usize) {
+        let seat = self.seat(replica);
+        let incarnation = Incarnation(1);
+        let requested = agent::Requested {
+            agent: seat.agent.clone(),
+            tenant: self.tenant.clone(),
+            crew: self.crew.clone(),
+            member: seat.member,
+            replica: seat.replica,
+            profile: seat.profile,
+            profile_version: 1,
+            profile_digest: seat.profile_digest,
+        };
+        let claimed = agent::SandboxClaimed {
+            incarnation,
+            sandbox: SandboxId::derive(&[seat.agent.as_str()]),
+            sandbox_kind: "process".to_owned(),
+            isolation: "none".to_owned(),
+        };
+        let id = seat.agent.as_str();
+        self.happens::<agent::Event>(EntityKind::Agent, id, [requested.into(), claimed.into()]).await;
+        let ready =
+            [agent::Warming { incarnation }.into(), agent::Ready { incarnation, concurrency: 1 }.into()];
+        self.happens::<agent::Event>(EntityKind::Agent, id, ready).await;
+    }
+
+    fn attempt(&self, attempt: u32, replica: usize) -> task::Event {
+        let agent = self.agents[replica].clone();
+        task::AttemptStarted { attempt, fence: attempt.into(), agent, incarnation: Incarnation(1), at_ms: 0 }
+            .into()
+    }
+
+    async fn task_runs(&self) {
+        let submitted = task::Submitted {
+            task: self.task.clone(),
+            tenant: self.tenant.clone(),
+            crew: self.crew.clone(),
+            member: "analyst".to_owned(),
+            replica: None,
+            input: json!([{"text": "count"}]),
+            context: "conversation".to_owned(),
+            from: "user:admin".to_owned(),
+            from_member: None,
+            parent: None,
+            depth: 0,
+            deadline_ms: None,
+            attempt_timeout_ms: None,
+            retry: RetryPolicy::default(),
+            request_digest: Digest::of(b"request"),
+        };
+        let ended = task::AttemptEnded {
+            attempt: 1,
+            fence: 1,
+            ended: Ended::Crash,
+            detail: "signal 9".to_owned(),
+            retry_at_ms: Some(0),
+        };
+        let id = self.task.as_str();
+        self.happens(EntityKind::Task, id, [submitted.into(), self.attempt(1, 0)]).await;
+        self.happens(EntityKind::Task, id, [task::Event::from(ended)]).await;
+        self.happens(EntityKind::Task, id, [self.attempt(2, 1)]).await;
+    }
+
+    async fn task_completes(&self) {
+        let completed = task::Completed { attempt: 2, fence: 2, output: json!([0.1]), artifacts: json!([]) };
+        self.happens(EntityKind::Task, self.task.as_str(), [task::Event::from(completed)]).await;
+    }
+
+    async fn message_is_sent(&self) {
+        let sent = message::Sent {
+            message: self.message.clone(),
+            crew: self.crew.clone(),
+            from: self.party(0),
+            to: "editor".to_owned(),
+            recipients: vec![self.agents[1].clone()],
+            waits_for: Some("editor".into()),
+            depth: 0,
+            body: Body::Inline(json!([{"text": "hi"}])),
+            context: None,
+            task: None,
+            reply_to: None,
+        };
+        let denied = message::Denied {
+            crew: self.crew.clone(),
+            from: self.party(0),
+            to: "scout".to_owned(),
+            reason: message::Denial::NoChannel,
+            rule: "no channel leads from analyst to scout".to_owned(),
+            count: 3,
+        };
+        let outbox = format!("{}/1", self.agents[0]);
+        self.happens::<message::Event>(EntityKind::Outbox, &outbox, [sent.into(), denied.into()]).await;
+        let (taken, unhandled) = (vec![self.message.clone()], Vec::new());
+        let acked = message::Acked { crew: self.crew.clone(), by: self.party(1), taken, unhandled };
+        let inbox = format!("{}/1", self.agents[1]);
+        self.happens(EntityKind::Inbox, &inbox, [message::Event::from(acked)]).await;
+    }
+
+    async fn views(&self, directory: &TempDir, batch_events_max: usize) -> Views {
+        let subscription = subscription::Options { batch_events_max, poll_ms: 20 };
+        let options = Options { subscription, retry_ms: 5, ..Options::default() };
+        let views = Views::open(directory, Arc::new(self.store.clone()), options).await.expect("they open");
+        self.caught_up(&views).await;
+        views
+    }
+
+    async fn caught_up(&self, views: &Views) {
+        let head = self.store.head().await.expect("head").position;
+        views.wait_for(head, PATIENCE).await.expect("they catch up");
+    }
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+#[tokio::test]
+async fn entities_are_shown_as_their_events_left_them() {
+    let (world, directory) = (World::new().await, directory());
+    let views = world.views(&directory, 1_000).await;
+    let tenant = &world.tenant;
+
+    let crew = views.crew(tenant, &world.crew).await.expect("read").expect("it is there");
+    assert_eq!((crew.state.status, crew.agents_ready, crew.tasks_open), (crew::Status::Running, 2, 1));
+    assert_eq!((crew.lifespan.created, crew.lifespan.updated), (Position(3), Position(12)));
+    let agents =
+        views.agents(tenant, AgentFilter::default(), PageRequest::default()).await.expect("read").items;
+    assert_eq!(agents.iter().map(AgentView::activity).collect::<Vec<_>>(), ["ready", "busy"]);
+    let task = views.task(tenant, &world.task).await.expect("read").expect("it is there");
+    assert_eq!((task.state.status, task.state.attempts), (task::Status::Working, 2));
+
+    world.task_completes().await;
+    world.caught_up(&views).await;
+    let task = views.task(tenant, &world.task).await.expect("read").expect("it is there");
+    assert_eq!((task.state.status, task.state.output), (task::Status::Completed, Some(json!([0.1]))));
+    let attempts = views.attempts(tenant, &world.task).await.expect("read");
+    let outcomes: Vec<_> =
+        attempts.iter().map(|a| (a.number, a.agent.clone(), a.outcome.as_deref())).collect();
+    let [first, second] = world.agents.clone();
+    assert_eq!(outcomes, [(1, first, Some("crash")), (2, second, Some("completed"))]);
+    assert_eq!(attempts[0].detail.as_deref(), Some("signal 9"));
+    assert!(attempts[1].ended_at > Some(attempts[1].started_at));
+    assert_eq!(
+        views.task_counts(tenant, Some(&world.crew)).await.expect("read"),
+        [("completed".to_owned(), 1)].into()
+    );
+    let agent = views.agent(tenant, &world.agents[1]).await.expect("read").expect("it is there");
+    assert_eq!((agent.activity(), agent.attempts_live), ("ready", 0));
+}
+
+#[tokio::test]
+async fn messages_profiles_and_audit_are_shown() {
+    let (world, directory) = (World::new().await, directory());
+    let views = world.views(&directory, 1_000).await;
+    let (tenant, page) = (&world.tenant, PageRequest::default());
+
+    let messages = views.messages(tenant, MessageFilter::default(), page).await.expect("read").items;
+    assert_eq!(messages.len(), 1);
+    assert_eq!((&messages[0].sent.message, &*messages[0].sent.to), (&world.message, "editor"));
+    let deliveries: Vec<_> =
+        messages[0].deliveries.iter().map(|delivery| (&*delivery.recipient, &*delivery.status)).collect();
+    assert_eq!(deliveries, [(world.agents[1].as_str(), "taken"), ("member:editor", "pending")]);
+
+    let newest = views.profiles(tenant, page).await.expect("read").items;
+    assert_eq!(newest.iter().map(|profile| profile.applied.version).collect::<Vec<_>>(), [2]);
+    let first = views.profile(tenant, "analyst", Some(1)).await.expect("read").expect("it is there");
+    assert_eq!(first.applied.version, 1);
+    assert_eq!(views.profile(tenant, "analyst", Some(3)).await, Ok(None));
+    assert_eq!(views.profile(tenant, "analyst", None).await.expect("read"), Some(newest[0].clone()));
+
+    let denied = AuditFilter { outcome: Some(Outcome::Denied), ..AuditFilter::default() };
+    let denied = views.audit(tenant, denied, page).await.expect("read").items;
+    assert_eq!(denied.len(), 1);
+    let rule = "analyst[0] to scout, 3 times (no_channel): no channel leads from analyst to scout";
+    assert_eq!(denied[0].summary, rule);
+    let of_crew = AuditFilter { crew: Some(world.crew.clone()), ..AuditFilter::default() };
+    let of_crew = views.audit(tenant, of_crew, page).await.expect("read").items;
+    let head = world.store.head().await.expect("head").position.0;
+    assert_eq!(of_crew.len() as u64, head - 2, "all but the profiles' events belong to the crew");
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_from_either_end_and_one_tenant_sees_nothing_of_another() {
+    let (world, directory) = (World::new().await, directory());
+    let views = world.views(&directory, 1_000).await;
+    let stranger: Tenant = "stranger".parse().expect("a tenant");
+    let all: Vec<u64> = (1..=world.store.head().await.expect("head").position.0).collect();
+    for (direction, reversed) in [(Direction::Oldest, false), (Direction::Newest, true)] {
+        let mut page = PageRequest { items_max: 5, cursor: None, direction };
+        let mut seen = Vec::new();
+        loop {
+            let part = views.audit(&world.tenant, AuditFilter::default(), page).await.expect("read");
+            assert!(part.items.len() <= 5);
+            seen.extend(part.items.iter().map(|entry| entry.position.0));
+            page.cursor = part.next;
+            if part.next.is_none() {
+                break;
+            }
+        }
+        if reversed {
+            seen.reverse();
+        }
+        assert_eq!(seen, all);
+        assert_eq!(views.audit(&stranger, AuditFilter::default(), page).await.expect("read").items, []);
+        assert_eq!(views.crews(&stranger, CrewFilter::default(), page).await.expect("read").items, []);
+        let of_crew = TaskFilter { crew: Some(world.crew.clone()), ..TaskFilter::default() };
+        assert_eq!(views.tasks(&stranger, of_crew, page).await.expect("read").items, []);
+    }
+    assert_eq!(views.task(&stranger, &world.task).await, Ok(None));
+    assert_eq!(views.attempts(&stranger, &world.task).await, Ok(Vec::new()));
+    let working = TaskFilter { status: Some(task::Status::Working), ..TaskFilter::default() };
+    assert_eq!(
+        views.tasks(&world.tenant, working, PageRequest::default()).await.expect("read").items.len(),
+        1
+    );
+    let named = CrewFilter { name: Some("other".to_owned()), ..CrewFilter::default() };
+    assert_eq!(views.crews(&world.tenant, named, PageRequest::default()).await.expect("read").items, []);
+}
+
+/// RP-1, whatever the batches were.
+#[tokio::test]
+async fn rp_1_a_rebuild_from_zero_gives_the_same_bytes() {
+    let (world, directories) = (World::new().await, [directory(), directory()]);
+    world.task_completes().await;
+    let views = world.views(&directories[0], 1_000).await;
+    let dump = views.dump().await.expect("dumped");
+    assert!(dump.contains("tasks: ") && dump.contains("audit: "), "{dump}");
+    let one_by_one = world.views(&directories[1], 1).await;
+    assert_eq!(one_by_one.dump().await.expect("dumped"), dump);
+    for name in [None, Some("audit"), Some("tasks")] {
+        views.rebuild(name).await.expect("it begins");
+        world.caught_up(&views).await;
+        assert_eq!(views.dump().await.expect("dumped"), dump);
+    }
+    let unknown = views.rebuild(Some("nothing")).await;
+    assert!(matches!(unknown, Err(ViewError::UnknownProjection { .. })));
+}
+
+#[tokio::test]
+async fn an_event_that_one_projection_cannot_read_stops_that_one_alone() {
+    let (world, directory) = (World::new().await, directory());
+    let poisoned = world.store.head().await.expect("head").position.next();
+    let malformed = NewEvent { kind: "agent_draining".into(), schema: 1, payload: r#"{"why":1}"#.into() };
+    world.append(EntityKind::Agent, world.agents[0].as_str(), vec![malformed]).await;
+    let unknown = NewEvent { kind: "task_celebrated".into(), schema: 1, payload: "{}".into() };
+    world.append(EntityKind::Task, world.task.as_str(), vec![unknown]).await;
+    world.task_completes().await;
+
+    let views = world.views(&directory, 1_000).await;
+    let head = world.store.head().await.expect("head").position;
+    for status in views.status().await.expect("read") {
+        if status.name == "agents" {
+            assert_eq!(status.position.next(), poisoned, "what came before is applied");
+            let error = status.error.expect("it stopped");
+            assert!(error.starts_with(&format!("event at position {poisoned}: ")), "{error}");
+        } else {
+            assert_eq!((status.position, status.error), (head, None), "{}", status.name);
+            let skipped = u64::from(["tasks", "attempts", "audit"].contains(&&*status.name));
+            assert_eq!(status.skipped, skipped, "{}", status.name);
+        }
+    }
+    let agent = views.agent(&world.tenant, &world.agents[0]).await.expect("read").expect("it is there");
+    assert_eq!(agent.state.status, agent::Status::Ready);
+    let task = views.task(&world.tenant, &world.task).await.expect("read").expect("it is there");
+    assert_eq!(task.state.status, task::Status::Completed);
+}
+
+#[tokio::test]
+async fn views_go_on_after_a_restart_and_are_made_anew_when_they_do_not_fit() {
+    let (world, directory) = (World::new().await, directory());
+    let views = world.views(&directory, 1_000).await;
+    let dump = views.dump().await.expect("dumped");
+    views.close().await;
+
+    let shorter = World { store: Memory::new(), ..World::new().await };
+    let applied = NewEvent { kind: "task_retried".into(), schema: 1, payload: "{}".into() };
+    shorter.append(EntityKind::Task, "other", vec![applied]).await;
+    let views = shorter.views(&directory, 1_000).await;
+    assert!(!views.dump().await.expect("dumped").contains("code-health"), "they were ahead of the log");
+    views.close().await;
+
+    std::fs::write(directory.path().join(VIEWS_FILE), "no database").expect("written");
+    let views = world.views(&directory, 1_000).await;
+    assert_eq!(views.dump().await.expect("dumped"), dump);
+    views.close().await;
+
+    world.task_completes().await;
+    let views = world.views(&directory, 1_000).await;
+    assert!(views.dump().await.expect("dumped").contains("completed"));
+}
+
+#[tokio::test]
+async fn a_wait_ends_when_the_view_is_there_or_the_time_is_over() {
+    let (world, directory) = (World::new().await, directory());
+    let views = world.views(&directory, 1_000).await;
+    let head = world.store.head().await.expect("head").position;
+    let behind = views.wait_for(head.next(), Duration::from_millis(1)).await;
+    assert_eq!(behind, Err(ViewError::Behind { wanted: head.next(), reached: head }));
+    let retried = NewEvent { kind: "task_retried".into(), schema: 1, payload: "{}".into() };
+    world.append(EntityKind::Task, "other", vec![retried]).await;
+    world.store.faults().fail_reads(3);
+    let waited = views.wait_for(head.next(), PATIENCE).await;
+    waited.expect("it comes in spite of reads that failed");
+    views.close().await;
+    assert!(views.rebuild(None).await.is_err());
+}
