@@ -112,6 +112,14 @@ impl Platform {
         Ok(Self { commands: actors.commands(), store, artifacts, provider, actors, gateway, log, pulse })
     }
 
+    /// A body as it was, whether an event holds it or an artifact.
+    ///
+    /// # Errors
+    /// When the artifact that holds it cannot be read.
+    pub async fn body(&self, kept: &serde_json::Value) -> Result<serde_json::Value, events::api::Problem> {
+        self.actors.body(kept).await
+    }
+
     /// Figures about what is in memory.
     pub fn figures(&self) -> actors::Figures {
         self.actors.figures()

@@ -75,6 +75,14 @@ impl Platform {
         Arc::new(Answerer { core: Arc::clone(&self.core) })
     }
 
+    /// A body as it was, whether an event holds it or an artifact.
+    ///
+    /// # Errors
+    /// When the artifact that holds it cannot be read.
+    pub async fn body(&self, kept: &serde_json::Value) -> Result<serde_json::Value, Problem> {
+        crate::contents::get(&self.core, kept).await
+    }
+
     /// Figures about what is in memory.
     pub fn figures(&self) -> Figures {
         let core = &self.core;
