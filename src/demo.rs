@@ -99,7 +99,9 @@ async fn demo(options: &Options) -> Result<(), DemoError> {
     }
     let made = match &options.data_dir {
         Some(_) => None,
-        None => Some(tempfile::Builder::new().prefix("hypercode-demo-").tempdir().map_err(DemoError::DataDir)?),
+        None => {
+            Some(tempfile::Builder::new().prefix("hypercode-demo-").tempdir().map_err(DemoError::DataDir)?)
+        }
     };
     let data_dir = match (&options.data_dir, &made) {
         (Some(dir), _) => dir.clone(),
@@ -161,8 +163,7 @@ impl Show {
         self.crew = Some(crew.clone());
         let killed = chaos.then(|| chaos::start(Arc::clone(&self.platform)));
         let input = code_health::report_task_input(path);
-        let submit =
-            Command::TaskSubmit { crew, to: None, input, context: None, deadline_ms: None };
+        let submit = Command::TaskSubmit { crew, to: None, input, context: None, deadline_ms: None };
         let task: TaskId = parse(&self.give(submit).await?.id)?;
         let ended = self.ended(&task).await?;
         follower.stop().await;
@@ -223,8 +224,8 @@ impl Show {
 
     async fn print(&self, report: &str, assembly: Duration) -> Result<(), DemoError> {
         let events = self.events().await?;
-        let verified = chain::verify(&events).map_err(|error| Problem::new(ProblemKind::Failed, error.to_string()));
-        verified?;
+        let verified = chain::verify(&*self.platform.store).await;
+        verified.map_err(|broken| Problem::new(ProblemKind::Failed, broken.to_string()))?;
         let timeline = Timeline::of(&events);
         let text = format!(
             "{report}\n\n## Timeline\n\n{}\n## Figures\n\n{}",
@@ -301,7 +302,8 @@ fn crew(chaos: bool) -> Result<Crew, Problem> {
         Manifest::Crew(crew) => Some(crew),
         Manifest::Profile(_) => None,
     });
-    let mut crew = crew.ok_or_else(|| Problem::new(ProblemKind::Internal, "the demo's manifest has no crew"))?;
+    let mut crew =
+        crew.ok_or_else(|| Problem::new(ProblemKind::Internal, "the demo's manifest has no crew"))?;
     if chaos {
         for member in crew.spec.members.iter_mut().filter(|member| member.name.as_str() == "analyst") {
             member.env.insert(code_health::PACE_VARIABLE.to_owned(), CHAOS_PACE_MS.to_string());

@@ -2,6 +2,7 @@
 
 pub mod code_health;
 pub mod config;
+pub mod demo;
 pub mod handler_kit;
 pub mod http;
 pub mod platform;

@@ -124,7 +124,11 @@ impl Narrator {
                 let told = self.tasks.get_mut(&task)?;
                 told.worker.clone_from(&worker);
                 told.started = at;
-                let again = if started.attempt > 1 { format!(", attempt {}", started.attempt) } else { String::new() };
+                let again = if started.attempt > 1 {
+                    format!(", attempt {}", started.attempt)
+                } else {
+                    String::new()
+                };
                 Some((worker, format!("begins {}{again}", told.label), None))
             }
             TaskEvent::Progressed(progressed) => {
@@ -138,7 +142,11 @@ impl Narrator {
             }
             TaskEvent::Completed(_) => {
                 let told = self.tasks.get(&task)?;
-                Some((told.worker.clone(), format!("done with {}", told.label), Some(at.ms_since(told.started))))
+                Some((
+                    told.worker.clone(),
+                    format!("done with {}", told.label),
+                    Some(at.ms_since(told.started)),
+                ))
             }
             TaskEvent::Failed(failed) => {
                 let told = self.tasks.get(&task)?;
