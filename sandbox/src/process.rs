@@ -30,7 +30,7 @@ use tokio::task::spawn_blocking;
 use self::cgroup::Cgroup;
 use self::gates::Gates;
 use self::place::{Birth, Ending, Look, Place, Record, Root};
-use self::proc::{Handle, Table};
+use self::proc::{Handle, Stat, Table};
 use self::watch::Watches;
 use crate::{
     Error, Exit, Found, Id, Instance, Isolation, Kind, Labels, Level, Provider, Running, Signal, Spec, State,
@@ -53,6 +53,9 @@ pub struct Options {
     pub keeper: PathBuf,
     /// `PATH` of the runner, and so of handlers.
     pub path: OsString,
+    /// Whether each sandbox gets a control group where the kernel lets us make one. It ends as completely without,
+    /// only by more work.
+    pub control_groups: bool,
     /// Bounds.
     pub limits: Limits,
 }
@@ -70,6 +73,7 @@ impl Options {
             // The very file that runs, even if another was put in its place since.
             keeper: PathBuf::from("/proc/self/exe"),
             path: env::var_os("PATH").unwrap_or_else(|| PATH_DEFAULT.into()),
+            control_groups: true,
             limits: Limits::default(),
         }
     }
@@ -205,7 +209,7 @@ impl Inner {
         let inode = root.path().metadata().map_err(Error::io("inspect", root.path()))?.ino();
         // Unique on this host: another root, even of the same instance, never meets our groups.
         let prefix = format!("hypercode-{}-{inode:x}-", options.instance);
-        let groups = Cgroup::base().map(|base| (base, prefix));
+        let groups = options.control_groups.then(Cgroup::base).flatten().map(|base| (base, prefix));
         let watches = Watches::new(options.limits.exits);
         Ok(Self { options, root, groups, gates: Gates::default(), watches })
     }
@@ -269,13 +273,12 @@ impl Inner {
         let Look::Kept(_, Some(birth)) = self.look(id)? else {
             return Err(gone());
         };
-        let table = Table::read();
+        if !proc::lives(birth.runner) {
+            return Err(gone());
+        }
         let targets = match which {
-            Target::Runner if table.has(birth.runner) => vec![birth.runner],
-            Target::Handler if table.has(birth.runner) => {
-                table.children(birth.runner.pid).iter().map(proc::Stat::id).collect()
-            }
-            _ => vec![],
+            Target::Runner => vec![birth.runner],
+            Target::Handler => Table::read().children(birth.runner.pid).iter().map(Stat::id).collect(),
         };
         let mut sent = false;
         for target in targets {

@@ -11,7 +11,7 @@ use crate::{Error, Id, Labels, Spec};
 
 /// Makes, finds and removes sandboxes of one kind for one instance of the platform.
 ///
-/// Laws, each a test in [`crate::conformance`]:
+/// Laws, each a test in the `conformance` module (feature `test-util`):
 /// - *One use* (SB-1): an id that was created or destroyed is never started again.
 /// - *Idempotent*: creating what runs answers with what runs; destroying what is gone, or never was, succeeds.
 /// - *No orphan* (SB-3): when `destroy` succeeds, no process that the sandbox ever started is left, whatever it

@@ -4,7 +4,7 @@
 //! Only cgroup v2 has that (`cgroup.kill`, Linux 5.14; Documentation/admin-guide/cgroup-v2.rst). Without it the
 //! keeper still ends everything, only by more work.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,9 +44,9 @@ impl Cgroup {
         path.is_dir().then(|| Self(path.to_owned()))
     }
 
-    /// Moves the calling process, and so what it starts from now on, into the group.
-    pub(super) fn enter(&self) -> io::Result<()> {
-        fs::write(self.0.join("cgroup.procs"), "0")
+    /// The group as a descriptor, for clone3(2).
+    pub(super) fn open(&self) -> io::Result<File> {
+        File::open(&self.0)
     }
 
     /// Kills all in the group and below it.

@@ -6,21 +6,22 @@
 //! exactly. It is not a child of the platform in any way that matters, so it outlives it.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal as set_disposition};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid as RawPid, setsid};
+use nix::unistd::{ForkResult, Pid as RawPid, getpid, getppid, setsid};
 
 use super::cgroup::Cgroup;
 use super::place::{Birth, Ending, Place, Record};
@@ -30,6 +31,9 @@ use crate::{Pid, Resources};
 
 /// What a keeper says on its stdout once the runner's program was executed; anything else is a reason why not.
 pub(super) const STARTED: &str = "started";
+
+/// From clone3(2); `libc` has it in a type that is too small.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// How long the kernel is given to finish a killed control group before the keeper looks for itself.
 const CGROUP_GRACE: Duration = Duration::from_millis(100);
@@ -110,7 +114,7 @@ impl Keeper {
 
     /// Kills until there is no child left.
     fn end_all(&mut self) {
-        let killed = self.cgroup.as_ref().is_some_and(|cgroup| cgroup.kill().is_ok());
+        let killed = self.cgroup.as_ref().is_some_and(|cgroup| !cgroup.is_empty() && cgroup.kill().is_ok());
         let patience = Instant::now() + if killed { CGROUP_GRACE } else { Duration::ZERO };
         let me = std::process::id();
         let mut is_again = false;
@@ -169,45 +173,86 @@ fn close_others_on_exec() {
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
 }
 
-#[allow(unsafe_code, reason = "`pre_exec` is the only way to do this between fork and exec")]
+/// Forks, and executes the runner's program in the child.
 fn start_runner(place: &Place, record: &Record, cgroup: Option<&Cgroup>) -> io::Result<RawPid> {
+    let (mut reason, mut tell) = io::pipe()?;
+    if let Some(runner) = fork(cgroup)? {
+        drop(tell);
+        let mut text = String::new();
+        // Closed by a successful exec, without a word.
+        reason.read_to_string(&mut text)?;
+        return if text.is_empty() { Ok(runner) } else { Err(io::Error::other(text)) };
+    }
+    let error = become_runner(place, record);
+    let _ = write!(tell, "{error}");
+    std::process::exit(1)
+}
+
+/// What the child does between fork and exec, and why it failed.
+fn become_runner(place: &Place, record: &Record) -> io::Error {
     let spec = &record.spec;
     let mut command = Command::new(&spec.runner.program);
     command.arg0(&spec.runner.argv0).arg("--socket").arg(&spec.socket);
     command.arg("--sandbox").arg(spec.id.as_str()).arg("--work").arg(place.work());
     command.arg("--orphan-grace-ms").arg(spec.orphan_grace_ms.to_string());
     command.current_dir(place.work()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
-
-    let (place, resources, keeper) = (place.clone(), spec.resources, std::process::id());
-    let group = cgroup.cloned();
-    let become_runner = move || {
+    let prepare = || {
         setsid()?;
-        // What is ignored or blocked stays so across exec, and the platform may run under nohup(1).
-        for signal in Signal::iterator() {
-            // SAFETY: the default disposition runs none of our code.
-            let _ = unsafe { set_disposition(signal, SigHandler::SigDfl) };
-        }
-        SigSet::empty().thread_set_mask()?;
-        if let Some(group) = &group {
-            // Not allowed everywhere where making the group is; the keeper does without.
-            let _ = group.enter();
-        }
-        place.write_birth(&Birth {
-            boot: proc::boot(),
-            keeper: identify(keeper)?,
-            runner: identify(std::process::id())?,
-        })?;
-        limit(&resources)
+        reset_signals()?;
+        let (keeper, runner) = (identify(getppid())?, identify(getpid())?);
+        place.write_birth(&Birth { boot: proc::boot(), keeper, runner })?;
+        limit(&spec.resources)
     };
-    // SAFETY: the keeper has a single thread, so its forked child finds no lock held and may allocate and write
-    // files as any process.
-    unsafe { command.pre_exec(become_runner) };
-    let child = command.spawn()?;
-    i32::try_from(child.id()).map(RawPid::from_raw).map_err(io::Error::other)
+    match prepare() {
+        Ok(()) => command.exec(),
+        Err(error) => error,
+    }
 }
 
-fn identify(pid: u32) -> io::Result<Pid> {
-    Stat::of(pid).map(|stat| stat.id()).ok_or_else(|| io::Error::other("`/proc` is not readable"))
+/// What is ignored or blocked stays so across exec, and the platform may run under nohup(1).
+#[allow(unsafe_code, reason = "nix cannot know that no handler of ours is set")]
+fn reset_signals() -> nix::Result<()> {
+    for signal in Signal::iterator() {
+        // SAFETY: the default disposition runs none of our code. SIGKILL and SIGSTOP refuse, having no other.
+        let _ = unsafe { set_disposition(signal, SigHandler::SigDfl) };
+    }
+    SigSet::empty().thread_set_mask()
+}
+
+/// Forks, the child into the control group if there is one and that is allowed: `None` in the child.
+///
+/// A child that is born in its group costs nothing; moving it there later takes some ten milliseconds, because the
+/// kernel has to wait for all processors.
+#[allow(
+    unsafe_code,
+    reason = "neither the standard library nor nix wraps clone3(2), and fork(2) is what it is"
+)]
+fn fork(cgroup: Option<&Cgroup>) -> io::Result<Option<RawPid>> {
+    if let Some(group) = cgroup.and_then(|cgroup| cgroup.open().ok()) {
+        // SAFETY: all fields may be zero.
+        let mut how: libc::clone_args = unsafe { std::mem::zeroed() };
+        how.flags = CLONE_INTO_CGROUP;
+        how.exit_signal = libc::SIGCHLD as u64;
+        how.cgroup = group.as_raw_fd() as u64;
+        // SAFETY: without flags that share memory this is a fork, and the keeper has a single thread: its child
+        // finds no lock held, and may allocate and write files as any process.
+        let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const how, size_of_val(&how)) };
+        if pid >= 0 {
+            let pid = i32::try_from(pid).map_err(io::Error::other)?;
+            return Ok((pid > 0).then(|| RawPid::from_raw(pid)));
+        }
+    }
+    // SAFETY: as above.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
+    }
+}
+
+fn identify(pid: RawPid) -> io::Result<Pid> {
+    Stat::of(pid.as_raw().unsigned_abs())
+        .map(|stat| stat.id())
+        .ok_or_else(|| io::Error::other("`/proc` is not readable"))
 }
 
 /// Sets what a plain process can be held to; each process below the runner has the same limits for itself.

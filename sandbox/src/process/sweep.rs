@@ -124,7 +124,7 @@ fn belonging(table: &Table, place: &Place, birth: Option<&Birth>) -> Vec<Stat> {
     let marker = [name.as_bytes(), b"=", dir.as_bytes()].concat();
     let known = birth.into_iter().flat_map(|birth| [birth.keeper, birth.runner]);
     let mut roots: Vec<u32> =
-        known.filter(|process| table.has(*process)).map(|process| process.pid).collect();
+        known.filter(|process| proc::lives(*process)).map(|process| process.pid).collect();
     roots.extend(table.all().filter(|stat| is_marked(stat.pid, &marker)).map(|stat| stat.pid));
     let mut found = table.below(roots.iter().copied());
     found.extend(table.all().filter(|stat| roots.contains(&stat.pid) && !stat.is_dead()));
