@@ -1,0 +1,146 @@
+//! A child process in a process group of its own, with a clean environment and its stderr in the log.
+
+use std::{collections::BTreeMap, io, path::PathBuf, process::ExitStatus, time::Duration};
+
+use nix::sys::{prctl, signal::Signal};
+use tokio::{
+    process::{ChildStdin, ChildStdout, Command},
+    sync::watch,
+};
+
+use crate::{
+    log::Log,
+    process::{Family, signal_group},
+};
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    pub(crate) path: PathBuf,
+    pub(crate) args: Vec<String>,
+    pub(crate) cwd: PathBuf,
+    pub(crate) env: BTreeMap<String, String>,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Exit {
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+}
+
+impl From<ExitStatus> for Exit {
+    fn from(status: ExitStatus) -> Self {
+        use std::os::unix::process::ExitStatusExt as _;
+        Self { code: status.code(), signal: status.signal() }
+    }
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.code, self.signal) {
+            (_, Some(signal)) => match Signal::try_from(signal) {
+                Ok(signal) => write!(f, "was ended by {signal}"),
+                Err(_) => write!(f, "was ended by signal {signal}"),
+            },
+            (Some(code), None) => write!(f, "exited with code {code}"),
+            (None, None) => f.write_str("ended"),
+        }
+    }
+}
+
+/// A running child. Cheap to clone; dropping it does not end it, the end of the runner does.
+#[derive(Debug, Clone)]
+pub(crate) struct Child {
+    pid: i32,
+    exit: watch::Receiver<Option<Exit>>,
+}
+
+/// The ends of the child's pipes.
+#[derive(Debug)]
+pub(crate) struct Pipes {
+    pub(crate) stdin: ChildStdin,
+    pub(crate) stdout: ChildStdout,
+}
+
+impl Child {
+    /// Starts a process with pipes for stdin and stdout.
+    pub(crate) fn spawn(program: &Program, log: &Log, family: &Family) -> io::Result<(Self, Pipes)> {
+        let mut command = command(program);
+        let mut process = command.spawn()?;
+        // A child that is not reaped yet has a pid.
+        let pid = process.id().map_or(0, u32::cast_signed);
+        family.add(pid);
+        let (Some(stdin), Some(stdout), Some(stderr)) =
+            (process.stdin.take(), process.stdout.take(), process.stderr.take())
+        else {
+            return Err(io::Error::other("the pipes of the child are missing"));
+        };
+        let log = log.clone();
+        tokio::spawn(async move { log.copy(stderr).await });
+        let (ended, exit) = watch::channel(None);
+        let family = family.clone();
+        tokio::spawn(async move {
+            let status = process.wait().await;
+            // What it left behind in its group has nobody to answer to any more.
+            signal_group(pid, Signal::SIGKILL);
+            family.remove(pid);
+            family.reap_orphans();
+            ended.send_replace(Some(status.map(Exit::from).unwrap_or_default()));
+        });
+        Ok((Self { pid, exit }, Pipes { stdin, stdout }))
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.exit.borrow().is_some()
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn ended(&self) -> Exit {
+        let mut exit = self.exit.clone();
+        match exit.wait_for(Option::is_some).await {
+            Ok(exit) => exit.unwrap_or_default(),
+            Err(_) => Exit::default(),
+        }
+    }
+
+    /// Sends a signal to the child's group, unless the child has ended.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if !self.has_ended() {
+            signal_group(self.pid, signal);
+        }
+    }
+
+    /// SIGTERM, and SIGKILL if that does not help in time.
+    pub(crate) async fn terminate(&self, grace: Duration) -> Exit {
+        self.signal(Signal::SIGTERM);
+        // A stopped process takes SIGTERM only when it goes on.
+        self.signal(Signal::SIGCONT);
+        if let Ok(exit) = tokio::time::timeout(grace, self.ended()).await {
+            return exit;
+        }
+        self.signal(Signal::SIGKILL);
+        self.ended().await
+    }
+}
+
+#[allow(unsafe_code, reason = "`pre_exec` is the only way to do this between fork and exec")]
+fn command(program: &Program) -> Command {
+    use std::process::Stdio;
+    let mut command = Command::new(&program.path);
+    command.args(&program.args).current_dir(&program.cwd).env_clear().envs(&program.env).process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // SAFETY: prctl(2) is async-signal-safe and allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            // Should the runner itself be killed, its nearest child goes with it.
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+            Ok(())
+        })
+    };
+    command
+}

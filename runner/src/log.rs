@@ -1,0 +1,201 @@
+//! The handler's log: what it writes to stderr, and what it writes to stdout that is not protocol.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use link::limits::LOG_TAIL_BYTES_MAX;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+/// The log's name in the work directory; the previous part has `.1` after it.
+pub(crate) const FILE_NAME: &str = "handler.log";
+/// At this size the log begins anew; the part before is kept, the one before that is not.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// What stands where a secret was.
+const MASK: &[u8] = b"***";
+/// Values shorter than this are no secrets: masking them would mask half of the log.
+const SECRET_BYTES_MIN: usize = 4;
+const READ_BYTES: usize = 8 * 1024;
+
+/// A bounded log that holds no secret. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Log(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    file: Option<File>,
+    bytes: u64,
+    tail: Vec<u8>,
+    secrets: Vec<Vec<u8>>,
+}
+
+/// One source of the log's bytes. It keeps back what may yet turn out to be the beginning of a secret.
+#[derive(Debug)]
+pub(crate) struct Pen {
+    log: Log,
+    held: Vec<u8>,
+}
+
+impl Log {
+    /// A log in this directory, free of these values. Where the file cannot be written, the tail alone is kept.
+    pub(crate) fn open(dir: &Path, secrets: impl IntoIterator<Item = String>) -> Self {
+        let path = dir.join(FILE_NAME);
+        let file = OpenOptions::new().create(true).append(true).open(&path).ok();
+        let bytes = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
+        let mut secrets: Vec<Vec<u8>> = secrets.into_iter().map(String::into_bytes).collect();
+        secrets.retain(|secret| secret.len() >= SECRET_BYTES_MIN);
+        // The longest first, so that a secret that begins like another is masked whole.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        Self(Arc::new(Mutex::new(Inner { path, file, bytes, tail: Vec::new(), secrets })))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new source of bytes.
+    pub(crate) fn pen(&self) -> Pen {
+        Pen { log: self.clone(), held: Vec::new() }
+    }
+
+    /// Writes one whole line.
+    pub(crate) fn line(&self, line: &[u8]) {
+        let mut pen = self.pen();
+        pen.write(line);
+        pen.write(b"\n");
+    }
+
+    /// The end of what was written, at most 4 KiB, as text.
+    pub(crate) fn tail(&self) -> String {
+        let inner = self.inner();
+        let text = String::from_utf8_lossy(&inner.tail);
+        let mut start = text.len().saturating_sub(LOG_TAIL_BYTES_MAX);
+        while !text.is_char_boundary(start) {
+            start += 1;
+        }
+        text[start..].to_owned()
+    }
+
+    /// A text without the secrets.
+    pub(crate) fn masked(&self, text: &str) -> String {
+        let inner = self.inner();
+        String::from_utf8_lossy(&mask(text.as_bytes(), &inner.secrets, false).0).into_owned()
+    }
+
+    /// Copies a stream into the log until its end.
+    pub(crate) async fn copy(&self, mut from: impl AsyncRead + Unpin) {
+        let mut pen = self.pen();
+        let mut buffer = vec![0; READ_BYTES];
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            pen.write(&buffer[..count]);
+        }
+    }
+}
+
+impl Inner {
+    fn write(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(bytes);
+        let excess = self.tail.len().saturating_sub(LOG_TAIL_BYTES_MAX);
+        self.tail.drain(..excess);
+        // A full disk costs the log, not the work.
+        if self.append(bytes).is_err() {
+            self.file = None;
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.write_all(bytes)?;
+        self.bytes += bytes.len() as u64;
+        if self.bytes >= FILE_BYTES_MAX {
+            std::fs::rename(&self.path, self.path.with_extension("log.1"))?;
+            self.file = Some(File::create(&self.path)?);
+            self.bytes = 0;
+        }
+        Ok(())
+    }
+}
+
+impl Pen {
+    /// Writes bytes; the end of them that could begin a secret waits for more.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.held.extend_from_slice(bytes);
+        let mut inner = self.log.inner();
+        let (out, held_from) = mask(&self.held, &inner.secrets, true);
+        inner.write(&out);
+        self.held.drain(..held_from);
+    }
+}
+
+impl Drop for Pen {
+    fn drop(&mut self) {
+        let mut inner = self.log.inner();
+        let (out, _) = mask(&self.held, &inner.secrets, false);
+        inner.write(&out);
+    }
+}
+
+/// The bytes without the secrets, and how many of them that covers: all, or with `more` to come all but an end that
+/// could begin a secret.
+fn mask(bytes: &[u8], secrets: &[Vec<u8>], more: bool) -> (Vec<u8>, usize) {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        if more && secrets.iter().any(|secret| secret.len() > rest.len() && secret.starts_with(rest)) {
+            break;
+        }
+        match secrets.iter().find(|secret| rest.starts_with(secret)) {
+            Some(secret) => {
+                out.extend_from_slice(MASK);
+                at += secret.len();
+            }
+            None => {
+                out.push(rest[0]);
+                at += 1;
+            }
+        }
+    }
+    (out, at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(secrets: &[&str]) -> (tempfile::TempDir, Log) {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(dir.path(), secrets.iter().map(|secret| (*secret).to_owned()));
+        (dir, log)
+    }
+
+    #[test]
+    fn a_secret_is_masked_even_when_it_comes_in_pieces() {
+        let (dir, log) = log(&["hunter2", "hunter2-long", "ab"]);
+        let mut pen = log.pen();
+        for piece in ["key=hun", "te", "r2-lo", "ng; again hunter", "2\nab hunt"] {
+            pen.write(piece.as_bytes());
+        }
+        drop(pen);
+        assert_eq!(log.tail(), "key=***; again ***\nab hunt");
+        let file = std::fs::read_to_string(dir.path().join(FILE_NAME)).unwrap();
+        assert!(!file.contains("hunter2"), "{file}");
+    }
+
+    #[test]
+    fn the_log_is_bounded_however_much_is_written() {
+        let (dir, log) = log(&[]);
+        let mut pen = log.pen();
+        for _ in 0..300 {
+            pen.write(&[b'x'; 16 * 1024]);
+        }
+        assert_eq!(log.tail().len(), LOG_TAIL_BYTES_MAX);
+        let size = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().len();
+        assert!(size("handler.log") <= FILE_BYTES_MAX && size("handler.log.1") <= FILE_BYTES_MAX + 16 * 1024);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+}

@@ -1,0 +1,12 @@
+//! Runners with real handlers, against a gateway played by the test.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "a test that unwraps fails with the line"
+)]
+
+mod faults;
+mod life;
+mod stdio;
+mod stub;
