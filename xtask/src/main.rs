@@ -1,2 +1,63 @@
-//! The developer's commands.
-fn main() {}
+//! The developer's commands: `cargo xtask ci | test | bench | soak`.
+
+mod ci;
+mod steps;
+mod style;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::steps::{Failed, cargo};
+
+/// The developer's commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// All that must hold before a change goes in: format, lints, style, documents, dependencies and tests.
+    Ci,
+    /// Run every test of the workspace; installs the test runner where it is missing.
+    Test {
+        /// Handed to the test runner, such as the name of a test.
+        args: Vec<String>,
+    },
+    /// Measure, and say how far from the machine's limits it is; without names, what there is to measure.
+    Bench {
+        /// What to measure.
+        names: Vec<String>,
+    },
+    /// Kill the platform at many random moments, and check after each that nothing was lost.
+    Soak {
+        /// How often it is killed.
+        #[arg(long, default_value_t = 1_000)]
+        moments: u32,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Ci => ci::run(),
+        Command::Test { args } => test::run(&args),
+        Command::Bench { names } => bench(&names),
+        Command::Soak { moments } => test::soak(moments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            eprintln!("error: {failed}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The benches are a program of their own, built as what ships is built.
+fn bench(names: &[String]) -> Result<(), Failed> {
+    cargo(["run", "--release", "--quiet", "--package", "hypercode-bench", "--"]).args(names).run()
+}

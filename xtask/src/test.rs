@@ -1,0 +1,57 @@
+//! Every test of the workspace, and the long one.
+
+use std::process::{Command, Stdio};
+
+use crate::steps::{Failed, cargo};
+
+/// How often the crash test kills the platform; without it, as often as a run of all tests can wait for.
+const MOMENTS: &str = "HYPERCODE_CRASH_MOMENTS";
+
+/// Runs every test, those of the documents first, so that the runner's summary is what stands last.
+pub(crate) fn run(args: &[String]) -> Result<(), Failed> {
+    python()?;
+    if !nextest() {
+        return cargo(["test", "--workspace", "--"]).args(args).run();
+    }
+    if args.is_empty() {
+        cargo(["test", "--workspace", "--doc", "--quiet"]).run()?;
+    }
+    let profile = if std::env::var_os("CI").is_some() { "ci" } else { "default" };
+    cargo(["nextest", "run", "--workspace", "--profile", profile]).args(args).run()
+}
+
+/// Runs the crash test with many more moments than usual.
+pub(crate) fn soak(moments: u32) -> Result<(), Failed> {
+    python()?;
+    if !nextest() {
+        let crash = cargo(["test", "--package", "hypercode", "--test", "crash", "--", "--nocapture"]);
+        return crash.env(MOMENTS, moments.to_string()).run();
+    }
+    let crash = cargo(["nextest", "run", "--package", "hypercode", "--test", "crash", "--profile", "soak"]);
+    crash.env(MOMENTS, moments.to_string()).run()
+}
+
+/// Some tests drive handlers that are written in Python, as a user's are.
+fn python() -> Result<(), Failed> {
+    let quiet = Command::new("python3").arg("--version").stdout(Stdio::null()).status();
+    if quiet.is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    Err(Failed(
+        "`python3` is not found: the tests drive handlers in Python; install it (no packages are needed)"
+            .into(),
+    ))
+}
+
+/// Whether the test runner is there, after having tried to get it.
+fn nextest() -> bool {
+    let found = || cargo(["nextest", "--version"]).works();
+    if found() {
+        return true;
+    }
+    eprintln!("cargo-nextest is not installed; installing it");
+    if let Err(failed) = cargo(["install", "--locked", "cargo-nextest"]).run() {
+        eprintln!("{failed}; going on with `cargo test`");
+    }
+    found()
+}
