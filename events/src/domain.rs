@@ -13,6 +13,10 @@ use crate::store::Reservation;
 
 pub mod agent;
 pub mod crew;
+#[cfg(test)]
+mod driven;
+#[cfg(test)]
+mod golden;
 pub mod message;
 pub mod profile;
 pub mod state;

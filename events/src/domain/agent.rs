@@ -9,6 +9,8 @@ use crate::store::Reservation;
 use crate::supervision::Exit;
 
 pub mod lifecycle;
+#[cfg(test)]
+mod tests;
 
 pub use lifecycle::Status;
 
@@ -457,7 +459,7 @@ fn recover(state: &State, incarnation: Incarnation, claim: &Claim) -> Result<Vec
     if incarnation != Incarnation(state.incarnation.0 + 1) {
         return Err(Rejection::Stale { found: incarnation, newest: state.incarnation });
     }
-    if state.status != Status::Unhealthy {
+    if !lifecycle::allows(state.status, Status::Recovering) {
         state.step(Status::Unhealthy)?;
         // A sibling's failure restarts this one too: what it was doing ends here.
         let unhealthy = Unhealthy {

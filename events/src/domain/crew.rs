@@ -12,6 +12,8 @@ use crate::supervision::{Budget, ChildKind, Exit, Policy};
 
 mod decide;
 mod rejection;
+#[cfg(test)]
+mod tests;
 
 pub use rejection::Rejection;
 
@@ -398,7 +400,9 @@ impl State {
     /// The budget as it counts at `now_ms` for a failure of `agent`: a long life is forgiven its beginning.
     fn budget_at(&self, policy: &Policy, agent: &AgentId, now_ms: i64) -> Budget<AgentId> {
         let mut budget = self.budget.clone();
-        if self.seat(agent).is_some_and(|held| policy.is_stable(ms(held.up_since_ms), ms(now_ms))) {
+        let stable =
+            |held: &Held| held.pending.is_none() && policy.is_stable(ms(held.up_since_ms), ms(now_ms));
+        if self.seat(agent).is_some_and(stable) {
             budget.stable(agent);
         }
         budget
@@ -423,6 +427,8 @@ fn schedule(state: &mut State, scheduled: &RestartScheduled) {
             if *agent == scheduled.failed {
                 held.incarnation = scheduled.incarnation;
             }
+            // By itself a crew restarts only whom it counts on; a person may have one back that it gave up.
+            held.given_up = None;
             held.pending = Some(Pending {
                 after: held.incarnation,
                 failed_ms: scheduled.at_ms,

@@ -7,6 +7,9 @@ use crate::api::Problem;
 use crate::domain::{Context, Decider};
 use crate::id::{Digest, EntityKind, Tenant};
 
+#[cfg(test)]
+mod tests;
+
 crate::domain_events! {
     /// What happens to a profile.
     pub enum Event {

@@ -12,6 +12,8 @@ mod decide;
 mod event;
 mod rejection;
 pub mod retry;
+#[cfg(test)]
+mod tests;
 
 pub use event::{
     AttemptEnded, AttemptStarted, CancelRequested, Canceled, Checkpointed, ChildDelegated, Completed,

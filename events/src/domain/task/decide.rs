@@ -124,7 +124,8 @@ fn result(
             Ok(vec![Canceled { reason }.into()])
         }
         Outcome::InputRequired { questions, checkpoint } => {
-            park(state, attempt, questions, checkpoint.as_ref())
+            let end = |why: &str| end(state, policy, attempt, Ended::Permanent, why, None, context);
+            Ok(park(state, attempt, questions, checkpoint.as_ref()).unwrap_or_else(|why| end(&why)))
         }
         Outcome::Failed { transient, retry_after_ms, message } => {
             let transient = transient.unwrap_or(policy.unclassified_is_transient);
@@ -134,14 +135,19 @@ fn result(
     }
 }
 
+/// The attempt waits outside its agent for answers; or the reason why it would wait for ever.
 fn park(
     state: &State,
     attempt: &Attempt,
     questions: &[(String, Value, Option<i64>)],
     checkpoint: Option<&Value>,
-) -> Result<Vec<Event>, Rejection> {
-    if state.questions.len() + questions.len() > INPUTS_MAX {
-        return Err(Rejection::TooMany { what: "questions", most: INPUTS_MAX });
+) -> Result<Vec<Event>, String> {
+    if questions.is_empty() {
+        return Err("the handler wants answers but asks nothing".to_owned());
+    }
+    let added = questions.iter().filter(|(key, ..)| !state.questions.contains_key(key)).count();
+    if state.questions.len() + added > INPUTS_MAX {
+        return Err(Rejection::TooMany { what: "questions", most: INPUTS_MAX }.to_string());
     }
     let mut events: Vec<Event> = Vec::new();
     events.extend(checkpoint.map(|data| Checkpointed { attempt: attempt.number, data: data.clone() }.into()));
@@ -178,7 +184,10 @@ fn end(
     };
     let mut events: Vec<Event> = vec![attempt_ended.into()];
     if let Some(reason) = &state.cancel {
-        events.push(Canceled { reason: reason.clone() }.into());
+        // Children end first; then the task is told that it can.
+        if state.children.is_empty() {
+            events.push(Canceled { reason: reason.clone() }.into());
+        }
     } else if wait_ms.is_none() && RetryPolicy::dead_letters(ended) {
         events.push(DeadLettered { ended, message: detail.to_owned() }.into());
     } else if wait_ms.is_none() {

@@ -1,0 +1,285 @@
+use proptest::collection::vec;
+use proptest::prelude::{Just, any, prop, prop_oneof, proptest};
+use proptest::strategy::Strategy as Generator;
+use serde_json::json;
+
+use super::*;
+use crate::domain::driven::Driven;
+use crate::supervision::{Backoff, OnExhausted, Strategy};
+
+const EXITS: [Exit; 5] = [Exit::Done, Exit::Killed, Exit::StartFailed, Exit::Lost, Exit::Hung];
+
+fn agent(number: usize) -> AgentId {
+    AgentId::derive(&["agent", &number.to_string()])
+}
+
+fn seat(number: usize, restart: ChildKind) -> Seat {
+    Seat {
+        agent: agent(number),
+        member: if number == 0 { "scout" } else { "analyst" }.into(),
+        replica: u32::try_from(number.saturating_sub(1)).unwrap_or(0),
+        profile: "p".into(),
+        profile_version: 1,
+        profile_digest: Digest::ZERO,
+        restart,
+    }
+}
+
+fn started(policy: Policy, restart: ChildKind) -> AssemblyStarted {
+    AssemblyStarted {
+        crew: CrewId::derive(&["c"]),
+        tenant: Tenant::default(),
+        name: "code-health".into(),
+        labels: BTreeMap::new(),
+        spec: json!({}),
+        entry: "scout".into(),
+        policy,
+        seats: (0..3).map(|number| seat(number, restart)).collect(),
+        ready_by_ms: 1_030_000,
+        expires_at_ms: None,
+    }
+}
+
+fn running(policy: Policy) -> Driven<Crew> {
+    let mut crew = Driven::<Crew>::new();
+    crew.give(&Command::Assemble(started(policy, ChildKind::Permanent))).expect("it is new");
+    crew.give(&Command::Assembled).expect("all are ready");
+    crew
+}
+
+fn down(number: usize, incarnation: u64) -> Command {
+    Command::AgentDown { agent: agent(number), incarnation: Incarnation(incarnation), exit: Exit::Killed }
+}
+
+fn ready(number: usize, incarnation: u64) -> Command {
+    Command::AgentReady { agent: agent(number), incarnation: Incarnation(incarnation) }
+}
+
+fn policies() -> impl Generator<Value = Policy> {
+    let strategy = vec![Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne];
+    let exhausted = vec![OnExhausted::Quarantine, OnExhausted::Disband, OnExhausted::Escalate];
+    (prop::sample::select(strategy), prop::sample::select(exhausted), 0u32..5).prop_map(
+        |(strategy, on_exhausted, max_restarts)| Policy {
+            strategy,
+            on_exhausted,
+            max_restarts,
+            within_ms: 30_000,
+            ..Policy::default()
+        },
+    )
+}
+
+/// Something that happens to a crew, told relative to what it knows.
+#[derive(Clone, Debug)]
+enum Step {
+    Ready { number: usize },
+    Down { number: usize, exit: Exit, late: bool },
+    Restart { number: usize },
+    Scale { replicas: usize },
+    Simple(usize),
+    Wait { ms: i64 },
+}
+
+fn steps() -> impl Generator<Value = Vec<Step>> {
+    let exits = prop::sample::select(EXITS.to_vec());
+    let step = prop_oneof![
+        6 => (0usize..4).prop_map(|number| Step::Ready { number }),
+        6 => (0usize..4, exits, any::<bool>()).prop_map(|(number, exit, late)| Step::Down { number, exit, late }),
+        1 => (0usize..4).prop_map(|number| Step::Restart { number }),
+        1 => (0usize..4).prop_map(|replicas| Step::Scale { replicas }),
+        2 => prop_oneof![6 => 0usize..2, 3 => 2usize..4, 1 => 4usize..8].prop_map(Step::Simple),
+        3 => prop_oneof![Just(10i64), 1_000i64..20_000, Just(100_000)].prop_map(|ms| Step::Wait { ms }),
+    ];
+    vec(step, 0..60)
+}
+
+impl Driven<Crew> {
+    /// The incarnation that the agent is at, as its obligations say.
+    fn incarnation(&self, number: usize) -> u64 {
+        self.state.seat(&agent(number)).map_or(1, |held| {
+            held.incarnation.0
+                + u64::from(held.pending.as_ref().is_some_and(|it| it.after == held.incarnation))
+        })
+    }
+
+    fn take(&mut self, step: &Step) -> Result<Vec<Event>, Rejection> {
+        let command = match *step {
+            Step::Ready { number } => ready(number, self.incarnation(number)),
+            Step::Down { number, exit, late } => Command::AgentDown {
+                agent: agent(number),
+                incarnation: Incarnation(self.incarnation(number).saturating_sub(u64::from(late))),
+                exit,
+            },
+            Step::Restart { number } => {
+                Command::Restart { agent: agent(number), incarnation: Incarnation(self.incarnation(number)) }
+            }
+            Step::Scale { replicas } => Command::Scale {
+                member: "analyst".into(),
+                seats: (1..=replicas).map(|number| seat(number, ChildKind::Permanent)).collect(),
+            },
+            Step::Simple(which) => match which {
+                0 => Command::Assembled,
+                1 => Command::Resume,
+                2 => Command::Pause,
+                3 => Command::AssemblyFailed { reason: "late".into() },
+                4 => Command::Drain,
+                5 => Command::Disband { reason: "enough".into() },
+                6 => Command::Disbanded,
+                _ => Command::Assemble(started(Policy::default(), ChildKind::Permanent)),
+            },
+            Step::Wait { ms } => {
+                self.now_ms += ms;
+                return Ok(Vec::new());
+            }
+        };
+        self.give(&command)
+    }
+}
+
+fn kinds() -> impl Generator<Value = ChildKind> {
+    prop::sample::select(vec![ChildKind::Permanent, ChildKind::Transient, ChildKind::Temporary])
+}
+
+proptest! {
+    /// SV-1: an agent that dies while its crew supervises is scheduled for a restart, or given up, in that very moment.
+    #[test]
+    fn sv_1_an_agent_that_dies_is_recovered_or_given_up(policy in policies(), kind in kinds(), steps in steps()) {
+        let mut crew = Driven::<Crew>::new();
+        crew.give(&Command::Assemble(started(policy, kind))).expect("it is new");
+        for step in steps {
+            let supervises = matches!(
+                crew.state.status,
+                Status::Assembling | Status::Running | Status::Paused | Status::Draining
+            );
+            let answer = crew.take(&step);
+            let Step::Down { number, late: false, .. } = step else { continue };
+            if let (true, Ok(_), Some(held)) = (supervises, answer, crew.state.seat(&agent(number))) {
+                let ended = matches!(crew.state.status, Status::Disbanding | Status::Failed);
+                assert!(held.pending.is_some() || held.given_up.is_some() || ended, "{held:?} is forgotten");
+            }
+        }
+    }
+
+    /// SV-2: the restart budget is part of the state: folded again it is the same, so a restart of the platform does
+    /// not refill it; and within one window no more restarts are decided than it allows.
+    #[test]
+    fn sv_2_the_restart_budget_survives_a_restart(policy in policies(), kind in kinds(), steps in steps()) {
+        let mut crew = Driven::<Crew>::new();
+        crew.give(&Command::Assemble(started(policy.clone(), kind))).expect("it is new");
+        for step in &steps {
+            let answer = crew.take(step);
+            if let (Step::Down { .. }, Ok(_)) = (step, answer) {
+                let now_ms = ms(crew.now_ms);
+                let by_command = crew.history.iter().filter(|event| {
+                    matches!(event, Event::RestartScheduled(it) if it.exit == Exit::Killed && it.agents.len() == 1)
+                });
+                let allowed = policy.max_restarts as usize + by_command.count();
+                assert!(crew.state.budget.spent(&policy, now_ms) <= allowed);
+            }
+        }
+        crew.assert_folds_the_same();
+    }
+
+    /// A crew that ended asks for nothing; one that is ending asks for its end alone.
+    #[test]
+    fn a_crew_that_ended_obliges_to_nothing(policy in policies(), kind in kinds(), steps in steps()) {
+        let mut crew = Driven::<Crew>::new();
+        crew.give(&Command::Assemble(started(policy, kind))).expect("it is new");
+        for step in steps {
+            let before = crew.state.status;
+            let _ = crew.take(&step);
+            let obliged = Crew::obligations(&crew.state);
+            match crew.state.status {
+                Status::Disbanded => assert_eq!(obliged, []),
+                Status::Disbanding | Status::Failed => {
+                    assert!(matches!(obliged.as_slice(), [Effect::Dissolve { agents, .. }] if agents.len() >= 3));
+                }
+                _ => assert!(!matches!(before, Status::Disbanding | Status::Disbanded | Status::Failed)),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_restart_is_scheduled_once_and_completed_by_the_next_incarnation() {
+    let mut crew = running(Policy::default());
+    assert_eq!(crew.give(&down(1, 1)).expect("it is news").len(), 1);
+    assert_eq!(crew.give(&down(1, 1)), Ok(Vec::new()), "the same death again is no news");
+    let due = Effect::Recover { agent: agent(1), incarnation: Incarnation(2), at_ms: crew.now_ms };
+    assert!(Crew::obligations(&crew.state).contains(&due), "a first failure is mended at once");
+    assert_eq!(crew.give(&ready(1, 1)), Ok(Vec::new()), "the dead incarnation does not complete it");
+    crew.now_ms += 250;
+    let completed = crew.give(&ready(1, 2)).expect("it is news");
+    assert!(matches!(completed.as_slice(), [Event::RestartCompleted(it)] if it.took_ms == 250));
+    assert!(Crew::obligations(&crew.state).contains(&Effect::Request(seat(1, ChildKind::Permanent))));
+}
+
+/// An agent that never comes up is not started again without a pause.
+#[test]
+fn starts_that_fail_in_a_row_wait_longer_and_longer() {
+    let policy = Policy { backoff: Backoff { jitter: 0.0, ..Backoff::default() }, ..Policy::default() };
+    let mut crew = running(policy);
+    // Its clock is far from zero, as every real one is.
+    crew.now_ms = 1_700_000_000_000;
+    let mut waits = Vec::new();
+    for incarnation in 1..=4 {
+        let events = crew.give(&down(1, incarnation)).expect("it is news");
+        let [Event::RestartScheduled(scheduled)] = events.as_slice() else { panic!("{events:?}") };
+        waits.push(scheduled.delay_ms);
+        crew.now_ms += 1_000;
+    }
+    assert_eq!(waits, [0, 200, 400, 800]);
+}
+
+#[test]
+fn a_long_life_is_forgiven_its_beginning() {
+    let mut crew = running(Policy::default());
+    crew.give(&down(1, 1)).expect("it is news");
+    crew.give(&ready(1, 2)).expect("it is back");
+    crew.now_ms += 3_600_000;
+    let events = crew.give(&down(1, 2)).expect("it is news");
+    assert!(matches!(events.as_slice(), [Event::RestartScheduled(it)] if it.delay_ms == 0), "{events:?}");
+}
+
+#[test]
+fn a_spent_budget_sets_the_agent_aside_and_a_person_may_have_it_back() {
+    let mut crew = running(Policy { max_restarts: 1, ..Policy::default() });
+    crew.give(&down(1, 1)).expect("it is news");
+    crew.give(&down(1, 2)).expect("it is news");
+    let reason = "its restart budget is spent".to_owned();
+    assert!(Crew::obligations(&crew.state).contains(&Effect::Quarantine { agent: agent(1), reason }));
+    crew.give(&Command::Restart { agent: agent(1), incarnation: Incarnation(2) }).expect("it is asked for");
+    let due = Effect::Recover { agent: agent(1), incarnation: Incarnation(3), at_ms: crew.now_ms };
+    assert!(Crew::obligations(&crew.state).contains(&due));
+    crew.give(&ready(1, 3)).expect("it is back");
+    assert_eq!(crew.state.kept().count(), 3);
+}
+
+#[test]
+fn the_name_is_taken_while_the_crew_lives_and_given_back_once() {
+    let mut crew = Driven::<Crew>::new();
+    let assemble = Command::Assemble(started(Policy::default(), ChildKind::Permanent));
+    let before = crew.state.clone();
+    let events = crew.give(&assemble).expect("it is new");
+    let name = [name_reservation(&Tenant::default(), "code-health")];
+    assert_eq!(Crew::reserves(&before, &events), name);
+    let before = crew.state.clone();
+    let events = crew.give(&Command::AssemblyFailed { reason: "late".into() }).expect("it is news");
+    assert_eq!(Crew::releases(&before, &events), name);
+    let before = crew.state.clone();
+    let events = crew.give(&Command::Disbanded).expect("it is news");
+    assert_eq!(Crew::releases(&before, &events), [], "another crew may have it by now");
+}
+
+#[test]
+fn scaling_keeps_who_is_there() {
+    let mut crew = running(Policy::default());
+    let seats = |count: usize| (1..=count).map(|number| seat(number, ChildKind::Permanent)).collect();
+    let scale = |count| Command::Scale { member: "analyst".into(), seats: seats(count) };
+    assert_eq!(crew.give(&scale(2)), Ok(Vec::new()));
+    crew.give(&scale(3)).expect("one more");
+    assert_eq!(crew.state.kept().count(), 4);
+    crew.give(&scale(1)).expect("two less");
+    assert_eq!(crew.state.kept().count(), 2);
+    assert!(Crew::obligations(&crew.state).contains(&Effect::Release { agent: agent(3) }));
+}
