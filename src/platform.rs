@@ -5,11 +5,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use actors::{Clock, Seams, Unfinished, watchdog};
+use actors::{Clock, Seams, watchdog};
 use events::EventStore;
-use events::api::Commands;
+use events::api::{Commands, Problem};
 use events::artifact::{ArtifactStore, Files};
+use events::projection::{self, Unfinished, ViewError, Views};
 use events::store::sqlite::{self, Sqlite};
 use gateway::{Gateway, SandboxTokens};
 use rand::RngCore;
@@ -19,6 +21,8 @@ use crate::config::Config;
 
 /// How often the runtime that reads the links shows the watchdog that it is alive, in milliseconds.
 const PULSE_MS: u64 = 100;
+/// How often it is said that a start still waits for the views.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// Why the platform does not start.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +52,20 @@ pub enum StartError {
     Watchdog(io::Error),
     /// What was unfinished cannot be recovered.
     #[error("recover what was unfinished: {0}")]
-    Recovery(#[from] events::api::Problem),
+    Recovery(#[from] Problem),
+    /// The views cannot be opened.
+    #[error("open the views: {0}")]
+    Views(#[from] ViewError),
+    /// A projection has stopped before the end of the log.
+    #[error(
+        "read the views: projection `{name}` has stopped ({reason}); remove views.db to have all made again"
+    )]
+    Stopped {
+        /// The projection.
+        name: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// A running platform.
@@ -57,6 +74,8 @@ pub struct Platform {
     pub commands: Arc<dyn Commands>,
     /// The log.
     pub store: Arc<dyn EventStore>,
+    /// What queries read.
+    pub views: Views,
     /// Bodies and bundles.
     pub artifacts: Arc<dyn ArtifactStore>,
     /// Where agents run.
@@ -87,7 +106,8 @@ impl Platform {
             Some(dir) => dir.clone(),
             None => run_dir(&instance),
         };
-        let unfinished = unfinished(&*store).await?;
+        let views = Views::open(data, Arc::clone(&store), projection::Options::default()).await?;
+        let unfinished = unfinished(&*store, &views).await?;
         let options = actors::Options { node: node(&instance), program, limits: actors::Limits::default() };
         let seams = Seams {
             store: Arc::clone(&store),
@@ -109,14 +129,24 @@ impl Platform {
         let beats = handle.clone();
         let pulse = tokio::spawn(async move { beats.pulse(PULSE_MS).await });
         actors.start(Arc::new(gateway.clone()), handle, verdicts, &unfinished).await?;
-        Ok(Self { commands: actors.commands(), store, artifacts, provider, actors, gateway, log, pulse })
+        Ok(Self {
+            commands: actors.commands(),
+            store,
+            views,
+            artifacts,
+            provider,
+            actors,
+            gateway,
+            log,
+            pulse,
+        })
     }
 
     /// A body as it was, whether an event holds it or an artifact.
     ///
     /// # Errors
     /// When the artifact that holds it cannot be read.
-    pub async fn body(&self, kept: &serde_json::Value) -> Result<serde_json::Value, events::api::Problem> {
+    pub async fn body(&self, kept: &serde_json::Value) -> Result<serde_json::Value, Problem> {
         self.actors.body(kept).await
     }
 
@@ -130,6 +160,7 @@ impl Platform {
         self.actors.shutdown().await;
         self.pulse.abort();
         drop(self.gateway);
+        self.views.close().await;
         self.log.close().await;
     }
 }
@@ -187,31 +218,17 @@ fn key(path: &Path) -> Result<[u8; 32], StartError> {
     })
 }
 
-/// What had not ended when the platform was last there.
-async fn unfinished(store: &dyn EventStore) -> Result<Unfinished, StartError> {
-    let mut crews = std::collections::BTreeSet::new();
-    let mut tasks = std::collections::BTreeSet::new();
-    let mut after = events::Position(0);
-    loop {
-        let batch = store.read(after, 1_000).await.map_err(events::api::Problem::from)?;
-        let Some(last) = batch.last() else { break };
-        after = last.position;
-        for event in &batch {
-            let id = event.stream.id.to_string();
-            match &*event.kind {
-                "crew_assembly_started" => _ = crews.insert(id),
-                "crew_disbanded" => _ = crews.remove(&id),
-                "task_submitted" | "task_retried" => _ = tasks.insert(id),
-                "task_completed" | "task_failed" | "task_canceled" | "task_rejected"
-                | "task_dead_lettered" => {
-                    _ = tasks.remove(&id);
-                }
-                _ => {}
-            }
-        }
+/// What had not ended when the platform was last there. The views tell, once they have read all of the log.
+async fn unfinished(store: &dyn EventStore, views: &Views) -> Result<Unfinished, StartError> {
+    let head = store.head().await.map_err(Problem::from)?;
+    while views.wait_for(head.position, CATCH_UP).await.is_err() {
+        tracing::info!(position = %views.position(), head = %head.position, "the views read the log");
     }
-    Ok(Unfinished {
-        crews: crews.iter().filter_map(|id| id.parse().ok()).collect(),
-        tasks: tasks.iter().filter_map(|id| id.parse().ok()).collect(),
-    })
+    let status = views.status().await.map_err(Problem::from)?;
+    // Work that a stopped projection does not know of would be forgotten (SV-1, TK-1).
+    if let Some(stopped) = status.iter().find(|status| status.error.is_some()) {
+        let reason = stopped.error.clone().unwrap_or_default();
+        return Err(StartError::Stopped { name: stopped.name.clone(), reason });
+    }
+    Ok(views.unfinished().await.map_err(Problem::from)?)
 }

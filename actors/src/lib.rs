@@ -32,4 +32,4 @@ mod tallies;
 pub use clock::Clock;
 pub use links::Links;
 pub use options::{Limits, Options};
-pub use platform::{Figures, Platform, Seams, Unfinished};
+pub use platform::{Figures, Platform, Seams};

@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use events::EventStore;
 use events::api::{Commands, Problem, ProblemKind};
 use events::artifact::ArtifactStore;
+use events::projection::Unfinished;
 use events::supervision::{Backoff, OnExhausted, Policy};
-use events::{CrewId, EventStore, TaskId};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::clock::Clock;
@@ -30,15 +31,6 @@ pub struct Seams {
     pub provider: Arc<dyn sandbox::Provider>,
     /// Time.
     pub clock: Clock,
-}
-
-/// What was not at its end when the platform was last there, as a projection of the log tells.
-#[derive(Clone, Debug, Default)]
-pub struct Unfinished {
-    /// Crews that are not disbanded.
-    pub crews: Vec<CrewId>,
-    /// Tasks that have not ended.
-    pub tasks: Vec<TaskId>,
 }
 
 /// Figures about what is in memory.
@@ -180,7 +172,10 @@ struct Logged;
 #[async_trait]
 impl Journal for Logged {
     async fn record(&self, entry: Entry) -> Result<(), JournalError> {
-        tracing::error!(?entry, "a service of the platform was restarted");
+        match entry {
+            Entry::ChildExited { exit, .. } if exit.is_normal() => tracing::debug!(?entry, "service stopped"),
+            _ => tracing::error!(?entry, "service ended unasked"),
+        }
         Ok(())
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use events::SandboxId;
 use events::api::Problem;
+use events::projection::Unfinished;
 use sandbox::State;
 
 use crate::core::Core;
 use crate::hosted;
-use crate::platform::{Unfinished, exited};
+use crate::platform::exited;
 
 /// Brings back what was unfinished. First the rosters, then the tasks, then the agents: so nobody is given work that
 /// he has in hand already.

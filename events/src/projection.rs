@@ -31,7 +31,7 @@ use crate::id::Position;
 use crate::store::{EventStore, ReadError};
 use crate::subscription;
 
-pub use self::query::{Direction, PAGE_ITEMS_MAX, Page, PageRequest};
+pub use self::query::{Direction, PAGE_ITEMS_MAX, Page, PageRequest, Unfinished};
 pub use self::rows::{
     AgentFilter, AgentView, AttemptView, AuditEntry, AuditFilter, CrewFilter, CrewView, Delivery, Lifespan,
     MessageFilter, MessageView, Outcome, ProfileView, TaskFilter, TaskView,

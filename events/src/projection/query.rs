@@ -85,6 +85,20 @@ fn select(sql: &'static str, tenant: &Tenant, conditions: Vec<Condition>) -> Que
     query
 }
 
+/// What had not ended at the views' position.
+#[derive(Clone, Debug, Default)]
+pub struct Unfinished {
+    /// Crews that are not disbanded, oldest first.
+    pub crews: Vec<CrewId>,
+    /// Tasks that have not ended.
+    pub tasks: Vec<TaskId>,
+}
+
+/// Ids as the projector wrote them; it wrote no others.
+fn parsed<T: std::str::FromStr>(ids: &[String]) -> Vec<T> {
+    ids.iter().filter_map(|id| id.parse().ok()).collect()
+}
+
 impl Views {
     /// The tenant's crews.
     pub async fn crews(
@@ -153,6 +167,19 @@ impl Views {
         let rows = query.bind(task.to_string()).fetch_all(&self.shared.reader).await;
         let attempts = rows.and_then(|rows| rows.iter().map(attempt).collect());
         attempts.map_err(|error| self.failed(&error))
+    }
+
+    /// Every tenant's crews and tasks that have not ended: what a start of the platform has to recover.
+    pub async fn unfinished(&self) -> Result<Unfinished, ViewError> {
+        const CREWS: &str = "SELECT id FROM crews WHERE status <> 'disbanded' ORDER BY created";
+        const TASKS: &str = "SELECT id FROM tasks WHERE status IN ('submitted', 'working', 'input_required')";
+        let reader = &self.shared.reader;
+        let crews = sqlx::query_scalar::<_, String>(CREWS).fetch_all(reader).await;
+        let tasks = sqlx::query_scalar::<_, String>(TASKS).fetch_all(reader).await;
+        Ok(Unfinished {
+            crews: parsed(&crews.map_err(|error| self.failed(&error))?),
+            tasks: parsed(&tasks.map_err(|error| self.failed(&error))?),
+        })
     }
 
     /// How many of the tenant's tasks, or of one crew's, stand where.
