@@ -6,7 +6,11 @@
     reason = "a test that unwraps fails with the line"
 )]
 
+mod api;
+mod exec;
 mod faults;
+mod http;
 mod life;
+mod pull;
 mod stdio;
 mod stub;
