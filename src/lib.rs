@@ -1,8 +1,12 @@
 //! The library behind the `hypercode` binary: command line, configuration, HTTP API and wiring. No domain logic.
 
+pub mod bundle;
+pub mod cli;
+pub mod client;
 pub mod code_health;
 pub mod config;
 pub mod demo;
 pub mod handler_kit;
 pub mod http;
+pub mod output;
 pub mod platform;

@@ -1,2 +1,13 @@
-//! The `hypercode` binary.
-fn main() {}
+//! The `hypercode` binary. By the name under which it is started it is the command line, or one of the small programs
+//! that the platform starts beside itself, so that one file is all there is to install.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let name = args.next().and_then(|name| Some(std::path::Path::new(&name).file_name()?.to_owned()));
+    match name.as_deref().and_then(|name| name.to_str()) {
+        Some("hypercode-keeper") => sandbox::keeper_main(std::env::args_os()),
+        _ => hypercode::cli::main(),
+    }
+}

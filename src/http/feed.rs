@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, Sse};
@@ -12,7 +13,7 @@ use events::api::{Problem, ProblemKind};
 use events::{EntityKind, Position, Recorded};
 use futures_util::Stream;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
@@ -35,6 +36,20 @@ pub(super) struct Filter {
     entity: Option<String>,
     /// Only events of this stream, such as `task/tk_…`.
     stream: Option<String>,
+}
+
+/// Where the log ends.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct LogHead {
+    /// The position of its last event; 0 if it has none.
+    position: u64,
+    /// The hash of the chain up to there.
+    hash: String,
+}
+
+pub(super) async fn head(State(api): State<Arc<Api>>) -> Result<Json<LogHead>, Refusal> {
+    let head = api.store.head().await?;
+    Ok(Json(LogHead { position: head.position.0, hash: head.hash.to_string() }))
 }
 
 /// A filter that was checked.

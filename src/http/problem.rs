@@ -52,6 +52,13 @@ impl Details {
     }
 }
 
+impl From<Problem> for Details {
+    fn from(problem: Problem) -> Self {
+        let status = status(problem.kind);
+        Self::new(problem, status)
+    }
+}
+
 impl From<Details> for Problem {
     fn from(details: Details) -> Self {
         let name = details.problem_type.strip_prefix(TYPE).unwrap_or_default();
@@ -59,6 +66,10 @@ impl From<Details> for Problem {
         let position = details.position.map(Position);
         Self { kind, detail: details.detail, faults: details.faults, position }
     }
+}
+
+fn status(kind: ProblemKind) -> StatusCode {
+    StatusCode::from_u16(kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 fn title(kind: ProblemKind) -> &'static str {
@@ -99,8 +110,7 @@ impl Refusal {
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        let status = StatusCode::from_u16(problem.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self::with_status(status, problem)
+        Self::with_status(status(problem.kind), problem)
     }
 }
 

@@ -265,6 +265,14 @@ fn task_routes() -> Vec<Route> {
 fn log_routes() -> Vec<Route> {
     vec![
         Route::get(
+            "/v1/log",
+            "readLogHead",
+            "Where the log ends, and the hash of its chain there",
+            feed::head,
+        )
+        .needs("audit:read")
+        .answers::<feed::LogHead>(),
+        Route::get(
             "/v1/events",
             "followEvents",
             "The live feed of events, resumable by `Last-Event-ID`",

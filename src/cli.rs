@@ -1,0 +1,188 @@
+//! The command line. Commands talk to a running platform over HTTP; only `up`, `demo` and what works offline do not.
+//!
+//! Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 denied, 4 not found, 5 unavailable.
+
+mod agent;
+mod approval;
+mod artifact;
+mod audit;
+mod crew;
+mod files;
+mod handler;
+mod offline;
+mod profile;
+mod session;
+mod sse;
+mod task;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use events::api::Problem;
+use serde_json::Value;
+
+use crate::http::Details;
+use crate::output::{Format, Output};
+
+use session::Session;
+
+/// The most bytes of a file that a command reads whole.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// Runs supervised, event-sourced crews of AI agents.
+#[derive(Debug, Parser)]
+#[command(name = "hypercode", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The form of what is printed.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "HYPERCODE_OUTPUT",
+        hide_env_values = true
+    )]
+    output: Format,
+    /// The platform to talk to [default: where the platform of the data directory listens].
+    #[arg(long, global = true, value_name = "URL", env = "HYPERCODE_SERVER", hide_env_values = true)]
+    server: Option<String>,
+    /// The file that holds the token to show [default: `admin.token` in the data directory].
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Where the platform keeps its data.
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The configuration file.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sets any key of the configuration; may be repeated.
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check manifests without a platform: every fault as FILE:LINE:COLUMN, with what would be right.
+    Validate(offline::Validate),
+    /// Print the JSON Schema of a kind of manifests, for editors.
+    Schema(offline::Schema),
+    /// Plan, assemble and steer crews.
+    #[command(subcommand)]
+    Crew(crew::Crew),
+    /// See agents and their logs.
+    #[command(subcommand)]
+    Agent(agent::Agent),
+    /// Give tasks and see what comes of them.
+    #[command(subcommand)]
+    Task(task::Task),
+    /// Apply and see profiles.
+    #[command(subcommand)]
+    Profile(profile::Profile),
+    /// Keep and fetch bytes by their SHA-256.
+    #[command(subcommand)]
+    Artifact(artifact::Artifact),
+    /// See and answer what agents ask of people.
+    #[command(subcommand)]
+    Approval(approval::Approval),
+    /// Read and verify the log of everything that happened.
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Drive a handler without a platform.
+    #[command(subcommand)]
+    Handler(handler::Handler),
+    /// Say who one is to the platform, by the token that is shown.
+    Whoami,
+}
+
+/// How a command ends: with an exit code of its own, or with a problem, whose class has one.
+type Outcome = Result<ExitCode, Problem>;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+/// Runs a command line, the program's name first.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too; nobody is left to tell if printing fails.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let format = cli.global.output;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("hypercode: start the runtime: {error}");
+            return ExitCode::from(5);
+        }
+    };
+    let outcome = runtime.block_on(cli.command.run(&cli.global));
+    // A read of standard input cannot be interrupted, and must not keep the program.
+    runtime.shutdown_background();
+    outcome.unwrap_or_else(|problem| {
+        report(&problem, format);
+        ExitCode::from(problem.kind.exit_code())
+    })
+}
+
+impl Command {
+    async fn run(self, global: &Global) -> Outcome {
+        let output = Output::stdout(global.output);
+        match self {
+            Self::Validate(validate) => validate.run(output),
+            Self::Schema(schema) => schema.run(output),
+            Self::Handler(handler) => handler.run(output).await,
+            Self::Audit(audit) => audit.run(global, output).await,
+            Self::Crew(crew) => crew.run(&Session::open(global, output)?).await,
+            Self::Agent(agent) => agent.run(&Session::open(global, output)?).await,
+            Self::Task(task) => task.run(&Session::open(global, output)?).await,
+            Self::Profile(profile) => profile.run(&Session::open(global, output)?).await,
+            Self::Artifact(artifact) => artifact.run(&Session::open(global, output)?).await,
+            Self::Approval(approval) => approval.run(&Session::open(global, output)?).await,
+            Self::Whoami => {
+                let session = Session::open(global, output)?;
+                output.details(&session.client.get("/v1/whoami", &[]).await?);
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+/// Says on standard error what went wrong: as problem details where the output is for programs.
+fn report(problem: &Problem, format: Format) {
+    match format {
+        Format::Table => {
+            eprintln!("hypercode: {}", crate::output::harmless(&problem.detail));
+            for fault in &problem.faults {
+                let line = fault["message"].as_str().map_or_else(|| fault.to_string(), str::to_owned);
+                eprintln!("  {}", crate::output::harmless(&line));
+            }
+        }
+        Format::Json | Format::Yaml => {
+            eprintln!("{}", serde_json::to_value(Details::from(problem.clone())).unwrap_or(Value::Null));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

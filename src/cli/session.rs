@@ -1,0 +1,68 @@
+//! What the commands that talk to a platform share.
+
+use events::api::{Problem, ProblemKind};
+
+use super::Global;
+use crate::client::Client;
+use crate::config::{Config, Sources};
+use crate::http::Token;
+use crate::output::Output;
+
+/// A connection to a platform, and where to print.
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) output: Output,
+}
+
+impl Session {
+    /// Finds server and token: what the command line and the environment name, else what the data directory says.
+    pub(super) fn open(global: &Global, output: Output) -> Result<Self, Problem> {
+        let config = config(global)?;
+        let server = match &global.server {
+            Some(server) => server.clone(),
+            None => format!("http://{}", listening(&config)),
+        };
+        Ok(Self { client: Client::new(&server, token(global, &config)?)?, output })
+    }
+}
+
+/// The configuration of this command line.
+pub(super) fn config(global: &Global) -> Result<Config, Problem> {
+    let mut flags = global.set.clone();
+    if let Some(dir) = &global.data_dir {
+        flags.push(("data_dir".to_owned(), dir.display().to_string()));
+    }
+    let faults = match Sources::of_process(global.config.as_deref(), flags) {
+        Ok(sources) => match Config::load(&sources) {
+            Ok(config) => return Ok(config),
+            Err(faults) => faults,
+        },
+        Err(fault) => vec![fault],
+    };
+    let mut problem = Problem::new(ProblemKind::Invalid, "the configuration is not right");
+    problem.faults = faults.iter().map(|fault| serde_json::json!({"message": fault.to_string()})).collect();
+    Err(problem)
+}
+
+/// Where the platform of the data directory listens, or would.
+fn listening(config: &Config) -> String {
+    let known = std::fs::read_to_string(config.address_file()).ok();
+    let known = known.and_then(|text| text.trim().parse::<std::net::SocketAddr>().ok());
+    known.unwrap_or(config.listen).to_string()
+}
+
+fn token(global: &Global, config: &Config) -> Result<Token, Problem> {
+    let invalid = |error: crate::http::TokenError| Problem::new(ProblemKind::Invalid, error.to_string());
+    if let Some(file) = &global.token_file {
+        return Token::read(file).map_err(invalid);
+    }
+    if let Ok(text) = std::env::var("HYPERCODE_TOKEN") {
+        return Token::parse(&text, "`HYPERCODE_TOKEN`").map_err(invalid);
+    }
+    Token::read(&config.token_file()).map_err(|error| {
+        let detail = format!(
+            "{error}; is the platform of this data directory running? start it with `hypercode up`, or name another directory with `--data-dir`, or a token with `--token-file`"
+        );
+        Problem::new(ProblemKind::Unavailable, detail)
+    })
+}

@@ -1,0 +1,56 @@
+//! What the command line takes.
+
+use clap::CommandFactory as _;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split(' '))
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_documented_lines_are_understood() {
+    for line in [
+        "hypercode validate a.yaml b.yaml",
+        "hypercode crew plan crew.yaml",
+        "hypercode crew assemble crew.yaml --idempotency-key k1",
+        "hypercode crew scale code-health analyst=5",
+        "hypercode crew disband code-health --reason done",
+        "hypercode agent list --crew code-health --output json",
+        "hypercode agent logs ag_1 --lines 20",
+        "hypercode task submit code-health report --wait --deadline 10m --to analyst[2]",
+        "hypercode task submit code-health --input {\"a\":1} --file README.md --file b --context cx1",
+        "hypercode task result tk_1 --out results",
+        "hypercode approval answer tk_1 key 42",
+        "hypercode audit tail --follow --kind task_completed",
+        "hypercode audit verify --offline --data-dir /tmp/x",
+        "hypercode artifact get artifact:sha256:00 --out f",
+        "hypercode schema crew",
+        "hypercode --set drain_ms=5 --server http://127.0.0.1:1 whoami",
+    ] {
+        if let Err(error) = parse(line) {
+            panic!("{line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn wrong_lines_are_refused() {
+    for line in [
+        "hypercode",
+        "hypercode crew scale code-health analyst",
+        "hypercode task submit",
+        "hypercode task submit c t --deadline soon",
+        "hypercode task submit c --input {",
+        "hypercode schema pool",
+        "hypercode crew list --output xml",
+        "hypercode --set drain_ms whoami",
+    ] {
+        assert!(parse(line).is_err(), "{line}");
+    }
+}

@@ -1,0 +1,91 @@
+//! What commands print: tables for people, JSON and YAML for programs.
+
+mod table;
+mod yaml;
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde_json::Value;
+
+pub use table::{Column, table};
+pub use yaml::yaml;
+
+/// The form in which a command prints its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Tables and text, for people.
+    #[default]
+    Table,
+    /// The API's own JSON; a value, or one value a line where there is a stream.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+/// Where and how a command prints.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// The form.
+    pub format: Format,
+    /// Whether words of state are coloured.
+    pub is_coloured: bool,
+}
+
+impl Output {
+    /// Standard output in this form; coloured on a terminal, unless `NO_COLOR` is set (no-color.org).
+    pub fn stdout(format: Format) -> Self {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { format, is_coloured: io::stdout().is_terminal() && !refused }
+    }
+
+    /// Prints one value; `text` makes it readable for people.
+    pub fn value(self, value: &Value, text: impl FnOnce(&Value) -> String) {
+        let text = match self.format {
+            Format::Table => text(value),
+            Format::Json => format!("{value:#}"),
+            Format::Yaml => yaml(value),
+        };
+        print(&text);
+    }
+
+    /// Prints the items of a page as a table, or the page as it is.
+    pub fn page(self, page: &Value, columns: &[Column]) {
+        self.value(page, |page| {
+            table(page["items"].as_array().map_or(&[], Vec::as_slice), columns, self.is_coloured)
+        });
+    }
+
+    /// Prints one value with all its fields.
+    pub fn details(self, value: &Value) {
+        self.value(value, yaml);
+    }
+
+    /// Prints one value of a stream: as JSON on one line, as YAML as one document.
+    pub fn item(self, value: &Value, text: impl FnOnce(&Value) -> String) {
+        match self.format {
+            Format::Table => print(&text(value)),
+            Format::Json => print(&value.to_string()),
+            Format::Yaml => print(&format!("---\n{}", yaml(value))),
+        }
+    }
+}
+
+/// Prints text and a line's end. That nobody reads on, as with `| head`, is no fault.
+pub fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let end = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.write_all(end.as_bytes()))
+        .and_then(|()| stdout.flush());
+}
+
+/// Text whose control characters are escaped, so that what an agent wrote cannot steer the terminal.
+pub fn harmless(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| match c.is_control() && c != '\n' && c != '\t' {
+            true => c.escape_debug().collect::<Vec<_>>(),
+            false => vec![c],
+        })
+        .collect()
+}
