@@ -108,7 +108,12 @@ impl Platform {
         };
         let views = Views::open(data, Arc::clone(&store), projection::Options::default()).await?;
         let unfinished = unfinished(&*store, &views).await?;
-        let options = actors::Options { node: node(&instance), program, limits: actors::Limits::default() };
+        let options = actors::Options {
+            node: node(&instance),
+            program,
+            limits: actors::Limits::default(),
+            admission: actors::admission::Limits::default(),
+        };
         let seams = Seams {
             store: Arc::clone(&store),
             artifacts: Arc::clone(&artifacts),

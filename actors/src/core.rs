@@ -18,6 +18,7 @@ use rand::Rng;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::entity::{Cause, Hosted, Outcome, Request};
@@ -56,6 +57,7 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(options: Options, seams: Seams) -> Arc<Self> {
+        let admission = Admission::new(options.admission);
         let core = Arc::new(Self {
             options,
             clock: seams.clock,
@@ -64,10 +66,10 @@ impl Core {
             provider: seams.provider,
             links: OnceLock::new(),
             signals: OnceLock::new(),
-            crews: Directory::new(),
-            agents: Directory::new(),
-            tasks: Directory::new(),
-            profile_entities: Directory::new(),
+            crews: Directory::new(admission.clone()),
+            agents: Directory::new(admission.clone()),
+            tasks: Directory::new(admission.clone()),
+            profile_entities: Directory::new(admission),
             profiles: Profiles::default(),
             rosters: Rosters::default(),
             posts: Posts::default(),

@@ -9,15 +9,15 @@ use ractor::{ActorRef, ActorRuntime, RpcReplyPort};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::admission::{Admission, Admitted, Gate, Refused};
 use crate::core::Core;
 use crate::entity::{Args, Entity, Hosted, Message, Outcome, Request};
 
-/// Most requests that may wait in front of one entity.
-const REQUESTS_PER_ENTITY_MAX: usize = 4_096;
+type Address<D> = ActorRef<Admitted<Message<D>>>;
 
 struct Slot<D: Hosted> {
-    actor: ActorRef<Message<D>>,
-    in_flight: usize,
+    actor: Address<D>,
+    gate: Gate,
     used: Instant,
     is_final: bool,
 }
@@ -25,27 +25,15 @@ struct Slot<D: Hosted> {
 /// The entities of one kind.
 pub(crate) struct Directory<D: Hosted> {
     core: OnceLock<Weak<Core>>,
+    admission: Admission,
     slots: Mutex<HashMap<Arc<str>, Slot<D>>>,
     changed: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
 }
 
-/// Counts a request as done when it goes out of scope, however it ends.
-struct InFlight<'a, D: Hosted> {
-    directory: &'a Directory<D>,
-    id: Arc<str>,
-}
-
-impl<D: Hosted> Drop for InFlight<'_, D> {
-    fn drop(&mut self) {
-        if let Some(slot) = self.directory.slots().get_mut(&self.id) {
-            slot.in_flight = slot.in_flight.saturating_sub(1);
-        }
-    }
-}
-
 impl<D: Hosted> Directory<D> {
-    pub(crate) fn new() -> Self {
-        Self { core: OnceLock::new(), slots: Mutex::default(), changed: Mutex::default() }
+    /// A directory whose mailboxes are bounded by `admission`, which other directories may share.
+    pub(crate) fn new(admission: Admission) -> Self {
+        Self { core: OnceLock::new(), admission, slots: Mutex::default(), changed: Mutex::default() }
     }
 
     /// Tells the directory whose it is; once, before it is used.
@@ -86,11 +74,20 @@ impl<D: Hosted> Directory<D> {
         id: &str,
         message: impl FnOnce(RpcReplyPort<Result<T, Problem>>) -> Message<D>,
     ) -> Result<T, Problem> {
-        let (actor, _in_flight) = self.find_or_start(id)?;
         let (sender, answer) = ractor::concurrency::oneshot();
+        let mut message = message(sender.into());
+        let (actor, admitted) = loop {
+            let (actor, gate) = self.find_or_start(id)?;
+            match gate.admit(message) {
+                Ok(admitted) => break (actor, admitted),
+                // It was put away between the look and the knock: the next look starts it anew.
+                Err(Refused::Closed(refused)) => message = refused,
+                Err(refused) => return Err(refused.into()),
+            }
+        };
         let gone =
             |detail: &str| Problem::new(ProblemKind::Unavailable, format!("{} `{id}` {detail}", D::KIND));
-        if actor.cast(message(sender.into())).is_err() {
+        if actor.cast(admitted).is_err() {
             self.drop_dead(id, &actor);
             return Err(gone("stopped while it was asked; try again"));
         }
@@ -100,35 +97,27 @@ impl<D: Hosted> Directory<D> {
         })
     }
 
-    fn find_or_start(&self, id: &str) -> Result<(ActorRef<Message<D>>, InFlight<'_, D>), Problem> {
+    fn find_or_start(&self, id: &str) -> Result<(Address<D>, Gate), Problem> {
         let mut slots = self.slots();
-        if let Some((id, slot)) = slots.get_key_value(id).map(|(id, _)| Arc::clone(id)).and_then(|id| {
-            let slot = slots.get_mut(&id)?;
-            Some((id, slot))
-        }) {
-            if slot.in_flight >= REQUESTS_PER_ENTITY_MAX {
-                let detail = format!("{} `{id}` has too many requests waiting; try again", D::KIND);
-                return Err(Problem::new(ProblemKind::Busy, detail));
-            }
-            slot.in_flight += 1;
+        if let Some(slot) = slots.get_mut(id) {
             slot.used = Instant::now();
-            return Ok((slot.actor.clone(), InFlight { directory: self, id }));
+            return Ok((slot.actor.clone(), slot.gate.clone()));
         }
         let down = || Problem::new(ProblemKind::Unavailable, "the platform is shutting down");
         let core = self.core.get().and_then(Weak::upgrade).ok_or_else(down)?;
         let id: Arc<str> = id.into();
-        let (actor, _) =
-            ActorRuntime::spawn_instant(None, Entity::<D>::new(), Args { core, id: Arc::clone(&id) })
-                .map_err(|error| {
-                    Problem::new(ProblemKind::Internal, format!("start {} `{id}`: {error}", D::KIND))
-                })?;
-        let slot = Slot { actor: actor.clone(), in_flight: 1, used: Instant::now(), is_final: false };
-        slots.insert(Arc::clone(&id), slot);
-        Ok((actor, InFlight { directory: self, id }))
+        let args = Args { core, id: Arc::clone(&id) };
+        let (actor, _) = ActorRuntime::spawn_instant(None, Entity::<D>::new(), args).map_err(|error| {
+            Problem::new(ProblemKind::Internal, format!("start {} `{id}`: {error}", D::KIND))
+        })?;
+        let gate = self.admission.gate();
+        let slot = Slot { actor: actor.clone(), gate: gate.clone(), used: Instant::now(), is_final: false };
+        slots.insert(id, slot);
+        Ok((actor, gate))
     }
 
     /// Forgets an actor that panicked, so that the next request starts it anew from its stream.
-    fn drop_dead(&self, id: &str, actor: &ActorRef<Message<D>>) {
+    fn drop_dead(&self, id: &str, actor: &Address<D>) {
         let mut slots = self.slots();
         if slots.get(id).is_some_and(|slot| slot.actor.get_id() == actor.get_id()) {
             slots.remove(id);
@@ -177,11 +166,12 @@ impl<D: Hosted> Directory<D> {
         let before = slots.len();
         slots.retain(|_, slot| {
             let limit = if slot.is_final { ended } else { idle };
-            let keep = slot.in_flight > 0 || slot.used.elapsed() < limit;
-            if !keep {
+            // Nothing is under way behind a gate that closes, and nothing comes through it any more.
+            let away = slot.used.elapsed() >= limit && slot.gate.close_if_idle();
+            if away {
                 slot.actor.stop(None);
             }
-            keep
+            !away
         });
         before - slots.len()
     }

@@ -9,6 +9,7 @@ use events::store::{AppendError, AppendRequest, Epoch, Expected};
 use events::{CommandId, CrewId, Digest, Meta, Position, Recorded, StreamId, Version};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
+use crate::admission::Admitted;
 use crate::core::Core;
 
 /// Events read at a time when an entity is loaded.
@@ -122,7 +123,7 @@ impl<D: Decider> Clone for Folded<D> {
 
 #[ractor::async_trait]
 impl<D: Hosted> Actor for Entity<D> {
-    type Msg = Message<D>;
+    type Msg = Admitted<Message<D>>;
     type State = Loaded<D>;
     type Arguments = Args;
 
@@ -137,6 +138,7 @@ impl<D: Hosted> Actor for Entity<D> {
         message: Self::Msg,
         loaded: &mut Loaded<D>,
     ) -> Result<(), ActorProcessingErr> {
+        let (message, _places) = message.into_parts();
         // A caller that has gone away is no error of the entity's, so failed replies are let go.
         match message {
             Message::Execute(request, reply) => {

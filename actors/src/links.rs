@@ -34,7 +34,7 @@ pub trait Links: Send + Sync + 'static {
 #[async_trait]
 impl Links for Gateway {
     async fn open(&self, sandbox: &SandboxId) -> Result<PathBuf, String> {
-        self.open(sandbox).await.map_err(text)
+        self.open(sandbox).await.map_err(|error| error.to_string())
     }
 
     async fn close(&self, sandbox: &SandboxId) {
@@ -43,7 +43,7 @@ impl Links for Gateway {
 
     fn bind_peer(&self, sandbox: &SandboxId, peer: Peer, assigned: bool) -> Result<(), String> {
         let bound = if assigned { self.adopt_peer(sandbox, peer) } else { self.bind_peer(sandbox, peer) };
-        bound.map_err(text)
+        bound.map_err(|error| error.to_string())
     }
 
     fn token(&self, sandbox: &SandboxId) -> link::Secret {
@@ -51,15 +51,15 @@ impl Links for Gateway {
     }
 
     async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), String> {
-        self.send_task(sandbox, frame).await.map_err(text)
+        self.send_task(sandbox, frame).await.map_err(|error| error.to_string())
     }
 
     async fn cancel_task(&self, sandbox: &SandboxId, frame: link::CancelFrame) -> Result<Withdrawn, String> {
-        self.cancel_task(sandbox, frame).await.map_err(text)
+        self.cancel_task(sandbox, frame).await.map_err(|error| error.to_string())
     }
 
     async fn drain(&self, sandbox: &SandboxId, frame: link::DrainFrame) -> Result<(), String> {
-        self.drain(sandbox, frame).await.map_err(text)
+        self.drain(sandbox, frame).await.map_err(|error| error.to_string())
     }
 
     fn set_crew(&self, crew: &CrewId, policy: CrewPolicy) {
@@ -73,8 +73,4 @@ impl Links for Gateway {
     fn set_ready(&self, agent: &AgentId, ready: bool) {
         let _ = (agent, ready);
     }
-}
-
-fn text(error: gateway::Error) -> String {
-    error.to_string()
 }

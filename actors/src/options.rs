@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::admission;
+
 /// What the actors' side of the platform is told at its start.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -11,6 +13,8 @@ pub struct Options {
     pub program: PathBuf,
     /// Limits of queues, waits and retries.
     pub limits: Limits,
+    /// How much may wait before the mailboxes.
+    pub admission: admission::Limits,
 }
 
 /// Limits of queues, waits and retries.
