@@ -32,6 +32,7 @@ const WALLS: &[Wall] = &[
     ),
     ("hypercode", LIBRARIES),
     // The developers' tools, which nothing that ships may know.
+    ("hypercode-bench", EVERYTHING),
     ("xtask", &[]),
 ];
 

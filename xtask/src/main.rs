@@ -26,12 +26,14 @@ enum Command {
     /// Run every test of the workspace; installs the test runner where it is missing.
     Test {
         /// Handed to the test runner, such as the name of a test.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
     /// Measure, and say how far from the machine's limits it is; without names, what there is to measure.
     Bench {
-        /// What to measure.
-        names: Vec<String>,
+        /// What to measure, and the measuring program's options.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
     },
     /// Kill the platform at many random moments, and check after each that nothing was lost.
     Soak {
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Ci => ci::run(),
         Command::Test { args } => test::run(&args),
-        Command::Bench { names } => bench(&names),
+        Command::Bench { args } => bench(&args),
         Command::Soak { moments } => test::soak(moments),
     };
     match done {
@@ -58,6 +60,6 @@ fn main() -> ExitCode {
 }
 
 /// The benches are a program of their own, built as what ships is built.
-fn bench(names: &[String]) -> Result<(), Failed> {
-    cargo(["run", "--release", "--quiet", "--package", "hypercode-bench", "--"]).args(names).run()
+fn bench(args: &[String]) -> Result<(), Failed> {
+    cargo(["run", "--release", "--quiet", "--package", "hypercode-bench", "--"]).args(args).run()
 }

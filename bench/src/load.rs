@@ -1,0 +1,134 @@
+//! `load`: a long stream folded into its entity, and the whole log read from its beginning.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use events::domain::task::Task;
+use events::domain::{Decider, DomainEvent};
+use events::store::sqlite::{self, LOG_FILE, Sqlite};
+use events::{AppendRequest, EntityKind, EventStore, Position, StreamId, Version, chain};
+
+use crate::append::{event, request};
+use crate::samples::Samples;
+use crate::table::{Row, Table};
+use crate::{Result, Setup, bare};
+
+/// Events of the stream that is folded.
+const STREAM_EVENTS: u64 = 10_000;
+/// Other streams of the same length, so that the stream lies among others as it would.
+const OTHER_STREAMS: u64 = 9;
+/// Events of one append while the log is made.
+const APPEND_EVENTS: u64 = 100;
+/// Events read at a time, as by the platform's actors.
+const READ_EVENTS: usize = 1_000;
+/// The share of the bare load's rate that is to be reached.
+const FOLD_GOAL: f64 = 0.7;
+/// Events of the log to be read in a second.
+const REPLAY_GOAL: f64 = 200_000.0;
+
+pub(crate) async fn run(setup: &Setup) -> Result<Table> {
+    let store = Sqlite::open(&setup.directory, sqlite::Options::default()).await?;
+    fill(&store).await?;
+    let file = setup.directory.join(LOG_FILE);
+    let stream = stream(0);
+    let (mut bare, mut ours) = (Samples::default(), Samples::default());
+    let (mut bare_log, mut replay, mut verify) = (Samples::default(), Samples::default(), Samples::default());
+    let end = Instant::now() + Duration::from_secs(setup.seconds);
+    while Instant::now() < end {
+        bare.push(timed(|| bare_fold(&file, &stream))?);
+        let start = Instant::now();
+        fold(&store, &stream).await?;
+        ours.push(start.elapsed());
+        bare_log.push(timed(|| bare::read(&file, None, |_, _| Ok(())).map(drop))?);
+        let start = Instant::now();
+        read(&store).await?;
+        replay.push(start.elapsed());
+        let start = Instant::now();
+        chain::verify(&store).await?;
+        verify.push(start.elapsed());
+    }
+    store.close().await;
+    Ok(table(&bare, &ours, &bare_log, &replay, &verify))
+}
+
+fn table(bare: &Samples, ours: &Samples, bare_log: &Samples, replay: &Samples, verify: &Samples) -> Table {
+    let fold_rate = |samples: &Samples| STREAM_EVENTS as f64 / samples.p50().as_secs_f64();
+    let log_rate = |samples: &Samples| fold_rate(samples) * (OTHER_STREAMS + 1) as f64;
+    let row = |name: &str, samples: &Samples, rate: f64| Row::new(name).samples(samples).rate(rate);
+    let mut table = Table::default();
+    table.row(row("bare typed load of 10 000 events", bare, fold_rate(bare)));
+    let share = fold_rate(ours) / fold_rate(bare);
+    let fold = row("hypercode, fold of 10 000 events", ours, fold_rate(ours)).ratio(share);
+    table.row(fold.goal(format!(">= {FOLD_GOAL} of bare"), share >= FOLD_GOAL));
+    table.row(row("bare read of the log, 100 000 events", bare_log, log_rate(bare_log)));
+    let rate = log_rate(replay);
+    let read = row("hypercode, replay of the log", replay, rate).ratio(rate / log_rate(bare_log));
+    table.row(read.goal(">= 200 000/s", rate >= REPLAY_GOAL));
+    let verified = row("hypercode, replay and check of every hash", verify, log_rate(verify));
+    table.row(verified.ratio(log_rate(verify) / log_rate(bare_log)));
+    table.note("rates are those of the median run; files are in the page cache");
+    table.note("bare: one query, every column as a Rust value, and for the load each payload as its event");
+    table
+}
+
+fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
+    let start = Instant::now();
+    tokio::task::block_in_place(work)?;
+    Ok(start.elapsed())
+}
+
+fn stream(number: u64) -> StreamId {
+    StreamId::new(EntityKind::Task, format!("tk_{number:032}"))
+}
+
+/// Makes a log in which the streams lie through each other.
+async fn fill(store: &Sqlite) -> Result<()> {
+    for first in (1..=STREAM_EVENTS).step_by(usize::try_from(APPEND_EVENTS)?) {
+        for number in 0..=OTHER_STREAMS {
+            let events = (first..first + APPEND_EVENTS).map(event).collect();
+            store.append(AppendRequest { events, ..request(&stream(number), first) }).await?;
+        }
+    }
+    Ok(())
+}
+
+/// As the platform's actors load an entity.
+async fn fold(store: &Sqlite, stream: &StreamId) -> Result<()> {
+    let mut state = <Task as Decider>::State::default();
+    let mut version = Version(0);
+    loop {
+        let batch = store.read_stream(stream, version, READ_EVENTS).await?;
+        let read = batch.len();
+        for recorded in batch {
+            let event = <Task as Decider>::Event::decode(&recorded.kind, recorded.schema, &recorded.payload)?;
+            state = Task::evolve(state, &event);
+            version = recorded.version;
+        }
+        if read < READ_EVENTS {
+            break;
+        }
+    }
+    std::hint::black_box(state);
+    expect(version.0, STREAM_EVENTS)
+}
+
+fn bare_fold(file: &Path, stream: &StreamId) -> Result<()> {
+    let count = bare::read(file, Some(&stream.to_string()), |_, row| {
+        let schema = u16::try_from(row.schema)?;
+        std::hint::black_box(<Task as Decider>::Event::decode(&row.kind, schema, &row.payload)?);
+        Ok(())
+    })?;
+    expect(count.try_into()?, STREAM_EVENTS)
+}
+
+async fn read(store: &Sqlite) -> Result<()> {
+    let mut position = Position(0);
+    while let Some(last) = store.read(position, READ_EVENTS).await?.last() {
+        position = last.position;
+    }
+    expect(position.0, STREAM_EVENTS * (OTHER_STREAMS + 1))
+}
+
+fn expect(found: u64, expected: u64) -> Result<()> {
+    if found == expected { Ok(()) } else { Err(format!("read {found} events instead of {expected}").into()) }
+}

@@ -1,0 +1,94 @@
+//! Measures the platform against the limits of the machine that it runs on.
+//!
+//! Every bench measures the raw limit and the platform in turn, in the same run, since a disk's speed moves from
+//! minute to minute: only the ratios last.
+
+mod append;
+mod bare;
+mod load;
+mod machine;
+mod samples;
+mod table;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+
+use crate::table::{Table, time};
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Measures the platform against the limits of the machine that it runs on.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench", version, arg_required_else_help = true)]
+struct Args {
+    /// What to measure.
+    #[arg(required = true)]
+    names: Vec<Name>,
+    /// Where the files are written; must be on the disk that is to be measured.
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    dir: PathBuf,
+    /// How long each measurement runs, in seconds.
+    #[arg(long, default_value_t = 4)]
+    seconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Appends to the log by many callers at once.
+    Append,
+    /// Reads of a long stream and of the whole log.
+    Load,
+}
+
+/// Where and how long a bench measures.
+struct Setup {
+    /// Empty, and removed afterwards.
+    directory: PathBuf,
+    seconds: u64,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    std::fs::create_dir_all(&args.dir)?;
+    let directory = args.dir.canonicalize()?;
+    println!("{}", machine::describe(&directory));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut missed = 0;
+    for name in &args.names {
+        let table = runtime.block_on(measure(*name, &directory, args.seconds))?;
+        println!("{table}");
+        missed += table.missed();
+    }
+    println!("{missed} goals missed");
+    Ok(())
+}
+
+/// Runs one bench in a directory of its own.
+async fn measure(name: Name, directory: &Path, seconds: u64) -> Result<Table> {
+    let title = name.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    eprintln!("measuring {title} …");
+    let place = tempfile::tempdir_in(directory)?;
+    let fsync = machine::fsync_probe(place.path())?;
+    println!("\n## {title}\n");
+    let probe =
+        format!("fdatasync of 8 KiB just before: p50 {}, p99 {}", time(fsync.p50()), time(fsync.p99()));
+    let setup = Setup { directory: place.path().to_owned(), seconds };
+    let mut table = match name {
+        Name::Append => append::run(&setup).await?,
+        Name::Load => load::run(&setup).await?,
+    };
+    table.note(probe);
+    Ok(table)
+}

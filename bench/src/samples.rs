@@ -1,0 +1,57 @@
+//! Durations that were measured, and what they say.
+
+use std::time::Duration;
+
+/// Durations of one kind.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Samples(Vec<Duration>);
+
+impl Samples {
+    pub(crate) fn push(&mut self, duration: Duration) {
+        self.0.push(duration);
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The smallest duration that at least `share` of the samples do not exceed; zero where there are none.
+    pub(crate) fn quantile(&self, share: f64) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let rank = (sorted.len() as f64 * share).ceil() as usize;
+        sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn p50(&self) -> Duration {
+        self.quantile(0.5)
+    }
+
+    pub(crate) fn p99(&self) -> Duration {
+        self.quantile(0.99)
+    }
+}
+
+impl FromIterator<Duration> for Samples {
+    fn from_iter<I: IntoIterator<Item = Duration>>(durations: I) -> Self {
+        Self(durations.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_samples() {
+        let samples: Samples = (1..=100).rev().map(Duration::from_millis).collect();
+        assert_eq!(samples.p50(), Duration::from_millis(50));
+        assert_eq!(samples.p99(), Duration::from_millis(99));
+        assert_eq!(samples.quantile(1.0), Duration::from_millis(100));
+        assert_eq!(Samples::default().p50(), Duration::ZERO);
+    }
+}
