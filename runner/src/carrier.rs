@@ -4,7 +4,7 @@ mod exec;
 mod http;
 pub(crate) mod pull;
 mod sse;
-mod stdio;
+pub(crate) mod stdio;
 
 use std::{sync::Arc, time::Duration};
 
@@ -104,7 +104,7 @@ pub(crate) trait Carrier: Send + Sync + std::fmt::Debug {
 pub(crate) async fn start(launch: Launch) -> Result<Started, Failure> {
     let deadline = Instant::now() + Duration::from_millis(launch.spec.start_timeout_ms());
     match launch.spec.protocol {
-        Protocol::Stdio => stdio::start(launch, deadline).await,
+        Protocol::Stdio => stdio::start(launch, deadline).await.map(stdio::Ready::into_started),
         Protocol::Pull => pull::start(launch, deadline).await,
         Protocol::Exec => exec::start(launch),
         Protocol::Http => http::start(launch, deadline).await,

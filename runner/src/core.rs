@@ -158,7 +158,7 @@ impl Core {
             options,
             work,
             platform,
-            family: Family::default(),
+            family: Family::of_root(),
             workspace,
             token,
             phase: Phase::Standby,

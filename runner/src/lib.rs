@@ -5,6 +5,7 @@
 
 mod api;
 mod carrier;
+pub mod check;
 mod child;
 mod core;
 mod door;

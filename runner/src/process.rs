@@ -29,12 +29,25 @@ pub(crate) fn become_root_of_tree() -> nix::Result<()> {
 }
 
 /// The processes that the runner itself started and whose end someone awaits; all other children are orphans.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Family(Arc<Mutex<HashSet<i32>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Family {
+    pids: Arc<Mutex<HashSet<i32>>>,
+    adopts_orphans: bool,
+}
 
 impl Family {
+    /// The family of a process that [`become_root_of_tree`] made the one that orphans fall to.
+    pub(crate) fn of_root() -> Self {
+        Self { pids: Arc::default(), adopts_orphans: true }
+    }
+
+    /// The family of a process that may have other children, which are none of ours.
+    pub(crate) fn of_guest() -> Self {
+        Self { pids: Arc::default(), adopts_orphans: false }
+    }
+
     fn pids(&self) -> MutexGuard<'_, HashSet<i32>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn add(&self, pid: i32) {
@@ -47,6 +60,9 @@ impl Family {
 
     /// Takes note of dead orphans, so that none stays a zombie. A dead child that someone awaits is left to them.
     pub(crate) fn reap_orphans(&self) {
+        if !self.adopts_orphans {
+            return;
+        }
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         while let Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) = waitid(Id::All, peek) {
             if self.pids().contains(&pid.as_raw()) {
@@ -184,7 +200,7 @@ mod tests {
     fn this_process_is_seen_to_run() {
         let own = std::process::id().cast_signed();
         assert!(!is_stopped(own));
-        assert!(Family::default().usage().memory_bytes > 0);
+        assert!(Family::of_guest().usage().memory_bytes > 0);
         assert!(!descendants(own).contains(&own));
     }
 }

@@ -99,8 +99,24 @@ async fn write_lines(mut stdin: ChildStdin, mut lines: mpsc::Receiver<String>, c
     lines.close();
 }
 
+/// A handler that has answered `initialize`.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) stdio: Stdio,
+    pub(crate) info: HandlerInfo,
+    spawn_ms: u64,
+    initialize_ms: u64,
+}
+
+impl Ready {
+    pub(super) fn into_started(self) -> Started {
+        let Self { stdio, info, spawn_ms, initialize_ms } = self;
+        Started { carrier: Arc::new(stdio), info, spawn_ms, initialize_ms }
+    }
+}
+
 /// Starts the process and has it initialized.
-pub(super) async fn start(launch: Launch, deadline: Instant) -> Result<Started, Failure> {
+pub(crate) async fn start(launch: Launch, deadline: Instant) -> Result<Ready, Failure> {
     let begun = Instant::now();
     let (child, pipes) = Child::spawn(&launch.program, &launch.log, &launch.family)
         .map_err(|error| not_spawned(&launch.program, &error))?;
@@ -140,7 +156,7 @@ pub(super) async fn start(launch: Launch, deadline: Instant) -> Result<Started, 
         Ok(info) => {
             let initialize_ms = ms_since(initialized);
             tokio::spawn(report_exit(child, reading, stdio.told.clone(), launch.platform));
-            Ok(Started { carrier: Arc::new(stdio), info, spawn_ms, initialize_ms })
+            Ok(Ready { stdio, info, spawn_ms, initialize_ms })
         }
         Err(failure) => {
             child.signal(Signal::SIGKILL);
@@ -184,8 +200,27 @@ fn read_info(outcome: Result<Value, Error>) -> Result<HandlerInfo, String> {
 }
 
 impl Stdio {
+    pub(crate) fn child(&self) -> &Child {
+        &self.child
+    }
+
+    /// From now on the handler's end is expected.
+    pub(crate) fn expect_end(&self) {
+        self.told.cancel();
+    }
+
+    /// Closes the handler's stdin.
+    pub(crate) fn close(&self) {
+        self.mouth.closed.cancel();
+    }
+
+    /// Tells the handler something that wants no answer.
+    pub(crate) async fn notify(&self, name: &str, params: Value) -> Result<(), Error> {
+        self.mouth.say(&rpc::Line::Notification { method: name.to_owned(), params }).await
+    }
+
     /// Asks the handler and waits for its answer: for ever, if its process ends first.
-    async fn request(&self, name: &str, params: Value) -> Result<Value, Error> {
+    pub(crate) async fn request(&self, name: &str, params: Value) -> Result<Value, Error> {
         let (id, answer) = self.pending.open(name == method::EXECUTE);
         let line = rpc::Line::Request { id: RequestId::Number(id), method: name.to_owned(), params };
         if let Err(error) = self.mouth.say(&line).await {
@@ -212,9 +247,8 @@ impl Carrier for Stdio {
     }
 
     async fn cancel(&self, cancel: &Cancel) {
-        let params = serde_json::to_value(cancel).unwrap_or_default();
-        // Shorter than any task was.
-        let _ = self.mouth.say(&rpc::Line::Notification { method: method::CANCEL.to_owned(), params }).await;
+        // Shorter than any task was, so it fits.
+        let _ = self.notify(method::CANCEL, serde_json::to_value(cancel).unwrap_or_default()).await;
     }
 
     async fn ping(&self) {
@@ -223,7 +257,7 @@ impl Carrier for Stdio {
     }
 
     async fn shutdown(&self, shutdown: &Shutdown) {
-        self.told.cancel();
+        self.expect_end();
         let grace = Duration::from_millis(shutdown.grace_ms);
         let over = Instant::now() + grace;
         let params = serde_json::to_value(shutdown).unwrap_or_default();
@@ -231,7 +265,7 @@ impl Carrier for Stdio {
             _ = timeout_at(over, self.request(method::SHUTDOWN, params)) => {}
             _ = self.child.ended() => {}
         }
-        self.mouth.closed.cancel();
+        self.close();
         if timeout_at(over, self.child.ended()).await.is_err() {
             self.child.terminate(Duration::from_millis(TERM_MS_MAX).min(grace)).await;
         }

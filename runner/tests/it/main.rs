@@ -7,6 +7,7 @@
 )]
 
 mod api;
+mod check;
 mod exec;
 mod faults;
 mod http;
