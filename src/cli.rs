@@ -7,6 +7,7 @@ mod approval;
 mod artifact;
 mod audit;
 mod crew;
+mod demo;
 mod files;
 mod handler;
 mod offline;
@@ -78,6 +79,8 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Have the example crew report on a source tree: nothing else is needed.
+    Demo(demo::Demo),
     /// Check manifests without a platform: every fault as FILE:LINE:COLUMN, with what would be right.
     Validate(offline::Validate),
     /// Print the JSON Schema of a kind of manifests, for editors.
@@ -128,6 +131,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
+    // A built-in handler is a small program of its own, and needs no runtime.
+    if let Command::Handler(handler::Handler::CodeHealth { role }) = &cli.command {
+        return crate::code_health::run(role);
+    }
     let format = cli.global.output;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -149,6 +156,7 @@ impl Command {
     async fn run(self, global: &Global) -> Outcome {
         let output = Output::stdout(global.output);
         match self {
+            Self::Demo(demo) => Ok(demo.run(global).await),
             Self::Validate(validate) => validate.run(output),
             Self::Schema(schema) => schema.run(output),
             Self::Handler(handler) => handler.run(output).await,

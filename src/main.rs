@@ -7,7 +7,8 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let name = args.next().and_then(|name| Some(std::path::Path::new(&name).file_name()?.to_owned()));
     match name.as_deref().and_then(|name| name.to_str()) {
-        Some("hypercode-keeper") => sandbox::keeper_main(std::env::args_os()),
+        Some(sandbox::Runner::ARGV0) => runner::main(args),
+        Some(sandbox::Options::KEEPER) => sandbox::keeper_main(std::env::args_os()),
         _ => hypercode::cli::main(),
     }
 }

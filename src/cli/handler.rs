@@ -15,6 +15,12 @@ use crate::output::Output;
 pub(super) enum Handler {
     /// Drive a handler of protocol `stdio` through its methods, and say what is wrong.
     Check(check::Check),
+    /// Serve a role of the example crew on standard input and output.
+    #[command(hide = true)]
+    CodeHealth {
+        /// The role.
+        role: String,
+    },
 }
 
 impl Handler {
@@ -24,6 +30,7 @@ impl Handler {
                 let is_right = check.run(output).await?;
                 Ok(ExitCode::from(u8::from(!is_right)))
             }
+            Self::CodeHealth { .. } => unreachable!("served before there is a runtime"),
         }
     }
 }
