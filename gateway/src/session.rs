@@ -54,11 +54,15 @@ pub(crate) async fn run(core: Arc<Core>, sandbox: Arc<Sandbox>, socket: Socket, 
         Ok(()) => {
             let (notes, queue) = mpsc::channel(core.options.limits.notes_queued_max);
             tokio::join!(
-                incoming::read(&core, &sandbox, &link, reader, notes),
-                outgoing::pump(&core, &sandbox, &link, writer),
+                incoming::read(&core, &sandbox, &link, &mut reader, notes),
+                outgoing::pump(&core, &sandbox, &link, &mut writer),
                 incoming::deliver_notes(&core, &sandbox, queue),
             );
             end(&core, &sandbox, &link);
+            if let (Some(code), reason) = link.reason() {
+                close(&mut writer, code.code(), reason).await;
+                drain(&mut reader).await;
+            }
         }
         Err(refused) => {
             sandbox.release(&link);

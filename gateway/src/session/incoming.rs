@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
-use super::{Reader, close_code, drain, text};
+use super::{Reader, close_code, text};
 use crate::bucket::Bucket;
 use crate::calls::Begin;
 use crate::core::Core;
@@ -28,7 +28,7 @@ pub(super) async fn read(
     core: &Arc<Core>,
     sandbox: &Arc<Sandbox>,
     link: &Arc<Link>,
-    mut reader: Reader,
+    reader: &mut Reader,
     notes: mpsc::Sender<Note>,
 ) {
     let limits = &core.options.limits;
@@ -60,8 +60,6 @@ pub(super) async fn read(
             None => link.end(None, "the link was lost"),
         }
     }
-    drop(incoming);
-    drain(&mut reader).await;
 }
 
 /// Hands notes to the platform, in order, without holding up the link.

@@ -8,7 +8,7 @@ use link::{CloseCode, ToRunner};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::protocol::Message;
 
-use super::{Writer, close};
+use super::Writer;
 use crate::core::Core;
 use crate::outlet::Out;
 use crate::sandbox::{Link, Sandbox};
@@ -24,8 +24,8 @@ enum Next {
     Wait(Option<Instant>),
 }
 
-/// Sends what waits, in order, until the link ends; then says why.
-pub(super) async fn pump(core: &Arc<Core>, sandbox: &Arc<Sandbox>, link: &Link, mut writer: Writer) {
+/// Sends what waits, in order, until the link ends.
+pub(super) async fn pump(core: &Arc<Core>, sandbox: &Arc<Sandbox>, link: &Link, writer: &mut Writer) {
     let patience = Duration::from_millis(core.options.limits.write_ms);
     while !link.cut.is_cancelled() {
         let sent = match next(sandbox) {
@@ -43,9 +43,6 @@ pub(super) async fn pump(core: &Arc<Core>, sandbox: &Arc<Sandbox>, link: &Link, 
             Ok(Err(_)) => link.end(None, "the runner is gone"),
             Err(_) => link.end(None, "the runner does not read"),
         }
-    }
-    if let (Some(code), reason) = link.reason() {
-        close(&mut writer, code.code(), reason).await;
     }
 }
 

@@ -1,0 +1,6 @@
+//! The gateway over real Unix sockets, against runners written by hand.
+
+mod calls;
+mod links;
+mod support;
+mod tasks;
