@@ -135,6 +135,8 @@ pub(crate) struct Board {
     limits: Limits,
     agents: HashMap<AgentId, Mailbox>,
     members: HashMap<Arc<str>, BTreeMap<Position, Waiting>>,
+    /// Nobody gets anything any more, for this reason.
+    cleared: Option<GivenUp>,
 }
 
 /// No place is free for the message.
@@ -145,7 +147,7 @@ pub(crate) struct NoRoom {
 
 impl Board {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, agents: HashMap::new(), members: HashMap::new() }
+        Self { limits, agents: HashMap::new(), members: HashMap::new(), cleared: None }
     }
 
     /// The crew's members and agents, as they are now. Messages of agents that are gone go to their member, if they
@@ -154,8 +156,7 @@ impl Board {
         let mut dead = Vec::new();
         let known: HashSet<&AgentId> =
             policy.members.iter().flat_map(|member| member.agents.iter().map(|(_, agent)| agent)).collect();
-        let gone: Vec<AgentId> =
-            self.agents.keys().filter(|agent| !known.contains(agent)).cloned().collect();
+        let gone: Vec<AgentId> = self.agents.keys().filter(|agent| !known.contains(agent)).cloned().collect();
         for agent in gone {
             dead.extend(self.remove(&agent));
         }
@@ -181,7 +182,9 @@ impl Board {
                 self.members.insert(member, waiting);
             } else {
                 let recipient = Recipient::Member(member);
-                dead.extend(waiting.into_values().map(|waiting| buried(waiting, &recipient, GivenUp::ReceiverGone)));
+                dead.extend(
+                    waiting.into_values().map(|waiting| buried(waiting, &recipient, GivenUp::ReceiverGone)),
+                );
             }
         }
         dead
@@ -207,6 +210,7 @@ impl Board {
 
     /// Nobody gets anything any more.
     pub(crate) fn clear(&mut self, reason: GivenUp) -> Vec<Dead> {
+        self.cleared = Some(reason);
         let mut dead = Vec::new();
         for (agent, mailbox) in self.agents.drain() {
             let recipient = Recipient::Agent(agent);
@@ -234,7 +238,8 @@ impl Board {
         let recipients = match (agent, to) {
             (Some(agent), _) => vec![Recipient::Agent(agent.clone())],
             (None, Address::All(_)) => {
-                let mut all: Vec<_> = self.agents.iter().filter(|(_, mailbox)| mailbox.member == *member).collect();
+                let mut all: Vec<_> =
+                    self.agents.iter().filter(|(_, mailbox)| mailbox.member == *member).collect();
                 all.sort_by_key(|(_, mailbox)| mailbox.replica);
                 let others = all.into_iter().map(|(id, _)| id).filter(|id| *id != sender);
                 others.cloned().map(Recipient::Agent).collect()
@@ -313,6 +318,9 @@ impl Board {
         let Pending { sent, position, recipient } = pending;
         let to_member = matches!(sent.to.parse(), Ok(Address::Member(_)));
         let waiting = Waiting { sent, deliveries, not_before: None };
+        if let Some(reason) = self.cleared {
+            return Err(buried(waiting, &recipient, reason));
+        }
         let agent = match &recipient {
             Recipient::Agent(agent) if self.agents.contains_key(agent) => Some(agent.clone()),
             Recipient::Agent(_) if !to_member => {
@@ -379,7 +387,7 @@ impl Board {
     /// An agent's link is up: what it has in hand may still be answered.
     pub(crate) fn link_up(&mut self, agent: &AgentId, now: Instant) {
         let due = now + Duration::from_millis(self.limits.delivery_ack_ms);
-        if let Some(mailbox) = self.agents.get_mut(agent) {
+        if let Some(mailbox) = self.agents.get_mut(agent).filter(|mailbox| !mailbox.linked) {
             mailbox.linked = true;
             mailbox.in_hand.values_mut().for_each(|in_hand| in_hand.due = Some(due));
         }
@@ -424,12 +432,18 @@ impl Board {
         if mailbox.incarnation != by.incarnation {
             return Acked::Unknown;
         }
-        let Some(InHand { waiting, position, .. }) = taken_back(mailbox, message) else { return Acked::Unknown };
+        let Some(InHand { waiting, position, .. }) = taken_back(mailbox, message) else {
+            return Acked::Unknown;
+        };
         let settled = match ack {
             Ack::Taken => &mut mailbox.settled.taken,
             Ack::Unhandled => &mut mailbox.settled.unhandled,
             Ack::Failed if waiting.deliveries >= limits.deliveries_max => {
-                return Acked::Dead(buried(waiting, &Recipient::Agent(by.agent.clone()), GivenUp::Deliveries));
+                return Acked::Dead(buried(
+                    waiting,
+                    &Recipient::Agent(by.agent.clone()),
+                    GivenUp::Deliveries,
+                ));
             }
             Ack::Failed => {
                 let doubled = waiting.deliveries.saturating_sub(1).min(10);

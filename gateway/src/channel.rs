@@ -74,9 +74,7 @@ pub(crate) async fn admit(
     peer: &Arc<Peer>,
     attempt: &Attempt<'_>,
 ) -> Result<Admitted, link::Error> {
-    let unknown = || link::Error::new(ErrorType::Unavailable, "the crew's channels are not known here yet");
-    let crew = core.crew(&peer.crew).ok_or_else(unknown)?;
-    match crew.admit(peer, attempt, Instant::now()) {
+    match core.known_crew(&peer.crew)?.admit(peer, attempt, Instant::now()) {
         Ok(admitted) => Ok(admitted),
         Err(refusal) => Err(deny(core, sandbox, peer, attempt, refusal).await),
     }

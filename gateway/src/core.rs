@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use events::artifact::ArtifactStore;
 use events::store::Epoch;
 use events::{CrewId, SandboxId};
+use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
 use crate::crew::Crew;
@@ -18,10 +20,13 @@ use crate::sandbox::Sandbox;
 pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) journal: Journal,
+    pub(crate) artifacts: Arc<dyn ArtifactStore>,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) host: Weak<dyn Host>,
     pub(crate) sandboxes: Mutex<HashMap<SandboxId, Arc<Sandbox>>>,
     pub(crate) crews: Mutex<HashMap<CrewId, Arc<Crew>>>,
+    /// What runs for no sandbox.
+    pub(crate) tracker: TaskTracker,
 }
 
 impl Core {
@@ -43,15 +48,34 @@ impl Core {
         self.crews.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
+    /// A crew whose channels are known.
+    pub(crate) fn known_crew(&self, id: &CrewId) -> Result<Arc<Crew>, link::Error> {
+        let message = "the crew's channels are not known here";
+        self.crew(id).ok_or_else(|| link::Error::new(link::ErrorType::Unavailable, message))
+    }
+
+    /// A crew, known from now on.
+    pub(crate) fn crew_or_new(&self, id: &CrewId) -> Arc<Crew> {
+        let mut crews = self.crews.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Crew::new(id.clone(), &self.options.limits));
+        crews.entry(id.clone()).or_insert_with(new).clone()
+    }
+
     /// A sandbox is an agent's from now on.
-    pub(crate) fn peer_bound(&self, _sandbox: &Sandbox, _peer: &Peer) {}
+    pub(crate) fn peer_bound(self: &Arc<Self>, sandbox: &Sandbox, peer: &Arc<Peer>) {
+        let crew = self.crew_or_new(&peer.crew);
+        let dead = crew.attach(peer, &sandbox.wake);
+        self.bury(&crew, dead);
+        if sandbox.state().link.is_some() {
+            crew.set_linked(peer, true);
+        }
+    }
 
-    /// A link ended.
-    pub(crate) fn link_down(&self, _sandbox: &Sandbox) {}
-
-    /// A receiver answered a delivery. False: that was no delivery of ours.
-    pub(crate) fn message_acked(&self, _peer: &Peer, _ack: &link::MessageAck) -> bool {
-        false
+    /// A sandbox's link is up, or down.
+    pub(crate) fn set_linked(&self, sandbox: &Sandbox, linked: bool) {
+        if let Some((peer, crew)) = sandbox.peer().and_then(|peer| Some((peer, self.crew(&peer.crew)?))) {
+            crew.set_linked(peer, linked);
+        }
     }
 
     /// The lease under which the crew's events are appended.

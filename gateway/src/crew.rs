@@ -1,16 +1,19 @@
-//! One crew as the gateway knows it: its policy and how much of each channel's rate is used.
+//! One crew as the gateway knows it: its policy, how much of each channel's rate is used, and its messages.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use events::domain::message::Denial;
+use events::domain::message::{Denial, GivenUp, Pending};
 use events::{AgentId, CrewId};
 use link::Address;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::board::{Board, Dead};
 use crate::bucket::Bucket;
 use crate::channel::{self, Admitted, Attempt, Refusal};
 use crate::host::Peer;
+use crate::options::Limits;
 use crate::policy::{CrewPolicy, Kind};
 
 /// A crew.
@@ -19,18 +22,40 @@ pub(crate) struct Crew {
     state: Mutex<State>,
 }
 
-struct State {
+/// What changes.
+pub(crate) struct State {
     policy: Arc<CrewPolicy>,
+    /// Messages to put back once the members are known.
+    restoring: Option<Vec<Pending>>,
     /// By sending agent, receiving member and kind.
     rates: HashMap<(AgentId, Arc<str>, Kind), Bucket>,
+    lives: HashMap<AgentId, Life>,
+    pub(crate) board: Board,
+}
+
+/// The latest life of an agent.
+struct Life {
+    peer: Arc<Peer>,
+    /// Wakes what delivers to it.
+    wake: Arc<Notify>,
+    linked: bool,
 }
 
 impl Crew {
-    pub(crate) fn new(id: CrewId, policy: CrewPolicy) -> Self {
-        Self { id, state: Mutex::new(State { policy: Arc::new(policy), rates: HashMap::new() }) }
+    /// A crew whose policy is not known yet: nothing may cross.
+    pub(crate) fn new(id: CrewId, limits: &Limits) -> Self {
+        let state = State {
+            policy: Arc::default(),
+            restoring: Some(Vec::new()),
+            rates: HashMap::new(),
+            lives: HashMap::new(),
+            board: Board::new(limits.clone()),
+        };
+        Self { id, state: Mutex::new(state) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    /// Its state, for a moment.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -39,11 +64,78 @@ impl Crew {
         self.state().policy.clone()
     }
 
-    /// A new policy. Rates begin anew.
-    pub(crate) fn set_policy(&self, policy: CrewPolicy) {
+    /// A new policy. Rates begin anew; agents that are gone get no more messages.
+    pub(crate) fn set_policy(&self, policy: CrewPolicy) -> Vec<Dead> {
         let mut state = self.state();
         state.policy = Arc::new(policy);
         state.rates.clear();
+        let policy = state.policy.clone();
+        let mut dead = state.board.set_members(&policy);
+        state.lives.retain(|agent, _| policy.member_of(agent).is_some());
+        let State { lives, board, .. } = &mut *state;
+        for (agent, life) in lives {
+            dead.extend(board.incarnate(agent, life.peer.incarnation));
+            if life.linked {
+                board.link_up(agent, Instant::now());
+            }
+        }
+        for pending in state.restoring.take().unwrap_or_default() {
+            dead.extend(state.put_back(pending));
+        }
+        dead
+    }
+
+    /// A message that was not settled before the platform was restarted.
+    pub(crate) fn restore(&self, pending: Pending) -> Option<Dead> {
+        let mut state = self.state();
+        match &mut state.restoring {
+            Some(restoring) => {
+                restoring.push(pending);
+                None
+            }
+            None => state.put_back(pending),
+        }
+    }
+
+    /// A sandbox is an agent's from now on.
+    pub(crate) fn attach(&self, peer: &Arc<Peer>, wake: &Arc<Notify>) -> Vec<Dead> {
+        let mut state = self.state();
+        let newest = state.life(&peer.agent).is_none_or(|known| known.incarnation < peer.incarnation);
+        if newest {
+            let life = Life { peer: peer.clone(), wake: wake.clone(), linked: false };
+            state.lives.insert(peer.agent.clone(), life);
+        }
+        state.board.incarnate(&peer.agent, peer.incarnation)
+    }
+
+    /// The link of an agent's life is up, or down.
+    pub(crate) fn set_linked(&self, peer: &Peer, linked: bool) {
+        let mut state = self.state();
+        let Some(life) = state.lives.get_mut(&peer.agent) else { return };
+        if life.peer.incarnation != peer.incarnation {
+            return;
+        }
+        life.linked = linked;
+        if linked {
+            state.board.link_up(&peer.agent, Instant::now());
+        } else {
+            state.board.link_down(&peer.agent);
+        }
+    }
+
+    /// An agent takes work, or does not.
+    pub(crate) fn set_ready(&self, agent: &AgentId, ready: bool) {
+        let mut state = self.state();
+        if state.board.set_ready(agent, ready) {
+            state.wake(agent);
+        }
+    }
+
+    /// The crew is gone.
+    pub(crate) fn clear(&self) -> Vec<Dead> {
+        let mut state = self.state();
+        state.lives.clear();
+        state.board.clear(GivenUp::CrewGone)
     }
 
     /// Whether something may cross, fan-out aside. What may, is counted against the channel's rate.
@@ -65,10 +157,8 @@ impl Crew {
             Refusal::new(Denial::NoChannel, format!("no channel {from} -> {to} for {kind}s"))
         })?;
         if attempt.depth > channel.max_depth {
-            let rule = format!(
-                "the channel {from} -> {to} allows a depth of {}, not {}",
-                channel.max_depth, attempt.depth
-            );
+            let (max, depth) = (channel.max_depth, attempt.depth);
+            let rule = format!("the channel {from} -> {to} allows a depth of {max}, not {depth}");
             return Err(Refusal::new(Denial::Depth, rule));
         }
         let rate = channel.rate_per_second;
@@ -84,5 +174,31 @@ impl Crew {
             return Err(refusal);
         }
         Ok(Admitted { member: to.clone(), agent, fan_out: channel.fan_out })
+    }
+}
+
+impl State {
+    /// The latest life of an agent.
+    pub(crate) fn life(&self, agent: &AgentId) -> Option<&Arc<Peer>> {
+        self.lives.get(agent).map(|life| &life.peer)
+    }
+
+    /// Something may be ready to be delivered to the agent.
+    pub(crate) fn wake(&self, agent: &AgentId) {
+        if let Some(life) = self.lives.get(agent) {
+            life.wake.notify_one();
+        }
+    }
+
+    fn put_back(&mut self, pending: Pending) -> Option<Dead> {
+        match self.board.restore(pending) {
+            Ok(agent) => {
+                if let Some(agent) = agent {
+                    self.wake(&agent);
+                }
+                None
+            }
+            Err(dead) => Some(dead),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use events::domain::DomainEvent;
 use events::domain::message::{Denial, Event, Party};
-use events::{CommandId, EntityKind, Position, StreamId};
+use events::{EntityKind, Position, StreamId};
 use tokio::time::Instant;
 
 use crate::core::Core;
@@ -69,7 +69,7 @@ pub(crate) async fn record(
 
 async fn append(core: &Core, peer: &Peer, event: Event) -> Option<Position> {
     let epoch = core.epoch(&peer.crew);
-    let request = journal::by_agent(peer, epoch, outbox(peer), CommandId::fresh(), vec![event.encode()]);
+    let request = journal::by_agent(peer, epoch, outbox(peer), vec![event.encode()]);
     match core.journal.append(&request).await {
         Ok(appended) => Some(appended.position),
         Err(error) => {

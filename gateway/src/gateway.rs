@@ -4,12 +4,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-use events::{CrewId, EventStore, SandboxId};
+use events::artifact::ArtifactStore;
+use events::domain::message::Pending;
+#[cfg(doc)]
+use events::domain::message::Undelivered;
+use events::{AgentId, CrewId, EventStore, SandboxId};
 use link::{Assign, CancelFrame, DrainFrame, Secret, TaskFrame, TaskRef, ToRunner};
+use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
 use crate::core::Core;
-use crate::crew::Crew;
 use crate::error::Error;
 use crate::host::{HeldTask, Host, Peer};
 use crate::journal::Journal;
@@ -28,6 +32,8 @@ const CLOSE: Duration = Duration::from_secs(5);
 pub struct Seams {
     /// The log.
     pub store: Arc<dyn EventStore>,
+    /// Large bodies, and what agents keep.
+    pub artifacts: Arc<dyn ArtifactStore>,
     /// Who makes and checks tokens.
     pub authenticator: Arc<dyn Authenticator>,
     /// The platform behind the gateway. Weak, for it holds the gateway: see [`Arc::new_cyclic`].
@@ -53,14 +59,16 @@ impl Gateway {
     /// A gateway without any sandbox yet.
     pub fn new(options: Options, seams: Seams) -> Self {
         let journal = Journal::new(seams.store, &options.limits);
-        let Seams { authenticator, host, .. } = seams;
+        let Seams { artifacts, authenticator, host, .. } = seams;
         let core = Core {
             options,
             journal,
+            artifacts,
             authenticator,
             host,
             sandboxes: std::sync::Mutex::default(),
             crews: std::sync::Mutex::default(),
+            tracker: TaskTracker::new(),
         };
         Self { core: Arc::new(core) }
     }
@@ -178,20 +186,40 @@ impl Gateway {
         Ok(())
     }
 
-    /// Says who of a crew may send what to whom, from now on.
+    /// Says who of a crew may send what to whom, from now on. Messages for agents that left go to another of their
+    /// member where they were sent to the member, and are dead letters otherwise.
     pub fn set_crew(&self, crew: &CrewId, policy: CrewPolicy) {
-        let mut crews = self.core.crews.lock().unwrap_or_else(PoisonError::into_inner);
-        match crews.get(crew) {
-            Some(known) => known.set_policy(policy),
-            None => {
-                crews.insert(crew.clone(), Arc::new(Crew::new(crew.clone(), policy)));
-            }
+        let crew = self.core.crew_or_new(crew);
+        let dead = crew.set_policy(policy);
+        self.core.bury(&crew, dead);
+    }
+
+    /// Forgets a crew: nothing crosses in it any more, and what was not delivered is a dead letter.
+    pub fn remove_crew(&self, crew: &CrewId) {
+        let removed = self.core.crews.lock().unwrap_or_else(PoisonError::into_inner).remove(crew);
+        if let Some(crew) = removed {
+            let dead = crew.clear();
+            self.core.bury(&crew, dead);
         }
     }
 
-    /// Forgets a crew: nothing of it may send any more.
-    pub fn remove_crew(&self, crew: &CrewId) {
-        self.core.crews.lock().unwrap_or_else(PoisonError::into_inner).remove(crew);
+    /// Says whether an agent takes work: messages to its member go to agents that do.
+    pub fn set_ready(&self, agent: &AgentId, ready: bool) {
+        let crews: Vec<_> = {
+            let crews = self.core.crews.lock().unwrap_or_else(PoisonError::into_inner);
+            crews.values().cloned().collect()
+        };
+        crews.iter().for_each(|crew| crew.set_ready(agent, ready));
+    }
+
+    /// Puts back the messages that were not settled when the platform ended: see [`Undelivered`]. They are delivered
+    /// once their crews are set.
+    pub async fn restore(&self, pending: Vec<Pending>) {
+        for pending in pending {
+            let crew = self.core.crew_or_new(&pending.sent.crew);
+            let dead = crew.restore(pending);
+            self.core.bury(&crew, dead);
+        }
     }
 
     fn bound(&self, sandbox: &SandboxId) -> Result<Arc<Sandbox>, Error> {

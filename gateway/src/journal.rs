@@ -6,7 +6,7 @@ use std::time::Duration;
 use events::store::Epoch;
 use events::{
     AppendError, AppendRequest, Appended, CommandId, Digest, EventStore, Expected, Meta, NewEvent, Principal,
-    StreamId, Timestamp,
+    StreamId, Tenant, Timestamp,
 };
 use link::ErrorType;
 
@@ -36,7 +36,7 @@ impl Journal {
             match self.store.append(request.clone()).await {
                 Err(AppendError::Unknown { .. }) => {
                     if let Some(appended) = self.find(request.command_id).await {
-                        return Ok(appended);
+                        return Ok(Appended { repeated: false, ..appended });
                     }
                 }
                 Err(AppendError::Full | AppendError::Unavailable { .. }) if tries < self.tries_max => {
@@ -62,23 +62,33 @@ impl Journal {
     }
 }
 
-/// A request to append what an agent did.
+/// A request to append what an agent did, under a fresh command id.
 pub(crate) fn by_agent(
     peer: &Peer,
     epoch: Option<Epoch>,
     stream: StreamId,
-    command_id: CommandId,
+    events: Vec<NewEvent>,
+) -> AppendRequest {
+    request(&peer.tenant, Principal::agent(&peer.agent), epoch, stream, events)
+}
+
+/// A request to append, under a fresh command id.
+pub(crate) fn request(
+    tenant: &Tenant,
+    principal: Principal,
+    epoch: Option<Epoch>,
+    stream: StreamId,
     events: Vec<NewEvent>,
 ) -> AppendRequest {
     AppendRequest {
         stream,
         expected: Expected::Any,
-        command_id,
+        command_id: CommandId::fresh(),
         command_digest: None,
         epoch,
         meta: Meta {
-            tenant: peer.tenant.clone(),
-            principal: Principal::agent(&peer.agent),
+            tenant: tenant.clone(),
+            principal,
             correlation_id: None,
             causation_id: None,
             traceparent: None,

@@ -15,11 +15,14 @@
 //! sender named on a message is the authenticated one.
 
 mod auth;
+mod board;
+mod body;
 mod bucket;
 mod calls;
 mod channel;
 mod core;
 mod crew;
+mod delivery;
 mod denial;
 mod error;
 mod gateway;
@@ -31,6 +34,7 @@ mod outlet;
 mod policy;
 mod request;
 mod sandbox;
+mod send;
 mod server;
 mod session;
 mod socket;

@@ -50,6 +50,13 @@ pub(crate) fn begin(core: &Arc<Core>, sandbox: &Arc<Sandbox>, peer: &Arc<Peer>, 
     if let Ok(host) = core.host() {
         host.activity(&sandbox.id, Activity::CallStarted);
     }
+    let call = match call {
+        Call::MessageSend(call) => {
+            sandbox.send(core, peer, (frame.id, call));
+            return true;
+        }
+        other => other,
+    };
     let (core, sandbox, peer, id) = (core.clone(), sandbox.clone(), peer.clone(), frame.id);
     let tracker = sandbox.tracker.clone();
     tracker.spawn(async move {

@@ -5,18 +5,21 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use events::SandboxId;
-use link::CloseCode;
-use tokio::sync::{Notify, Semaphore};
+use link::{CloseCode, ErrorType};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::calls::Calls;
+use crate::core::Core;
 use crate::error::Error;
 use crate::hand::Hand;
 use crate::host::Peer;
 use crate::options::Limits;
 use crate::outlet::{Keep, Outlet};
+use crate::request;
+use crate::send::{self, Send};
 use crate::throttle::Throttle;
 
 /// A sandbox whose socket is open.
@@ -33,6 +36,7 @@ pub(crate) struct Sandbox {
     /// Artifact requests at once.
     pub(crate) door: Arc<Semaphore>,
     peer: OnceLock<Arc<Peer>>,
+    sends: OnceLock<mpsc::Sender<Send>>,
     state: Mutex<State>,
 }
 
@@ -126,6 +130,7 @@ impl Sandbox {
             tracker: TaskTracker::new(),
             door: Arc::new(Semaphore::new(limits.door_requests_max)),
             peer: OnceLock::new(),
+            sends: OnceLock::new(),
             state: Mutex::new(state),
         }
     }
@@ -144,6 +149,17 @@ impl Sandbox {
     pub(crate) fn bind(&self, peer: Peer) -> Result<&Arc<Peer>, Error> {
         let bound = self.peer.get_or_init(|| Arc::new(peer.clone()));
         if **bound == peer { Ok(bound) } else { Err(Error::Bound { sandbox: self.id.clone() }) }
+    }
+
+    /// Queues a message to be sent, in order. There is room for as many as calls may be in flight.
+    pub(crate) fn send(self: &Arc<Self>, core: &Arc<Core>, peer: &Arc<Peer>, send: Send) {
+        let id = send.0;
+        let sends = self.sends.get_or_init(|| send::start(core, self, peer));
+        if sends.try_send(send).is_err() {
+            let error =
+                link::Error::new(ErrorType::RateLimited, "too many messages are on their way already");
+            request::finish(core, self, id, Err(error));
+        }
     }
 
     /// Queues a frame. An answer without a link is not kept: its runner asks again. A link whose peer does not read

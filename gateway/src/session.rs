@@ -121,7 +121,9 @@ async fn open(
         }
     }
     let lost = |_| Refused::new(CloseCode::Normal, "the link was lost before the welcome");
-    writer.send(Message::text(&*text(&ToRunner::Welcome(welcome)))).await.map_err(lost)
+    writer.send(Message::text(&*text(&ToRunner::Welcome(welcome)))).await.map_err(lost)?;
+    core.set_linked(sandbox, true);
+    Ok(())
 }
 
 /// The first frame, which must be `hello`.
@@ -169,7 +171,7 @@ fn authenticate(core: &Core, sandbox: &Sandbox, token: Option<&str>) -> Result<b
 fn end(core: &Core, sandbox: &Arc<Sandbox>, link: &Arc<Link>) {
     let (code, reason) = link.reason();
     tracing::info!(sandbox = %sandbox.id, link = link.id, code = code.map(CloseCode::code), reason, "link ended");
-    core.link_down(sandbox);
+    core.set_linked(sandbox, false);
     sandbox.release(link);
     if let Ok(host) = core.host() {
         host.link_lost(&sandbox.id, reason);

@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 
 use super::Writer;
 use crate::core::Core;
+use crate::delivery::Step;
 use crate::outlet::Out;
 use crate::sandbox::{Link, Sandbox};
 
@@ -28,7 +29,7 @@ enum Next {
 pub(super) async fn pump(core: &Arc<Core>, sandbox: &Arc<Sandbox>, link: &Link, writer: &mut Writer) {
     let patience = Duration::from_millis(core.options.limits.write_ms);
     while !link.cut.is_cancelled() {
-        let sent = match next(sandbox) {
+        let sent = match next(core, sandbox).await {
             Next::Send(frame) => timeout(patience, writer.feed(Message::text(&*frame))).await,
             Next::Wait(until) => {
                 let flushed = timeout(patience, writer.flush()).await;
@@ -46,19 +47,30 @@ pub(super) async fn pump(core: &Arc<Core>, sandbox: &Arc<Sandbox>, link: &Link, 
     }
 }
 
-fn next(sandbox: &Sandbox) -> Next {
-    let mut state = sandbox.state();
-    match state.outlet.next() {
-        Some(Out::Assign(frame)) => {
-            state.assigned = true;
+/// Frames first, then tasks, then messages.
+async fn next(core: &Arc<Core>, sandbox: &Sandbox) -> Next {
+    let welcome = {
+        let mut state = sandbox.state();
+        match state.outlet.next() {
+            Some(Out::Assign(frame)) => {
+                state.assigned = true;
+                return Next::Send(frame);
+            }
+            Some(Out::Frame(frame)) => return Next::Send(frame),
+            Some(Out::Task(task, frame)) => {
+                state.hand.take(task);
+                return Next::Send(frame);
+            }
+            None => state.outlet.takes_message(),
+        }
+    };
+    let Some(peer) = sandbox.peer() else { return Next::Wait(None) };
+    match core.next_message(peer, welcome).await {
+        Step::Send(frame) => {
+            sandbox.state().outlet.message_sent();
             Next::Send(frame)
         }
-        Some(Out::Frame(frame)) => Next::Send(frame),
-        Some(Out::Task(task, frame)) => {
-            state.hand.take(task);
-            Next::Send(frame)
-        }
-        None => Next::Wait(None),
+        Step::Wait(until) => Next::Wait(until),
     }
 }
 

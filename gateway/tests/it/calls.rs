@@ -43,8 +43,7 @@ async fn a_call_that_waits_survives_a_lost_link_and_is_asked_once() {
 
 fn still_held() -> Linked {
     let task = "tk_1".parse().unwrap();
-    let held =
-        HeldTask { task, attempt: 1, depth: 0, context: "cx_1".to_owned(), traceparent: None };
+    let held = HeldTask { task, attempt: 1, depth: 0, context: "cx_1".to_owned(), traceparent: None };
     Linked { heartbeat_ms: 1_000, held: vec![held], ..Linked::default() }
 }
 
@@ -157,7 +156,9 @@ async fn a_frame_that_names_its_own_sender_is_refused_and_recorded() {
     let mut runner = scout(&world, scout_to_analyst()).await;
     for number in 0..10 {
         let params = json!({"to": "analyst", "text": "hi", "from": "editor"});
-        runner.send(json!({"t": "call", "id": 100 + number, "method": "message/send", "params": params})).await;
+        runner
+            .send(json!({"t": "call", "id": 100 + number, "method": "message/send", "params": params}))
+            .await;
     }
     for _ in 0..10 {
         let refused = runner.expect("error").await;

@@ -229,7 +229,8 @@ async fn failures_exits_and_refusals_reach_the_host() {
     let mut runner = world.agent("m", 0).await;
     runner.send(json!({"t": "failed", "stage": "spawn", "message": "no such file"})).await;
     runner.send(json!({"t": "exited", "signal": 9, "tasks": [{"taskId": "tk_1", "attempt": 1}]})).await;
-    let refusal = json!({"t": "error", "re": "f_9", "code": -32600, "type": "invalid_request", "message": "no"});
+    let refusal =
+        json!({"t": "error", "re": "f_9", "code": -32600, "type": "invalid_request", "message": "no"});
     runner.send(refusal).await;
     let seen = world.host.wait(3, |seen| match seen {
         Seen::Failed(failed) => Some(failed.message),

@@ -2,5 +2,6 @@
 
 mod calls;
 mod links;
+mod messages;
 mod support;
 mod tasks;

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use events::artifact::ArtifactStore;
 use events::domain::DomainEvent;
 use events::store::{Faults, Memory};
 use events::{AgentId, CommandId, CrewId, EventStore, Incarnation, Position, SandboxId, Tenant};
 use futures_util::{SinkExt, StreamExt};
 use hypercode_gateway::{
-    Activity, Channel, CrewPolicy, Gateway, Host, HostCall, Kind, Linked, Member, Options, Peer, SandboxTokens,
-    Seams,
+    Activity, Channel, CrewPolicy, Gateway, Host, HostCall, Kind, Linked, Member, Options, Peer,
+    SandboxTokens, Seams,
 };
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
@@ -121,7 +122,9 @@ impl FakeHost {
 
     /// The next call of a handler.
     pub(crate) async fn call(&self) -> Asked {
-        timeout(PATIENCE, async { self.asked.lock().await.recv().await.unwrap() }).await.expect("no call came")
+        timeout(PATIENCE, async { self.asked.lock().await.recv().await.unwrap() })
+            .await
+            .expect("no call came")
     }
 }
 
@@ -191,6 +194,7 @@ pub(crate) struct World {
     pub(crate) host: Arc<FakeHost>,
     pub(crate) store: Arc<Memory>,
     pub(crate) faults: Faults,
+    pub(crate) artifacts: Arc<dyn ArtifactStore>,
     home: tempfile::TempDir,
 }
 
@@ -204,14 +208,15 @@ impl World {
         let store = Arc::new(Memory::new());
         let faults = store.faults().clone();
         let host = FakeHost::new();
-        let gateway = gateway(home.path(), &store, &host, change);
-        Self { gateway, host, store, faults, home }
+        let artifacts: Arc<dyn ArtifactStore> = Arc::new(events::artifact::Memory::default());
+        let gateway = gateway(home.path(), &store, &artifacts, &host, change);
+        Self { gateway, host, store, faults, artifacts, home }
     }
 
     /// The platform dies and comes back: the same log and directory, and nothing else.
     pub(crate) fn restarted(self) -> Self {
         let host = FakeHost::new();
-        let gateway = gateway(self.home.path(), &self.store, &host, |_| {});
+        let gateway = gateway(self.home.path(), &self.store, &self.artifacts, &host, |_| {});
         Self { gateway, host, ..self }
     }
 
@@ -248,7 +253,11 @@ impl World {
     }
 
     /// Waits until the log has so many events that `wanted` picks.
-    pub(crate) async fn log<E: DomainEvent, T>(&self, count: usize, wanted: impl Fn(E) -> Option<T>) -> Vec<T> {
+    pub(crate) async fn log<E: DomainEvent, T>(
+        &self,
+        count: usize,
+        wanted: impl Fn(E) -> Option<T>,
+    ) -> Vec<T> {
         let mut head = self.store.watch();
         let waiting = async {
             loop {
@@ -267,6 +276,7 @@ impl World {
 fn gateway(
     home: &Path,
     store: &Arc<Memory>,
+    artifacts: &Arc<dyn ArtifactStore>,
     host: &Arc<FakeHost>,
     change: impl FnOnce(&mut Options),
 ) -> Gateway {
@@ -275,6 +285,7 @@ fn gateway(
     let host: Arc<dyn Host> = host.clone();
     let seams = Seams {
         store: store.clone(),
+        artifacts: artifacts.clone(),
         authenticator: Arc::new(SandboxTokens::new(&[7; 32])),
         host: Arc::downgrade(&host),
     };

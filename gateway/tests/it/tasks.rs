@@ -12,7 +12,10 @@ fn result(id: u64, task: &str) -> Value {
 }
 
 async fn results(world: &World, count: usize) -> Vec<CommandId> {
-    world.host.wait(count, |seen| if let Seen::Result(command, _) = seen { Some(command) } else { None }).await
+    world
+        .host
+        .wait(count, |seen| if let Seen::Result(command, _) = seen { Some(command) } else { None })
+        .await
 }
 
 #[tokio::test]
