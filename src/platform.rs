@@ -125,6 +125,7 @@ impl Platform {
             gateway::Options::new(run_dir),
             gateway::Seams {
                 store: Arc::clone(&store),
+                artifacts: Arc::clone(&artifacts),
                 authenticator: Arc::new(SandboxTokens::new(&key(&data.join("link.key"))?)),
                 host: Arc::downgrade(&actors.host()),
             },

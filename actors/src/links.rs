@@ -71,6 +71,6 @@ impl Links for Gateway {
     }
 
     fn set_ready(&self, agent: &AgentId, ready: bool) {
-        let _ = (agent, ready);
+        self.set_ready(agent, ready);
     }
 }
