@@ -12,6 +12,7 @@ pub mod event;
 pub mod id;
 pub mod invariant;
 pub mod projection;
+pub mod snapshot;
 pub mod store;
 pub mod subscription;
 pub mod supervision;

@@ -13,6 +13,7 @@ mod profiles;
 mod projector;
 mod query;
 mod rows;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 

@@ -204,9 +204,10 @@ pub trait EventStore: Send + Sync + 'static {
     async fn append(&self, request: AppendRequest) -> Result<Appended, AppendError>;
     /// The outcome of a command, if it was appended.
     async fn find_command(&self, id: CommandId) -> Result<Option<Appended>, ReadError>;
-    /// Up to `limit` events with positions above `after`, in order.
+    /// Up to `limit` events with positions above `after`, in order. A store may give fewer at once: only an
+    /// empty answer means that there are no more.
     async fn read(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError>;
-    /// Up to `limit` events of `stream` with versions above `after`, in order.
+    /// Up to `limit` events of `stream` with versions above `after`, in order; fewer, as in [`EventStore::read`].
     async fn read_stream(
         &self,
         stream: &StreamId,

@@ -11,7 +11,7 @@ use crate::id::{
     Timestamp,
 };
 use crate::store::{AppendRequest, Expected, Memory};
-use crate::supervision::Policy;
+use crate::supervision::{ChildKind, Policy};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -74,6 +74,7 @@ impl World {
             profile: "analyst".to_owned(),
             profile_version: 1,
             profile_digest: Digest::of(b"analyst"),
+            restart: ChildKind::default(),
         }
     }
 
@@ -420,4 +421,38 @@ async fn a_wait_ends_when_the_view_is_there_or_the_time_is_over() {
     waited.expect("it comes in spite of reads that failed");
     views.close().await;
     assert!(views.rebuild(None).await.is_err());
+}
+
+#[tokio::test]
+async fn snapshots_are_kept_by_stream_decider_and_schema() {
+    use crate::domain::Decider;
+    use crate::domain::agent::Agent;
+    use crate::snapshot::{self, Snapshot, SnapshotStore};
+
+    let (world, directory) = (World::new().await, directory());
+    let views = world.views(&directory, 1_000).await;
+    let stream = StreamId::new(EntityKind::Agent, world.agents[0].as_str());
+    let events = world.store.read_stream(&stream, crate::Version(0), 100).await.expect("read");
+    let fold = |state: agent::State, events: &[Recorded]| {
+        let decoded =
+            events.iter().map(|e| agent::Event::decode(&e.kind, e.schema, &e.payload).expect("decoded"));
+        decoded.fold(state, |state, event| Agent::evolve(state, &event))
+    };
+    assert_eq!(snapshot::load::<Agent>(&views, &stream).await, None);
+    for version in [2, 3, 1] {
+        let state = fold(agent::State::default(), &events[..version]);
+        snapshot::save::<Agent>(&views, &stream, crate::Version(version as u64), &state).await;
+    }
+    let (version, state) = snapshot::load::<Agent>(&views, &stream).await.expect("it is there");
+    assert_eq!(version, crate::Version(3), "the newest stays");
+    assert_eq!(
+        fold(state, &events[3..]),
+        fold(agent::State::default(), &events),
+        "snapshot and tail give the whole"
+    );
+
+    assert_eq!(views.load(&stream, "agent", Agent::STATE_SCHEMA + 1).await, None);
+    let unreadable = Snapshot { version: crate::Version(4), state: "{".to_owned() };
+    views.save(&stream, "agent", Agent::STATE_SCHEMA, unreadable).await;
+    assert_eq!(snapshot::load::<Agent>(&views, &stream).await, None, "what cannot be read is ignored");
 }

@@ -5,6 +5,7 @@
 
 mod appender;
 mod error;
+mod lines;
 mod lock;
 mod read;
 mod rows;
@@ -35,6 +36,9 @@ pub use self::error::OpenError;
 
 /// The log's file in the data directory.
 pub const LOG_FILE: &str = "log.db";
+
+/// Most events that one read gives.
+pub const READ_EVENTS_MAX: usize = 10_000;
 
 /// What an append costs in the intake beside its payload.
 const REQUEST_BYTES: usize = 512;
@@ -169,7 +173,7 @@ impl EventStore for Sqlite {
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError> {
-        read::log(&self.shared.reader, after, limit).await
+        read::log(&self.shared.reader, after, limit.min(READ_EVENTS_MAX)).await
     }
 
     async fn read_stream(
@@ -178,7 +182,7 @@ impl EventStore for Sqlite {
         after: Version,
         limit: usize,
     ) -> Result<Vec<Recorded>, ReadError> {
-        read::stream(&self.shared.reader, stream, after, limit).await
+        read::stream(&self.shared.reader, stream, after, limit.min(READ_EVENTS_MAX)).await
     }
 
     async fn find_reservation(&self, name: &Reservation) -> Result<Option<StreamId>, ReadError> {

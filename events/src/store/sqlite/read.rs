@@ -4,7 +4,8 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::error::unreadable;
-use super::rows::{self, bytes, digest, signed, unsigned};
+use super::lines;
+use super::rows::{bytes, digest, signed, unsigned};
 use super::writer::parse_stream;
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
@@ -17,7 +18,7 @@ pub(super) async fn log(
 ) -> Result<Vec<Recorded>, ReadError> {
     let query =
         sqlx::query(include_str!("sql/read_log.sql")).bind(signed(after.0)).bind(signed(limit as u64));
-    rows::events(&query.fetch_all(reader).await.map_err(|error| unreadable(&error))?)
+    events(&query.fetch_one(reader).await.map_err(|error| unreadable(&error))?)
 }
 
 pub(super) async fn stream(
@@ -30,7 +31,13 @@ pub(super) async fn stream(
         .bind(stream.to_string())
         .bind(signed(after.0))
         .bind(signed(limit as u64));
-    rows::events(&query.fetch_all(reader).await.map_err(|error| unreadable(&error))?)
+    events(&query.fetch_one(reader).await.map_err(|error| unreadable(&error))?)
+}
+
+/// The events of a page, which is null where it has none.
+fn events(row: &SqliteRow) -> Result<Vec<Recorded>, ReadError> {
+    let page: Option<&str> = row.try_get(0).map_err(|error| unreadable(&error))?;
+    page.map_or(Ok(Vec::new()), lines::events)
 }
 
 pub(super) async fn command(reader: &SqlitePool, id: CommandId) -> Result<Option<Appended>, ReadError> {

@@ -1,15 +1,14 @@
-//! Events as rows of the `events` table, both ways.
+//! Events as rows of the `events` table, and values as columns keep them.
 
 use std::sync::{Arc, LazyLock};
 
+use sqlx::Sqlite;
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::{Row as _, Sqlite};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use uuid::Uuid;
 
-use crate::event::{Meta, Recorded};
-use crate::id::{CommandId, Digest, EventId, Position, Timestamp, Version};
-use crate::store::ReadError;
+use crate::event::Recorded;
+use crate::id::Digest;
 
 /// Columns of the `events` table.
 const COLUMNS: usize = 17;
@@ -73,65 +72,7 @@ pub(super) fn unsigned(value: i64) -> u64 {
 }
 
 pub(super) fn digest(bytes: &[u8]) -> Result<Digest, sqlx::Error> {
-    bytes.try_into().map(Digest).map_err(|_| decode("a hash does not have 32 bytes".into()))
-}
-
-fn decode(reason: String) -> sqlx::Error {
-    sqlx::Error::Decode(reason.into())
-}
-
-/// Turns rows into events. Neighbours often share their texts, which are then shared in memory too.
-pub(super) fn events(rows: &[SqliteRow]) -> Result<Vec<Recorded>, ReadError> {
-    let mut events: Vec<Recorded> = Vec::with_capacity(rows.len());
-    for row in rows {
-        let event = event(row, events.last()).map_err(|error| ReadError::Damaged {
-            position: Position(row.try_get::<i64, _>(0).map(unsigned).unwrap_or_default()),
-            reason: error.to_string().into(),
-        })?;
-        events.push(event);
-    }
-    Ok(events)
-}
-
-fn event(row: &SqliteRow, before: Option<&Recorded>) -> Result<Recorded, sqlx::Error> {
-    let integer = |column| row.try_get::<i64, _>(column).map(unsigned);
-    let parsed = |error: crate::id::InvalidId| decode(error.to_string());
-    let stream: &str = row.try_get(1)?;
-    let tenant: &str = row.try_get(8)?;
-    let principal: &str = row.try_get(9)?;
-    let small = |value: u64| u16::try_from(value).map_err(|error| decode(error.to_string()));
-    Ok(Recorded {
-        position: Position(integer(0)?),
-        stream: match before {
-            Some(before) if stream.ends_with(&*before.stream.id) && stream == before.stream.to_string() => {
-                before.stream.clone()
-            }
-            _ => stream.parse().map_err(parsed)?,
-        },
-        version: Version(integer(2)?),
-        kind: shared(row.try_get(3)?, before.map(|before| &before.kind)),
-        schema: small(integer(4)?)?,
-        event_id: EventId(uuid(row.try_get(5)?)?),
-        command_id: CommandId(uuid(row.try_get(6)?)?),
-        ordinal: u32::try_from(integer(7)?).map_err(|error| decode(error.to_string()))?,
-        meta: Meta {
-            tenant: match before {
-                Some(before) if before.meta.tenant.as_str() == tenant => before.meta.tenant.clone(),
-                _ => tenant.parse().map_err(parsed)?,
-            },
-            principal: match before {
-                Some(before) if before.meta.principal.as_str() == principal => before.meta.principal.clone(),
-                _ => principal.parse().map_err(parsed)?,
-            },
-            correlation_id: optional(row.try_get(10)?, before.and_then(|b| b.meta.correlation_id.as_ref())),
-            causation_id: optional(row.try_get(11)?, before.and_then(|b| b.meta.causation_id.as_ref())),
-            traceparent: optional(row.try_get(12)?, before.and_then(|b| b.meta.traceparent.as_ref())),
-        },
-        recorded_at: Timestamp(row.try_get(13)?),
-        epoch: integer(14)?,
-        payload: row.try_get::<&str, _>(15)?.into(),
-        hash: digest(row.try_get(16)?)?,
-    })
+    bytes.try_into().map(Digest).map_err(|_| sqlx::Error::Decode("a hash does not have 32 bytes".into()))
 }
 
 /// A UUID as a column keeps it.
@@ -140,16 +81,5 @@ pub(super) fn bytes(uuid: Uuid) -> Vec<u8> {
 }
 
 pub(super) fn uuid(bytes: &[u8]) -> Result<Uuid, sqlx::Error> {
-    Uuid::from_slice(bytes).map_err(|error| decode(error.to_string()))
-}
-
-fn shared(text: &str, before: Option<&Arc<str>>) -> Arc<str> {
-    match before {
-        Some(before) if **before == *text => Arc::clone(before),
-        _ => text.into(),
-    }
-}
-
-fn optional(text: Option<&str>, before: Option<&Arc<str>>) -> Option<Arc<str>> {
-    text.map(|text| shared(text, before))
+    Uuid::from_slice(bytes).map_err(|error| sqlx::Error::Decode(error.into()))
 }
