@@ -193,12 +193,12 @@ async fn load(directory: &Path) -> Result<(), Failed> {
         bare.push(timed(bare_fold(&mut db, &long)).await?);
         ours.push(timed(fold(&store, &long)).await?);
     }
-    let (bare, ours) = (sum(bare), sum(ours));
+    let (bare, ours) = (sum(&bare), sum(&ours));
     let ratio = ours.rate() / bare.rate();
     bare.print("bare typed load of a 10k stream", None);
     ours.print("fold of a 10k stream", Some(ratio));
     let replays = [timed(replay(&store)).await?, timed(replay(&store)).await?];
-    sum(replays.into()).print("replay of the whole log", None);
+    sum(&replays).print("replay of the whole log", None);
     store.close().await;
     Ok(())
 }
@@ -212,7 +212,7 @@ async fn timed(
     Ok((events, before.elapsed()))
 }
 
-fn sum(loads: Vec<(usize, Duration)>) -> Measured {
+fn sum(loads: &[(usize, Duration)]) -> Measured {
     let waits: Vec<Duration> = loads.iter().map(|(_, elapsed)| *elapsed).collect();
     Measured { events: loads.iter().map(|(events, _)| events).sum(), elapsed: waits.iter().sum(), waits }
 }

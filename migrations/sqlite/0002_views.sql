@@ -61,8 +61,8 @@ CREATE INDEX tasks_by_tenant ON tasks (tenant, created);
 CREATE INDEX tasks_by_crew ON tasks (crew, created);
 CREATE INDEX tasks_by_status ON tasks (tenant, status, created);
 CREATE INDEX tasks_by_parent ON tasks (parent, created) WHERE parent IS NOT NULL;
--- What a start of the platform has to recover.
-CREATE INDEX tasks_open ON tasks (id) WHERE status IN ('submitted', 'working', 'input_required');
+-- What a start of the platform has to recover, and what each crew has open.
+CREATE INDEX tasks_open ON tasks (crew, id) WHERE status IN ('submitted', 'working', 'input_required');
 
 CREATE TABLE attempts (
     task        TEXT    NOT NULL,

@@ -24,6 +24,7 @@ const SUMMARIES: &[(&str, &str, &str)] = &[
     ("restart_scheduled", FAILED, "{failed} ended ({exit}); {agents.#} agents restart in {delay_ms} ms"),
     ("restart_completed", OK, "{agent} is ready again as incarnation {incarnation} after {took_ms} ms"),
     ("restarts_exhausted", FAILED, "{failed} failed too often: {action}"),
+    ("agent_let_go", OK, "{agent} is not started again: it ended ({exit})"),
     ("agent_requested", OK, "{member}[{replica}] is wanted with profile {profile} version {profile_version}"),
     ("sandbox_claimed", OK, "incarnation {incarnation} gets {sandbox_kind} sandbox {sandbox}"),
     ("agent_warming", OK, "incarnation {incarnation} is linked"),
