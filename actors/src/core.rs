@@ -147,6 +147,21 @@ impl Core {
         });
     }
 
+    /// The entity as it is, asked for until it is answered.
+    pub(crate) async fn look<D: Hosted>(&self, directory: &Directory<D>, id: &str) -> Arc<D::State> {
+        let mut wait = self.options.limits.effect_retry_initial_ms;
+        loop {
+            match directory.read(id).await {
+                Ok(state) => return state,
+                Err(problem) => {
+                    tracing::warn!(kind = %D::KIND, id, %problem, "entity is asked for again");
+                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                    wait = (wait * 2).min(self.options.limits.effect_retry_max_ms);
+                }
+            }
+        }
+    }
+
     /// Gives a command again and again until it is answered: yes, or no for good.
     pub(crate) async fn command<D: Hosted>(
         self: &Arc<Self>,

@@ -61,7 +61,7 @@ impl Host {
 
     async fn is_current(&self, post: &Post, resumed: &link::ResumedTask) -> Option<HeldTask> {
         let task: TaskId = resumed.task_id.as_str().parse().ok()?;
-        let state = self.core.tasks.read(task.as_str()).await.ok()?;
+        let state = self.core.look(&self.core.tasks, task.as_str()).await;
         let submitted = state.submitted.as_ref()?;
         let live = state.attempt.as_ref().is_some_and(|live| {
             live.fence == resumed.fence
@@ -89,7 +89,7 @@ impl Host {
     async fn send_held(&self, post: &Post) {
         let Some(place) = self.core.rosters.place(&post.crew, &post.agent) else { return };
         for task in place.held {
-            let Ok(state) = self.core.tasks.read(task.as_str()).await else { continue };
+            let state = self.core.look(&self.core.tasks, task.as_str()).await;
             if let Some(attempt) = &state.attempt {
                 hosted::dispatch(&self.core, task.as_str(), attempt).await;
             }

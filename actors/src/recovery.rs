@@ -82,9 +82,8 @@ pub(crate) async fn reconcile(core: &Arc<Core>) {
 /// Whether an agent's newest live incarnation is to be served by this sandbox, though its post is not set up yet.
 async fn wanted(core: &Arc<Core>, found: &sandbox::Found, id: &SandboxId) -> bool {
     let Some(agent) = &found.labels.agent else { return false };
-    core.agents.read(agent).await.is_ok_and(|state| {
-        use events::domain::agent::Status as S;
-        let live = matches!(state.status, S::Provisioning | S::Warming | S::Ready | S::Draining);
-        live && state.sandbox.as_ref() == Some(id)
-    })
+    use events::domain::agent::Status as S;
+    let state = core.look(&core.agents, agent).await;
+    let live = matches!(state.status, S::Provisioning | S::Warming | S::Ready | S::Draining);
+    live && state.sandbox.as_ref() == Some(id)
 }

@@ -62,7 +62,7 @@ impl Coalescer {
 }
 
 async fn write(core: &Arc<Core>, peer: &Peer, task: &TaskId, progress: link::Progress) {
-    let Ok(state) = core.tasks.read(task.as_str()).await else { return };
+    let state = core.look(&core.tasks, task.as_str()).await;
     let Some(attempt) = state
         .attempt
         .as_ref()

@@ -107,7 +107,7 @@ fn end_attempts(
     for id in tasks {
         let (worker, requested, detail) = (Arc::clone(core), requested.clone(), detail.to_owned());
         core.spawn(async move {
-            let Ok(state) = worker.tasks.read(id.as_str()).await else { return };
+            let state = worker.look(&worker.tasks, id.as_str()).await;
             let Some(attempt) = state.attempt.as_ref().filter(|attempt| {
                 attempt.placement.agent == requested.agent && attempt.placement.incarnation == incarnation
             }) else {
@@ -128,7 +128,8 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
         Effect::Destroy { sandbox } => destroy(core, &sandbox).await,
         Effect::Drain { sandbox, reason } => drain(core, id, cause, &sandbox, &reason).await,
         Effect::ReportDown { incarnation, exit, .. } => {
-            let (Ok(agent), Ok(state)) = (id.parse::<AgentId>(), core.agents.read(id).await) else { return };
+            let Ok(agent) = id.parse::<AgentId>() else { return };
+            let state = core.look(&core.agents, id).await;
             let Some(requested) = &state.requested else { return };
             let command_id = CommandId::derive(&["down", id, &incarnation.to_string()]);
             let command = crew::Command::AgentDown { agent, incarnation, exit };
@@ -146,7 +147,7 @@ pub(crate) async fn down(
     exit: Exit,
     detail: String,
 ) {
-    let Ok(state) = core.agents.read(agent.as_str()).await else { return };
+    let state = core.look(&core.agents, agent.as_str()).await;
     let Some(requested) = &state.requested else { return };
     let command = Command::Down { incarnation, exit, detail };
     let command_id = CommandId::derive(&["seen-down", agent.as_str(), &incarnation.to_string()]);
@@ -159,7 +160,7 @@ pub(crate) async fn down(
 
 /// Brings the incarnation up in its sandbox, or adopts the sandbox that still runs.
 async fn run(core: &Arc<Core>, id: &str, incarnation: Incarnation, sandbox: &SandboxId) {
-    let Ok(state) = core.agents.read(id).await else { return };
+    let state = core.look(&core.agents, id).await;
     if state.incarnation != incarnation || !state.status.is_live() {
         return;
     }
@@ -249,7 +250,7 @@ pub(super) async fn destroy(core: &Arc<Core>, sandbox: &SandboxId) {
 
 /// Waits for the work in hand, has the handler end, and ends the agent.
 async fn drain(core: &Arc<Core>, id: &str, cause: &Cause, sandbox: &SandboxId, reason: &str) {
-    let Ok(state) = core.agents.read(id).await else { return };
+    let state = core.look(&core.agents, id).await;
     let Some(requested) = state.requested.clone() else { return };
     let poll = Duration::from_millis(core.options.limits.effect_retry_initial_ms);
     let busy = || core.rosters.place(&requested.crew, &requested.agent).is_some_and(|p| !p.held.is_empty());

@@ -177,10 +177,9 @@ async fn end(core: &Arc<Core>, cause: &Cause, agent: &AgentId, reason: &str) {
         }
         _ => {}
     }
-    if let Ok(state) = core.agents.read(agent.as_str()).await {
-        for sandbox in state.sandbox.iter().chain(&state.retired) {
-            super::agent::destroy(core, sandbox).await;
-        }
+    let state = core.look(&core.agents, agent.as_str()).await;
+    for sandbox in state.sandbox.iter().chain(&state.retired) {
+        super::agent::destroy(core, sandbox).await;
     }
 }
 
@@ -221,7 +220,7 @@ pub(crate) fn seats(
 
 /// The crew to which a tenant's agent belongs is assembled once every agent that it counts on is ready.
 pub(super) async fn check_assembled(core: &Arc<Core>, crew: &CrewId, tenant: &Tenant) {
-    let Ok(state) = core.crews.read(crew.as_str()).await else { return };
+    let state = core.look(&core.crews, crew.as_str()).await;
     if state.status != Status::Assembling {
         return;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use events::domain::task::Ended;
 use events::domain::task::{Answer, Attempt, Command, Effect, Event, State, Submitted, Task};
-use events::{CommandId, CrewId, TaskId, Timestamp};
+use events::{CommandId, CrewId, SandboxId, TaskId, Timestamp};
 use serde_json::Value;
 
 use crate::core::{Core, notify};
@@ -120,7 +120,7 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
         }
         Effect::ExpireAt { at_ms } => {
             core.clock.sleep_until_ms(at_ms).await;
-            let stale = core.tasks.read(id).await.ok().and_then(|state| state.attempt.clone());
+            let stale = core.look(&core.tasks, id).await.attempt.clone();
             core.follow(&core.tasks, id, Command::Expire, cause, PART, 1).await;
             if let Some(attempt) = stale {
                 halt(core, id, &attempt, "its deadline passed").await;
@@ -128,7 +128,7 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
         }
         Effect::TimeoutAt { fence, at_ms } => {
             core.clock.sleep_until_ms(at_ms).await;
-            let stale = core.tasks.read(id).await.ok().and_then(|state| state.attempt.clone());
+            let stale = core.look(&core.tasks, id).await.attempt.clone();
             let detail = "the attempt took longer than it may".to_owned();
             let command = Command::End { fence, ended: Ended::Timeout, detail };
             core.follow(&core.tasks, id, command, cause, PART, 2).await;
@@ -142,7 +142,7 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
 
 async fn queue(core: &Arc<Core>, id: &str, not_before_ms: i64) {
     core.clock.sleep_until_ms(not_before_ms).await;
-    let Ok(state) = core.tasks.read(id).await else { return };
+    let state = core.look(&core.tasks, id).await;
     let Some(submitted) = state.submitted.as_ref().filter(|_| state.attempt.is_none()) else { return };
     if state.status == events::domain::task::Status::Submitted {
         core.rosters.queue(&submitted.crew, wish(submitted));
@@ -152,14 +152,11 @@ async fn queue(core: &Arc<Core>, id: &str, not_before_ms: i64) {
 
 /// Hands the attempt to its agent's runner, now if the handler is up, else as soon as it is.
 pub(crate) async fn dispatch(core: &Arc<Core>, id: &str, attempt: &Attempt) {
-    let Ok(state) = core.tasks.read(id).await else { return };
+    let state = core.look(&core.tasks, id).await;
     let live = state.attempt.as_ref().is_some_and(|live| live.fence == attempt.fence);
     let Some(submitted) = state.submitted.as_ref().filter(|_| live) else { return };
-    let place = core.rosters.place(&submitted.crew, &attempt.placement.agent);
-    let Some(sandbox) = place
-        .filter(|place| place.incarnation == attempt.placement.incarnation)
-        .and_then(|place| place.sandbox)
-    else {
+    // The agent may have ended between the choice of it and the append: then nobody else ends the attempt.
+    let Some(sandbox) = serving(core, attempt).await else {
         gone(core, id, submitted, attempt).await;
         return;
     };
@@ -187,7 +184,7 @@ async fn gone(core: &Arc<Core>, id: &str, submitted: &Submitted, attempt: &Attem
     let command = Command::End {
         fence: attempt.fence,
         ended: Ended::Crash,
-        detail: "its agent ended before it began".to_owned(),
+        detail: "its agent's incarnation had ended".to_owned(),
     };
     let command_id = CommandId::derive(&["end", id, &attempt.fence.to_string()]);
     let meta = core.system_meta(&submitted.tenant, PART);
@@ -275,7 +272,7 @@ async fn stop(
 
 /// Has the runner stop an attempt. If nothing comes of it within the grace and some, the attempt is ended here.
 async fn halt(core: &Arc<Core>, id: &str, attempt: &Attempt, reason: &str) {
-    let Ok(state) = core.tasks.read(id).await else { return };
+    let state = core.look(&core.tasks, id).await;
     let Some(submitted) = state.submitted.clone() else { return };
     let grace_ms = core.options.limits.grace_ms;
     let place = core.rosters.place(&submitted.crew, &attempt.placement.agent);
@@ -315,7 +312,7 @@ async fn end_canceled(core: &Arc<Core>, id: &str, submitted: &Submitted, fence: 
 /// Answers a question by its timeout.
 async fn answer_by(core: &Arc<Core>, id: &str, cause: &Cause, key: String, at_ms: i64) {
     core.clock.sleep_until_ms(at_ms).await;
-    let Ok(state) = core.tasks.read(id).await else { return };
+    let state = core.look(&core.tasks, id).await;
     let Some(question) = state.questions.get(&key).filter(|question| question.answer.is_none()) else {
         return;
     };
@@ -335,23 +332,22 @@ pub(crate) fn route(core: &Core, submitted: &Submitted) -> Routed {
     core.rosters.reserve(&submitted.crew, &wish(submitted))
 }
 
-/// An attempt whose agent has moved on to another incarnation while nobody looked ends as lost.
+/// The sandbox of the incarnation that has the attempt, while that incarnation lives.
+async fn serving(core: &Arc<Core>, attempt: &Attempt) -> Option<SandboxId> {
+    use events::domain::agent::Status as S;
+    let agent = core.look(&core.agents, attempt.placement.agent.as_str()).await;
+    let lives = matches!(agent.status, S::Provisioning | S::Warming | S::Ready | S::Draining | S::Paused);
+    let serves = lives && agent.incarnation == attempt.placement.incarnation;
+    agent.sandbox.clone().filter(|_| serves)
+}
+
+/// An attempt whose agent has moved on to another incarnation while nobody looked is over.
 pub(crate) async fn end_if_orphaned(core: &Arc<Core>, id: &TaskId) -> Result<(), events::api::Problem> {
     let state = core.tasks.read(id.as_str()).await?;
-    let (Some(submitted), Some(attempt)) = (&state.submitted, &state.attempt) else { return Ok(()) };
-    let agent = core.agents.read(attempt.placement.agent.as_str()).await?;
-    use events::domain::agent::Status as S;
-    let serves = agent.incarnation == attempt.placement.incarnation
-        && matches!(agent.status, S::Provisioning | S::Warming | S::Ready | S::Draining | S::Paused);
-    if serves {
-        return Ok(());
+    if let (Some(submitted), Some(attempt)) = (&state.submitted, &state.attempt)
+        && serving(core, attempt).await.is_none()
+    {
+        gone(core, id.as_str(), submitted, attempt).await;
     }
-    let command = Command::End {
-        fence: attempt.fence,
-        ended: Ended::Crash,
-        detail: "its agent's incarnation had ended when the platform came back".to_owned(),
-    };
-    let command_id = CommandId::derive(&["end", id.as_str(), &attempt.fence.to_string()]);
-    let meta = core.system_meta(&submitted.tenant, PART);
-    core.command(&core.tasks, id.as_str(), command, command_id, meta).await.map(|_| ())
+    Ok(())
 }
