@@ -12,9 +12,11 @@ mod files;
 mod handler;
 mod offline;
 mod profile;
+mod projection;
 mod session;
 mod sse;
 mod task;
+mod up;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -81,6 +83,8 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 enum Command {
     /// Have the example crew report on a source tree: nothing else is needed.
     Demo(demo::Demo),
+    /// Run the platform until SIGTERM or Ctrl-C.
+    Up(up::Up),
     /// Check manifests without a platform: every fault as FILE:LINE:COLUMN, with what would be right.
     Validate(offline::Validate),
     /// Print the JSON Schema of a kind of manifests, for editors.
@@ -109,6 +113,9 @@ enum Command {
     /// Drive a handler without a platform.
     #[command(subcommand)]
     Handler(handler::Handler),
+    /// See and make again what queries read.
+    #[command(subcommand)]
+    Projection(projection::Projection),
     /// Say who one is to the platform, by the token that is shown.
     Whoami,
 }
@@ -157,6 +164,8 @@ impl Command {
         let output = Output::stdout(global.output);
         match self {
             Self::Demo(demo) => Ok(demo.run(global).await),
+            Self::Up(up) => up.run(global).await,
+            Self::Projection(projection) => projection.run(&Session::open(global, output)?).await,
             Self::Validate(validate) => validate.run(output),
             Self::Schema(schema) => schema.run(output),
             Self::Handler(handler) => handler.run(output).await,

@@ -54,7 +54,7 @@ pub struct Config {
     pub log: String,
     /// How it writes it.
     pub log_format: LogFormat,
-    /// How long work in hand may go on after SIGTERM, in milliseconds.
+    /// How long answers that are under way may take after SIGTERM, in milliseconds.
     pub drain_ms: u64,
     /// How long an HTTP request may take, in milliseconds; assembling a crew and moving an artifact may take ten times as
     /// long.

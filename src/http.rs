@@ -4,24 +4,35 @@
 //! OpenAPI document all follow from it. A handler asks the platform through [`Commands`] and reads from the views;
 //! nothing is decided here. Every error is problem details (RFC 9457).
 
+mod artifacts;
 mod auth;
 mod commands;
 mod envelope;
 mod extract;
 mod feed;
 mod guard;
+mod manifests;
 mod metrics;
+mod model;
 mod openapi;
 mod operations;
+mod page;
+mod plan;
 mod problem;
+mod projections;
+mod queries;
 mod route;
 mod serve;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::Router;
 use events::EventStore;
 use events::api::{Caller, Command, Commands, Problem, ProblemKind, Reply};
+use events::artifact::ArtifactStore;
+use events::projection::Views;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 pub use auth::{Token, TokenError};
@@ -52,6 +63,8 @@ pub struct Limits {
     pub feed_batch: usize,
     /// How long a feed may be silent before it shows that it lives, in milliseconds.
     pub keep_alive_ms: u64,
+    /// How long a query for something unknown waits for the views to come to the log's end, in milliseconds.
+    pub catch_up_ms: u64,
     /// How often a feed looks at the log when no hint comes, in milliseconds.
     pub feed_poll_ms: u64,
 }
@@ -69,6 +82,7 @@ impl Default for Limits {
             feeds_max: 256,
             feed_batch: 256,
             keep_alive_ms: 15_000,
+            catch_up_ms: 1_000,
             feed_poll_ms: 1_000,
         }
     }
@@ -87,12 +101,43 @@ impl From<&crate::config::Config> for Limits {
     }
 }
 
+/// Gives bodies back as they were, whether an event holds them or an artifact.
+#[async_trait]
+pub trait Bodies: Send + Sync + 'static {
+    /// The body that an event keeps as `kept`.
+    async fn body(&self, kept: &Value) -> Result<Value, Problem>;
+}
+
+/// What kind of sandbox the platform's agents run in.
+#[derive(Clone, Debug)]
+pub struct SandboxKind {
+    /// Its name, such as `process`.
+    pub kind: String,
+    /// What it isolates, honestly; `none` for a plain process.
+    pub isolation: String,
+}
+
+impl SandboxKind {
+    /// The kind that a provider makes.
+    pub fn of(provider: &dyn sandbox::Provider) -> Self {
+        Self { kind: provider.kind().to_string(), isolation: provider.isolation().level.to_string() }
+    }
+}
+
 /// What the API stands on.
 pub struct Parts {
     /// Carries out commands.
     pub commands: Arc<dyn Commands>,
     /// The log.
     pub store: Arc<dyn EventStore>,
+    /// What queries read.
+    pub views: Views,
+    /// Bytes by their SHA-256.
+    pub artifacts: Arc<dyn ArtifactStore>,
+    /// What events keep by reference.
+    pub bodies: Arc<dyn Bodies>,
+    /// What kind of sandbox agents run in.
+    pub sandbox: SandboxKind,
     /// What an administrator shows.
     pub token: Token,
     /// The bounds.
@@ -139,6 +184,6 @@ pub fn router(parts: Parts) -> Router {
 }
 
 /// The OpenAPI 3.1 document.
-pub fn openapi() -> serde_json::Value {
+pub fn openapi() -> Value {
     openapi::document(&route::routes())
 }

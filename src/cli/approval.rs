@@ -55,7 +55,7 @@ const COLUMNS: [Column; 6] = [
 impl Approval {
     pub(super) async fn run(self, session: &Session) -> Outcome {
         match self {
-            Self::List => session.output.page(&session.client.get("/v1/approvals", &[]).await?, &COLUMNS),
+            Self::List => session.list("/v1/approvals", [], &COLUMNS).await?,
             Self::Answer { task, key, value } => {
                 let content = serde_json::from_str(&value).unwrap_or(Value::String(value));
                 answer(session, &task, &key, "accept", content).await?;

@@ -60,7 +60,7 @@ impl Audit {
     pub(super) async fn run(self, global: &Global, output: Output) -> Outcome {
         match self {
             Self::Verify { offline: true } => {
-                verified(output, offline(&session::config(global)?.data_dir).await?);
+                verified(output, offline(&session::config(global, Vec::new())?.data_dir).await?);
             }
             Self::Verify { offline: false } => {
                 verified(output, online(&Session::open(global, output)?).await?)

@@ -32,9 +32,9 @@ pub(super) enum Crew {
     },
     /// List crews.
     List {
-        /// Also those that ended.
+        /// Only those in this state, such as `running`.
         #[arg(long)]
-        all: bool,
+        status: Option<String>,
     },
     /// Show a crew.
     Show {
@@ -80,12 +80,14 @@ fn replicas(text: &str) -> Result<(String, u32), String> {
     parts.ok_or_else(|| "expected MEMBER=REPLICAS, such as `analyst=5`".to_owned())
 }
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 8] = [
     Column::new("NAME", "/name"),
     Column::new("ID", "/id"),
     Column::new("STATUS", "/status"),
     Column::new("ENTRY", "/entry"),
     Column::new("AGENTS", "/agents"),
+    Column::new("READY", "/agentsReady"),
+    Column::new("TASKS", "/tasksOpen"),
     Column::new("CREATED", "/createdAt"),
 ];
 
@@ -108,10 +110,7 @@ impl Crew {
                     session.client.post("/v1/crews/assemble", &body, idempotency_key.as_deref()).await?;
                 say(session, &done, "assembled");
             }
-            Self::List { all } => {
-                let page = session.client.get("/v1/crews", &[("all", all.to_string())]).await?;
-                session.output.page(&page, &COLUMNS);
-            }
+            Self::List { status } => session.list("/v1/crews", [("status", status)], &COLUMNS).await?,
             Self::Show { crew } => {
                 let crew = session.client.get(&format!("/v1/crews/{}", escape(&crew)), &[]).await?;
                 session.output.details(&crew);

@@ -1,20 +1,21 @@
 //! `hypercode handler`: handlers without a platform.
 
-mod answers;
-mod check;
-mod driver;
-
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use events::api::{Problem, ProblemKind};
+use manifest::Millis;
+use runner::check::{self, CheckOptions, Finding, Severity};
+use serde_json::json;
 
 use super::Outcome;
-use crate::output::Output;
+use crate::output::{Output, harmless};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Handler {
     /// Drive a handler of protocol `stdio` through its methods, and say what is wrong.
-    Check(check::Check),
+    Check(Check),
     /// Serve a role of the example crew on standard input and output.
     #[command(hide = true)]
     CodeHealth {
@@ -23,14 +24,48 @@ pub(super) enum Handler {
     },
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// How long each step may take.
+    #[arg(long, default_value = "30s", value_name = "TIME")]
+    timeout: Millis,
+    /// How long the handler may take to stop.
+    #[arg(long, default_value = "10s", value_name = "TIME")]
+    grace: Millis,
+    /// Where the handler runs.
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    cwd: PathBuf,
+    /// The handler and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
 impl Handler {
     pub(super) async fn run(self, output: Output) -> Outcome {
         match self {
-            Self::Check(check) => {
-                let is_right = check.run(output).await?;
-                Ok(ExitCode::from(u8::from(!is_right)))
-            }
+            Self::Check(check) => check.run(output).await,
             Self::CodeHealth { .. } => unreachable!("served before there is a runtime"),
         }
+    }
+}
+
+impl Check {
+    async fn run(self, output: Output) -> Outcome {
+        let failed = |error| Problem::new(ProblemKind::Failed, format!("make a directory for the check: {error}"));
+        let work = tempfile::Builder::new().prefix("hypercode-check-").tempdir().map_err(failed)?;
+        let options = CheckOptions {
+            command: self.command,
+            cwd: self.cwd,
+            work: work.path().to_owned(),
+            env: std::collections::BTreeMap::new(),
+            step_ms_max: self.timeout.as_millis(),
+            grace_ms: self.grace.as_millis(),
+        };
+        let findings = check::check(&options).await;
+        let is_right = findings.iter().all(|finding| finding.severity != Severity::Error);
+        output.value(&json!({"ok": is_right, "findings": findings}), |_| {
+            findings.iter().map(|finding: &Finding| harmless(&finding.to_string()) + "\n").collect()
+        });
+        Ok(ExitCode::from(u8::from(!is_right)))
     }
 }

@@ -63,7 +63,7 @@ impl Profile {
                     return Err(Problem::new(ProblemKind::Invalid, "found no manifest of kind `Profile`"));
                 }
             }
-            Self::List => session.output.page(&session.client.get("/v1/profiles", &[]).await?, &COLUMNS),
+            Self::List => session.list("/v1/profiles", [], &COLUMNS).await?,
             Self::Show { name } => {
                 let profile = session.client.get(&format!("/v1/profiles/{}", escape(&name)), &[]).await?;
                 session.output.details(&profile);

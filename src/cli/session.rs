@@ -6,7 +6,10 @@ use super::Global;
 use crate::client::Client;
 use crate::config::{Config, Sources};
 use crate::http::Token;
-use crate::output::Output;
+use crate::output::{Column, Output};
+
+/// Most items that a list prints.
+const LIST_ITEMS_MAX: u32 = 500;
 
 /// A connection to a platform, and where to print.
 pub(super) struct Session {
@@ -17,18 +20,38 @@ pub(super) struct Session {
 impl Session {
     /// Finds server and token: what the command line and the environment name, else what the data directory says.
     pub(super) fn open(global: &Global, output: Output) -> Result<Self, Problem> {
-        let config = config(global)?;
+        let config = config(global, Vec::new())?;
         let server = match &global.server {
             Some(server) => server.clone(),
             None => format!("http://{}", listening(&config)),
         };
         Ok(Self { client: Client::new(&server, token(global, &config)?)?, output })
     }
+
+    /// Prints a list with the newest at its end, as far as one page has them.
+    pub(super) async fn list<const N: usize>(
+        &self,
+        path: &str,
+        filter: [(&'static str, Option<String>); N],
+        columns: &[Column],
+    ) -> Result<(), Problem> {
+        let mut query: Vec<_> = filter.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        query.extend([("order", "newest".to_owned()), ("limit", LIST_ITEMS_MAX.to_string())]);
+        let mut page = self.client.get(path, &query).await?;
+        if let Some(items) = page["items"].as_array_mut() {
+            items.reverse();
+        }
+        self.output.page(&page, columns);
+        if !page["next"].is_null() {
+            eprintln!("these are the newest {LIST_ITEMS_MAX}; `GET {path}` has them all, page by page");
+        }
+        Ok(())
+    }
 }
 
-/// The configuration of this command line.
-pub(super) fn config(global: &Global) -> Result<Config, Problem> {
-    let mut flags = global.set.clone();
+/// The configuration of this command line; `flags` are those that only one command has.
+pub(super) fn config(global: &Global, flags: Vec<(String, String)>) -> Result<Config, Problem> {
+    let mut flags = [global.set.clone(), flags].concat();
     if let Some(dir) = &global.data_dir {
         flags.push(("data_dir".to_owned(), dir.display().to_string()));
     }

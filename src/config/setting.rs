@@ -84,7 +84,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "drain_ms",
         form: "milliseconds, 0 to 3600000",
         default: "`10000`",
-        meaning: "How long work in hand may go on after SIGTERM.",
+        meaning: "How long answers that are under way may take after SIGTERM. Agents work on, and are adopted by the next start.",
         set: |config, text| number(text, 0, 3_600_000).map(|ms| config.drain_ms = ms),
     },
     Setting {

@@ -11,10 +11,11 @@ use events::{AgentId, CrewId, Digest, EntityKind, TaskId, Tenant};
 use manifest::Manifest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Api;
 use super::extract::{Asker, Json, ManifestBody, Segments, content, parse};
+use super::manifests::{Source, crew_and_profiles, read};
 use super::problem::Refusal;
 
 /// What a command led to.
@@ -74,7 +75,7 @@ pub(super) async fn apply_profile(
     Asker(caller): Asker,
     Json(body): Json<ApplyProfile>,
 ) -> Outcome {
-    let Manifest::Profile(profile) = manifest_of(&body.manifest, &caller.tenant)? else {
+    let Some(Manifest::Profile(profile)) = read(Source::Field(&body.manifest), &caller.tenant)?.pop() else {
         return Err(Refusal::invalid("`manifest`: found a crew, expected a manifest of kind `Profile`"));
     };
     let name = profile.metadata.name.as_str().to_owned();
@@ -95,59 +96,17 @@ pub(super) async fn assemble(
     Asker(caller): Asker,
     body: ManifestBody<Assemble>,
 ) -> Result<Created, Refusal> {
-    let crew = crew_of(body, &caller.tenant)?;
+    let manifests = match &body {
+        ManifestBody::Json(body) => read(Source::Field(&body.manifest), &caller.tenant)?,
+        ManifestBody::Text(text) => read(Source::Text(text), &caller.tenant)?,
+    };
+    let (crew, profiles) = crew_and_profiles(manifests)?;
+    if !profiles.is_empty() {
+        return Err(Refusal::invalid("found profiles beside the crew; apply them first, with their bundles"));
+    }
     let name = crew.metadata.name.as_str().to_owned();
     let command = Command::CrewAssemble { name, spec: normal(&crew.spec)?, labels: crew.metadata.labels };
     Ok(Created(api.execute(caller, command).await?.into()))
-}
-
-/// The crew of a body.
-fn crew_of(body: ManifestBody<Assemble>, tenant: &Tenant) -> Result<manifest::Crew, Refusal> {
-    let manifest = match body {
-        ManifestBody::Json(body) => manifest_of(&body.manifest, tenant)?,
-        ManifestBody::Text(text) => checked("manifest", &text, true, tenant)?,
-    };
-    match manifest {
-        Manifest::Crew(crew) => Ok(crew),
-        Manifest::Profile(_) => Err(Refusal::invalid("found a profile, expected a manifest of kind `Crew`")),
-    }
-}
-
-fn manifest_of(value: &Value, tenant: &Tenant) -> Result<Manifest, Refusal> {
-    checked("manifest", value.to_string().as_bytes(), false, tenant)
-}
-
-/// The one manifest in `bytes`, checked. Faults keep their places only where the bytes are as the client wrote them.
-fn checked(name: &str, bytes: &[u8], placed: bool, tenant: &Tenant) -> Result<Manifest, Refusal> {
-    let mut parsed = manifest::parse(name, bytes);
-    if parsed.has_errors() {
-        let count = parsed.faults.len();
-        let mut problem = Problem::new(
-            ProblemKind::Invalid,
-            format!("the manifest has {count} fault{}", if count == 1 { "" } else { "s" }),
-        );
-        for fault in &mut parsed.faults {
-            fault.location = fault.location.take().filter(|_| placed);
-            problem.faults.push(fault_value(fault));
-        }
-        return Err(problem.into());
-    }
-    let manifest = match (parsed.manifests.pop(), parsed.manifests.is_empty()) {
-        (Some(manifest), true) => manifest,
-        _ => return Err(Refusal::invalid("expected exactly one manifest")),
-    };
-    let named = &manifest.metadata().tenant;
-    if named.as_str() != tenant.as_str() {
-        let detail = format!("the manifest is for tenant `{named}`, this token acts in `{tenant}`");
-        return Err(Problem::new(ProblemKind::Denied, detail).into());
-    }
-    Ok(manifest)
-}
-
-fn fault_value(fault: &manifest::Fault) -> Value {
-    let mut value = json!(fault);
-    value["message"] = fault.to_string().into();
-    value
 }
 
 /// A checked specification in normal form.

@@ -1,6 +1,6 @@
 //! The live feed: the log as server-sent events, resumable by position.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, Sse};
 use events::api::{Problem, ProblemKind};
-use events::{EntityKind, Position, Recorded};
+use events::projection::{AuditFilter, PAGE_ITEMS_MAX, PageRequest};
+use events::{CrewId, EntityKind, Position, Recorded, StreamId, TaskId, Tenant};
 use futures_util::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,8 +19,9 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::Api;
+use super::commands::crew_id;
 use super::envelope::Envelope;
-use super::extract::{Params, parse};
+use super::extract::{Asker, Params, parse};
 use super::problem::Refusal;
 
 /// Which events are wanted.
@@ -36,6 +38,10 @@ pub(super) struct Filter {
     entity: Option<String>,
     /// Only events of this stream, such as `task/tk_…`.
     stream: Option<String>,
+    /// Only events of this task.
+    task: Option<String>,
+    /// Only events of this crew, its agents, tasks and messages: its id or name.
+    crew: Option<String>,
 }
 
 /// Where the log ends.
@@ -56,11 +62,13 @@ pub(super) async fn head(State(api): State<Arc<Api>>) -> Result<Json<LogHead>, R
 struct Wanted {
     kinds: Vec<String>,
     entity: Option<EntityKind>,
-    stream: Option<String>,
+    streams: Vec<StreamId>,
+    crew: Option<CrewId>,
+    tenant: Tenant,
 }
 
 impl Wanted {
-    fn new(filter: &Filter) -> Result<Self, Refusal> {
+    async fn new(api: &Api, tenant: Tenant, filter: &Filter) -> Result<Self, Refusal> {
         let kinds = filter
             .kind
             .iter()
@@ -68,18 +76,31 @@ impl Wanted {
             .map(|kind| kind.trim().to_owned())
             .collect();
         let entity = filter.entity.as_deref().map(|entity| parse("entity", entity)).transpose()?;
-        Ok(Self { kinds, entity, stream: filter.stream.clone() })
+        let mut streams = Vec::new();
+        if let Some(stream) = &filter.stream {
+            streams.push(parse("stream", stream)?);
+        }
+        if let Some(task) = &filter.task {
+            let task: TaskId = parse("task", task)?;
+            streams.push(StreamId::new(EntityKind::Task, task.as_str()));
+        }
+        let crew = match &filter.crew {
+            Some(crew) => Some(crew_id(api, &tenant, crew).await?),
+            None => None,
+        };
+        Ok(Self { kinds, entity, streams, crew, tenant })
     }
 
     fn takes(&self, event: &Recorded) -> bool {
         (self.kinds.is_empty() || self.kinds.iter().any(|kind| **kind == *event.kind))
             && self.entity.is_none_or(|entity| entity == event.stream.kind)
-            && self.stream.as_ref().is_none_or(|stream| *stream == event.stream.to_string())
+            && self.streams.iter().all(|stream| *stream == event.stream)
     }
 }
 
 pub(super) async fn follow(
     State(api): State<Arc<Api>>,
+    Asker(caller): Asker,
     headers: HeaderMap,
     Params(filter): Params<Filter>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
@@ -96,7 +117,7 @@ pub(super) async fn follow(
         (None, None) => api.store.head().await?.position,
     };
     let feed = Feed {
-        wanted: Wanted::new(&filter)?,
+        wanted: Wanted::new(&api, caller.tenant, &filter).await?,
         until: filter.until.map(Position),
         cursor,
         shown: cursor,
@@ -151,17 +172,33 @@ impl Feed {
     }
 
     /// Reads on; false if there was nothing.
-    async fn read(&mut self) -> Result<bool, events::store::ReadError> {
+    async fn read(&mut self) -> Result<bool, Problem> {
         self.hint.mark_unchanged();
-        let events = self.api.store.read(self.cursor, self.api.limits.feed_batch).await?;
-        let Some(last) = events.last() else { return Ok(false) };
-        self.cursor = last.position;
+        let mut events = self.api.store.read(self.cursor, self.api.limits.feed_batch).await?;
+        let Some(last) = events.last().map(|event| event.position) else { return Ok(false) };
+        if let Some(crew) = self.wanted.crew.clone() {
+            let positions = self.of_crew(crew, last).await?;
+            events.retain(|event| positions.contains(&event.position));
+        }
+        self.cursor = last;
         let until = self.until;
         let wanted = events
             .into_iter()
             .filter(|event| until.is_none_or(|until| event.position <= until) && self.wanted.takes(event));
         self.waiting.extend(wanted);
         Ok(true)
+    }
+
+    /// The events of a crew behind the cursor up to `last`: the audit knows which crew an event belongs to.
+    async fn of_crew(&self, crew: CrewId, last: Position) -> Result<BTreeSet<Position>, Problem> {
+        let limit = Duration::from_millis(self.api.limits.wait_ms_max);
+        self.api.views.wait_for(last, limit).await?;
+        let filter = AuditFilter { crew: Some(crew), ..AuditFilter::default() };
+        let items_max =
+            u32::try_from(self.api.limits.feed_batch).unwrap_or(PAGE_ITEMS_MAX).min(PAGE_ITEMS_MAX);
+        let page = PageRequest { items_max, cursor: Some(self.cursor), ..PageRequest::default() };
+        let lines = self.api.views.audit(&self.wanted.tenant, filter, page).await?;
+        Ok(lines.items.into_iter().map(|line| line.position).collect())
     }
 
     /// Waits for a hint that there is more, or for the moment to show a sign of life: then true.

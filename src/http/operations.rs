@@ -57,6 +57,7 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Result<impl IntoResp
     let feeds = api.limits.feeds_max - api.feeds.available_permits();
     let text = api.metrics.render(&[
         ("hypercode_log_position", "The position of the log's last event.", head.position.0),
+        ("hypercode_views_position", "The position that the views have come to.", api.views.position().0),
         ("hypercode_http_feeds", "Feeds that are open.", feeds as u64),
     ]);
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))

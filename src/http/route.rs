@@ -12,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::guard::{self, Guard};
 use super::problem::Refusal;
-use super::{Api, commands, feed, operations};
+use super::{Api, artifacts, commands, feed, model, operations, page, plan, projections, queries};
 
 /// Adds a type's schema to a document.
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -150,7 +150,10 @@ impl Route {
 
 /// Everything that can be asked.
 pub(super) fn routes() -> Vec<Route> {
-    [crew_routes(), task_routes(), log_routes(), operations_routes()].into_iter().flatten().collect()
+    [crew_routes(), query_routes(), task_routes(), log_routes(), operations_routes()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn crew_routes() -> Vec<Route> {
@@ -225,6 +228,72 @@ fn crew_routes() -> Vec<Route> {
     ]
 }
 
+fn query_routes() -> Vec<Route> {
+    use model::{AgentModel, ApprovalModel, CrewModel, MessageModel, ProfileModel, TaskModel};
+    use page::Items;
+    vec![
+        Route::post(
+            "/v1/crews/plan",
+            "planCrew",
+            "What assembling a crew would do, and who may say what to whom",
+            plan::plan,
+        )
+        .needs("crew:read")
+        .takes::<plan::PlanCrew>()
+        .takes_plain("application/yaml"),
+        Route::get("/v1/profiles", "listProfiles", "The newest version of every profile", queries::profiles)
+            .needs("profile:read")
+            .query::<queries::Profiles>()
+            .answers::<Items<ProfileModel>>(),
+        Route::get("/v1/profiles/{name}", "readProfile", "A version of a profile", queries::profile)
+            .needs("profile:read")
+            .query::<queries::ProfileVersion>()
+            .answers::<ProfileModel>(),
+        Route::get("/v1/crews", "listCrews", "Crews", queries::crews)
+            .needs("crew:read")
+            .query::<queries::Crews>()
+            .answers::<Items<CrewModel>>(),
+        Route::get(
+            "/v1/crews/{crew}",
+            "readCrew",
+            "A crew, by its id, or by its name while it lives",
+            queries::crew,
+        )
+        .needs("crew:read")
+        .query::<queries::One>()
+        .answers::<CrewModel>(),
+        Route::get("/v1/agents", "listAgents", "Agents", queries::agents)
+            .needs("agent:read")
+            .query::<queries::Agents>()
+            .answers::<Items<AgentModel>>(),
+        Route::get("/v1/agents/{agent}", "readAgent", "An agent", queries::agent)
+            .needs("agent:read")
+            .query::<queries::One>()
+            .answers::<AgentModel>(),
+        Route::get("/v1/tasks", "listTasks", "Tasks", queries::tasks)
+            .needs("task:read")
+            .query::<queries::Tasks>()
+            .answers::<Items<TaskModel>>(),
+        Route::get("/v1/tasks/{task}", "readTask", "A task; waits for its end if asked to", queries::task)
+            .needs("task:read")
+            .query::<queries::OneTask>()
+            .answers::<TaskModel>(),
+        Route::get("/v1/approvals", "listApprovals", "What waits for a person's answer", queries::approvals)
+            .needs("approval:read")
+            .query::<queries::Approvals>()
+            .answers::<Items<ApprovalModel>>(),
+        Route::get(
+            "/v1/messages",
+            "listMessages",
+            "Messages between agents, and what became of them",
+            queries::messages,
+        )
+        .needs("message:read")
+        .query::<queries::Messages>()
+        .answers::<Items<MessageModel>>(),
+    ]
+}
+
 fn task_routes() -> Vec<Route> {
     use commands::{Answer, Done, Reason, Submit};
     vec![
@@ -264,6 +333,37 @@ fn task_routes() -> Vec<Route> {
 
 fn log_routes() -> Vec<Route> {
     vec![
+        Route::post(
+            "/v1/artifacts",
+            "putArtifact",
+            "Keeps the body's bytes, at most 64 MiB, by their SHA-256",
+            artifacts::put,
+        )
+        .needs("artifact:write")
+        .takes_plain("application/octet-stream")
+        .answers::<artifacts::Kept>()
+        .created()
+        .pace(Pace::Long),
+        Route::get("/v1/artifacts/{digest}", "getArtifact", "The bytes of this SHA-256", artifacts::get)
+            .needs("artifact:read")
+            .answers_plain("application/octet-stream")
+            .pace(Pace::Long),
+        Route::get("/v1/audit", "listAudit", "Who did what, when and why", queries::audit)
+            .needs("audit:read")
+            .query::<queries::AuditLines>()
+            .answers::<page::Items<model::AuditModel>>(),
+        Route::get("/v1/projections", "listProjections", "Where the views stand", projections::status)
+            .needs("projection:read")
+            .answers::<projections::Projections>(),
+        Route::post(
+            "/v1/projections/rebuild",
+            "rebuildProjections",
+            "Makes views again from the log",
+            projections::rebuild,
+        )
+        .needs("projection:rebuild")
+        .takes::<projections::Rebuild>()
+        .answers::<projections::Projections>(),
         Route::get(
             "/v1/log",
             "readLogHead",

@@ -1,0 +1,122 @@
+//! `hypercode up`: the platform in the foreground, until SIGTERM or Ctrl-C.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use events::api::{Problem, ProblemKind};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use super::{Global, Outcome, session};
+use crate::config::{Config, LogFormat};
+use crate::http::{self, Limits, Parts, Token};
+use crate::platform::Platform;
+
+#[derive(Debug, Args)]
+pub(super) struct Up {
+    /// Where the HTTP API listens: a loopback address; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// What kind of sandbox agents run in.
+    #[arg(long, value_name = "KIND")]
+    sandbox: Option<String>,
+}
+
+impl Up {
+    pub(super) async fn run(self, global: &Global) -> Outcome {
+        let own = [("listen", self.listen), ("sandbox", self.sandbox)];
+        let flags = own.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        let config = session::config(global, flags.collect())?;
+        log_to_stderr(&config)?;
+        let signals = Signals::new().map_err(unavailable)?;
+        let listener = http::bind(config.listen).await.map_err(unavailable)?;
+        let platform = Arc::new(Platform::start(&config).await.map_err(unavailable)?);
+        let outcome = serve(&config, listener, &platform, signals).await;
+        if let Some(platform) = Arc::into_inner(platform) {
+            platform.shutdown().await;
+        }
+        outcome.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+async fn serve(
+    config: &Config,
+    listener: tokio::net::TcpListener,
+    platform: &Arc<Platform>,
+    signals: Signals,
+) -> Result<(), Problem> {
+    let address = listener.local_addr().map_err(unavailable)?;
+    let token = Token::read_or_create(&config.token_file()).map_err(unavailable)?;
+    std::fs::write(config.address_file(), format!("{address}\n")).map_err(unavailable)?;
+    let limits = Limits::from(config);
+    let stop = CancellationToken::new();
+    let router = http::router(Parts {
+        commands: Arc::clone(&platform.commands),
+        store: Arc::clone(&platform.store),
+        views: platform.views.clone(),
+        artifacts: Arc::clone(&platform.artifacts),
+        bodies: Arc::clone(platform) as Arc<dyn http::Bodies>,
+        sandbox: http::SandboxKind::of(&*platform.provider),
+        token,
+        limits: limits.clone(),
+        stop: stop.clone(),
+    });
+    println!("hypercode {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
+    println!("data in {}, admin token in {}", config.data_dir.display(), config.token_file().display());
+    let grace = Duration::from_millis(config.drain_ms);
+    let serving = http::serve(listener, router, &limits, stop.clone(), grace);
+    let stopping = async {
+        signals.wait().await;
+        tracing::info!("stopping");
+        stop.cancel();
+    };
+    tokio::join!(serving, stopping);
+    Ok(())
+}
+
+#[async_trait::async_trait]
+impl http::Bodies for Platform {
+    async fn body(&self, kept: &serde_json::Value) -> Result<serde_json::Value, Problem> {
+        Platform::body(self, kept).await
+    }
+}
+
+/// The signals that end the platform in good order.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Catches them from now on, so that none is lost while the platform starts.
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn log_to_stderr(config: &Config) -> Result<(), Problem> {
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| {
+        Problem::new(ProblemKind::Invalid, format!("read the setting `log`: `{}`: {error}", config.log))
+    })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let started = match config.log_format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    started.map_err(|error| Problem::new(ProblemKind::Internal, format!("start the log: {error}")))
+}
+
+fn unavailable(error: impl std::fmt::Display) -> Problem {
+    Problem::new(ProblemKind::Unavailable, error.to_string())
+}

@@ -1,0 +1,365 @@
+//! Queries over the views.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use events::api::Problem;
+use events::projection::{
+    AgentFilter, AuditFilter, CrewFilter, MessageFilter, Outcome, TaskFilter, TaskView,
+};
+use events::{AgentId, EntityKind, Principal, TaskId, domain};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::Api;
+use super::commands::crew_id;
+use super::extract::{Asker, Params, Segments, parse};
+use super::model::{AgentModel, ApprovalModel, AuditModel, CrewModel, MessageModel, ProfileModel, TaskModel};
+use super::page::{Items, Listing, Order, listing};
+use super::problem::Refusal;
+
+type Answer<T> = Result<Json<T>, Refusal>;
+
+/// How long a waiting reader rests between two looks, so that a busy log does not keep it busy, in milliseconds.
+const LOOK_MS: u64 = 10;
+
+/// A state by its name.
+fn named<T: DeserializeOwned>(field: &str, name: &str) -> Result<T, Refusal> {
+    serde_json::from_value(Value::from(name)).map_err(|error| Refusal::invalid(format!("`{field}`: {error}")))
+}
+
+macro_rules! optional {
+    ($field:literal, $value:expr, $read:ident) => {
+        $value.as_deref().map(|text| $read($field, text)).transpose()?
+    };
+}
+
+listing! {
+    /// Which crews.
+    Crews {
+        /// Its name.
+        name: Option<String>,
+        /// Its status.
+        status: Option<String>,
+    }
+}
+
+pub(super) async fn crews(
+    State(api): State<Arc<Api>>,
+    Asker(caller): Asker,
+    Params(query): Params<Crews>,
+) -> Answer<Items<CrewModel>> {
+    api.settle(query.min_position()).await?;
+    let filter = CrewFilter { status: optional!("status", query.status, named), name: query.name.clone() };
+    let page = api.views.crews(&caller.tenant, filter, query.page()?).await.map_err(Problem::from)?;
+    Ok(Json(api.items(page, CrewModel::brief)))
+}
+
+/// How one entity is asked for.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct One {
+    /// The answer waits until everything up to this position can be seen in it.
+    #[serde(alias = "min_position")]
+    min_position: Option<u64>,
+}
+
+/// What `$find` finds; if it finds nothing, once more when the views have caught up with the log.
+macro_rules! found {
+    ($api:ident, $kind:expr, $id:expr, $find:expr) => {{
+        let mut found = $find.await.map_err(Problem::from)?;
+        if found.is_none() {
+            $api.catch_up().await?;
+            found = $find.await.map_err(Problem::from)?;
+        }
+        found.ok_or_else(|| Problem::not_found($kind, $id))?
+    }};
+}
+
+pub(super) async fn crew(
+    State(api): State<Arc<Api>>,
+    Asker(caller): Asker,
+    Segments(crew): Segments<String>,
+    Params(query): Params<One>,
+) -> Answer<CrewModel> {
+    api.settle(query.min_position).await?;
+    let id = crew_id(&api, &caller.tenant, &crew).await?;
+    let view = found!(api, EntityKind::Crew, id.as_str(), api.views.crew(&caller.tenant, &id));
+    Ok(Json(CrewModel::full(view)))
+}
+
+listing! {
+    /// Which agents.
+    Agents {
+        /// Its crew: id or name.
+        crew: Option<String>,
+        /// Its member.
+        member: Option<String>,
+        /// Its status in the log: `busy` and `waiting` are `ready` there.
+        status: Option<String>,
+    }
+}
+
+pub(super) async fn agents(
+    State(api): State<Arc<Api>>,
+    Asker(caller): Asker,
+    Params(query): Params<Agents>,
+) -> Answer<Items<AgentModel>> {
+    api.settle(query.min_position()).await?;
+    let filter = AgentFilter {
+        crew: optional_crew(&api, &caller.tenant, query.crew.as_deref()).await?,
+        member: query.member.clone(),
+        status: optional!("status", query.status, named),
+    };
+    let page = api.views.agents(&caller.tenant, filter, query.page()?).await.map_err(Problem::from)?;
+    Ok(Json(api.items(page, |view| AgentModel::new(view, &api.sandbox))))
+}
+
+async fn optional_crew(
+    api: &Api,
+    tenant: &events::Tenant,
+    crew: Option<&str>,
+) -> Result<Option<events::CrewId>, Refusal> {
+    match crew {
+        Some(crew) => crew_id(api, tenant, crew).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+pub(super) async fn agent(
+    State(api): State<Arc<Api>>,
+    Asker(caller): Asker,
+    Segments(agent): Segments<String>,
+    Params(query): Params<One>,
+) -> Answer<AgentModel> {
+    api.settle(query.min_position).await?;
+    let id: AgentId = parse("agent", &agent)?;
+    let view = found!(api, EntityKind::Agent, id.as_str(), api.views.agent(&caller.tenant, &id));
+    Ok(Json(AgentModel::new(view, &api.sandbox)))
+}
+
+listing! {
+    /// Which tasks.
+    Tasks {
+        /// Its crew: id or name.
+        crew: Option<String>,
+        /// The member that gets it.
+        member: Option<String>,
+        /// The task that waits for it.
+        parent: Option<String>,
+        /// The conversation that it belongs to.
+        context: Option<String>,
+        /// Its status.
+        status: Option<String>,
+    }
+}
+
+pub(super) async fn tasks(
+    State(api): State<Arc<Api>>,
+    Asker(caller): Asker,
+    Params(query): Params<Tasks>,
+) -> Answer<Items<TaskModel>> {
+    api.settle(query.min_position()).await?;
+    let filter = TaskFilter {
+        crew: optional_crew(&api, &caller.tenant, query.crew.as_deref()).await?,
+        member: query.member.clone(),
+        parent: optional!("parent", query.parent, parse),
+        context: query.context.clone(),
+        status: optional!("status", query.status, named),
+    };
+    let page = api.views.tasks(&caller.tenant, filter, query.page()?).await.map_err(Problem::from)?;
+    Ok(Json(api.items(page, TaskModel::brief)))
+}
+
+/// How a task is asked for.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct OneTask {
+    /// The answer waits until everything up to this position can be seen in it.
+    #[serde(alias = "min_position")]
+    min_position: Option<u64>,
+    /// The answer waits until the task is terminal, or so many milliseconds are over.
+    wait_ms: Option<u64>,
+}
+
+pub(super) async fn task(
+    State(api): State<Arc<Api>>,
+    Asker(caller): Asker,
+    Segments(task): Segments<String>,
+    Params(query): Params<OneTask>,
+) -> Answer<TaskModel> {
+    api.settle(query.min_position).await?;
+    let id: TaskId = parse("task", &task)?;
+    let wait = Duration::from_millis(query.wait_ms.unwrap_or(0).min(api.limits.wait_ms_max));
+    let until = Instant::now() + wait;
+    let mut view = found!(api, EntityKind::Task, id.as_str(), api.views.task(&caller.tenant, &id));
+    while !view.state.status.is_terminal() && Instant::now() < until && !api.stop.is_cancelled() {
+        changed(&api, until).await;
+        view = found!(api, EntityKind::Task, id.as_str(), api.views.task(&caller.tenant, &id));
+    }
+    Ok(Json(whole(&api, &caller.tenant, view).await?))
+}
+
+/// Waits until the views have moved, the time is up or the platform stops.
+async fn changed(api: &Api, until: Instant) {
+    let next = api.views.position().next();
+    tokio::select! {
+        // That they did not move in time is seen by the clock.
+        _ = api.views.wait_for(next, until - Instant::now()) => {}
+        () = api.stop.cancelled() => {}
+    }
+    tokio::time::sleep_until(until.min(Instant::now() + Duration::from_millis(LOOK_MS))).await;
+}
+
+/// A task with its bodies and every try.
+async fn whole(api: &Api, tenant: &events::Tenant, view: TaskView) -> Result<TaskModel, Refusal> {
+    let attempts = api.views.attempts(tenant, &view.id).await.map_err(Problem::from)?;
+    let mut model = TaskModel::full(view);
+    for body in [&mut model.input, &mut model.output, &mut model.artifacts].into_iter().flatten() {
+        *body = api.bodies.body(body).await?;
+    }
+    model.history = attempts.into_iter().map(Into::into).collect();
+    Ok(model)
+}
+
+listing! {
+    /// Which questions: those of a page of tasks that wait for an answer.
+    Approvals {}
+}
+
+pub(super) async fn approvals(
+    State(api): State<Arc<Api>>,
+    Asker(caller): Asker,
+    Params(query): Params<Approvals>,
+) -> Answer<Items<ApprovalModel>> {
+    api.settle(query.min_position()).await?;
+    let filter = TaskFilter { status: Some(domain::task::Status::InputRequired), ..TaskFilter::default() };
+    let page = api.views.tasks(&caller.tenant, filter, query.page()?).await.map_err(Problem::from)?;
+    let items = api.items(page, |task| ApprovalModel::of(&task));
+    Ok(Json(Items {
+        items: items.items.into_iter().flatten().collect(),
+        next: items.next,
+        position: items.position,
+    }))
+}
+
+listing! {
+    /// Which profiles: the newest version of each.
+    Profiles {}
+}
+
+pub(super) async fn profiles(
+    State(api): State<Arc<Api>>,
+    Asker(caller): Asker,
+    Params(query): Params<Profiles>,
+) -> Answer<Items<ProfileModel>> {
+    api.settle(query.min_position()).await?;
+    let page = api.views.profiles(&caller.tenant, query.page()?).await.map_err(Problem::from)?;
+    Ok(Json(api.items(page, ProfileModel::from)))
+}
+
+/// Which version of a profile.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ProfileVersion {
+    /// The answer waits until everything up to this position can be seen in it.
+    #[serde(alias = "min_position")]
+    min_position: Option<u64>,
+    /// The version; the newest when absent.
+    version: Option<u32>,
+}
+
+pub(super) async fn profile(
+    State(api): State<Arc<Api>>,
+    Asker(caller): Asker,
+    Segments(name): Segments<String>,
+    Params(query): Params<ProfileVersion>,
+) -> Answer<ProfileModel> {
+    api.settle(query.min_position).await?;
+    let shown: String = name.chars().take(80).collect();
+    let view =
+        found!(api, EntityKind::Profile, &shown, api.views.profile(&caller.tenant, &name, query.version));
+    Ok(Json(view.into()))
+}
+
+listing! {
+    /// Which messages.
+    Messages {
+        /// The crew: id or name.
+        crew: Option<String>,
+        /// The agent that sent it.
+        sender: Option<String>,
+    }
+}
+
+pub(super) async fn messages(
+    State(api): State<Arc<Api>>,
+    Asker(caller): Asker,
+    Params(query): Params<Messages>,
+) -> Answer<Items<MessageModel>> {
+    api.settle(query.min_position()).await?;
+    let filter = MessageFilter {
+        crew: optional_crew(&api, &caller.tenant, query.crew.as_deref()).await?,
+        sender: optional!("sender", query.sender, parse),
+    };
+    let page = api.views.messages(&caller.tenant, filter, query.page()?).await.map_err(Problem::from)?;
+    Ok(Json(api.items(page, MessageModel::from)))
+}
+
+listing! {
+    /// Which lines of the audit.
+    AuditLines {
+        /// The stream, such as `task/tk_…`.
+        entity: Option<String>,
+        /// The crew: id or name.
+        crew: Option<String>,
+        /// The event's kind.
+        kind: Option<String>,
+        /// Who did it, such as `user:admin`.
+        principal: Option<String>,
+        /// What it belongs together with.
+        correlation: Option<String>,
+        /// `ok`, `failed` or `denied`.
+        outcome: Option<OutcomeName>,
+    }
+}
+
+/// How an audited event came out.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OutcomeName {
+    /// As it was meant.
+    Ok,
+    /// Something broke or was given up.
+    Failed,
+    /// Something was not allowed.
+    Denied,
+}
+
+pub(super) async fn audit(
+    State(api): State<Arc<Api>>,
+    Asker(caller): Asker,
+    Params(query): Params<AuditLines>,
+) -> Answer<Items<AuditModel>> {
+    api.settle(query.min_position()).await?;
+    let principal: Option<Principal> = optional!("principal", query.principal, parse);
+    let filter = AuditFilter {
+        entity: query.entity.clone(),
+        crew: optional_crew(&api, &caller.tenant, query.crew.as_deref()).await?,
+        kind: query.kind.clone(),
+        principal,
+        correlation: query.correlation.clone(),
+        outcome: query.outcome.map(|outcome| match outcome {
+            OutcomeName::Ok => Outcome::Ok,
+            OutcomeName::Failed => Outcome::Failed,
+            OutcomeName::Denied => Outcome::Denied,
+        }),
+    };
+    let page = api.views.audit(&caller.tenant, filter, query.page()?).await.map_err(Problem::from)?;
+    Ok(Json(api.items(page, AuditModel::from)))
+}
