@@ -51,7 +51,8 @@ impl Handler {
 
 impl Check {
     async fn run(self, output: Output) -> Outcome {
-        let failed = |error| Problem::new(ProblemKind::Failed, format!("make a directory for the check: {error}"));
+        let failed =
+            |error| Problem::new(ProblemKind::Failed, format!("make a directory for the check: {error}"));
         let work = tempfile::Builder::new().prefix("hypercode-check-").tempdir().map_err(failed)?;
         let options = CheckOptions {
             command: self.command,

@@ -269,7 +269,7 @@ impl TaskModel {
             questions: state
                 .questions
                 .into_iter()
-                .map(|(key, question)| (key, question_value(question)))
+                .map(|(key, question)| (key, question_value(&question)))
                 .collect(),
             history: Vec::new(),
             created: lifespan.created.0,
@@ -280,7 +280,7 @@ impl TaskModel {
     }
 }
 
-fn question_value(question: task::Question) -> Value {
+fn question_value(question: &task::Question) -> Value {
     json!({
         "request": question.request,
         "expiresAt": question.expires_at_ms.map(time_of_ms),
