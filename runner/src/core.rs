@@ -236,7 +236,11 @@ impl Core {
         let out = self.link.out.clone().filter(|_| self.link.is_open);
         let ready = self.outbox.ready_at(now);
         async move {
-            sleep_until(ready?).await;
+            // A timer is only as fine as a millisecond.
+            if let Some(later) = ready.filter(|at| *at > now) {
+                sleep_until(later).await;
+            }
+            ready?;
             out?.reserve_owned().await.ok()
         }
     }

@@ -1,5 +1,7 @@
 //! The work directory: where each task has its `in/` and `out/`, and out of which artifacts are taken.
 
+mod dirs;
+
 use std::{
     collections::HashSet,
     fs, io,
@@ -8,12 +10,12 @@ use std::{
 
 use bytes::Bytes;
 use link::{
-    Artifact, ArtifactGet, ArtifactGot, ArtifactPut, ArtifactStored, Body, Error, ErrorType, Id, Location,
-    Part,
+    Artifact, ArtifactGet, ArtifactGot, ArtifactPut, ArtifactStored, Body, Error, ErrorType, Location, Part,
     handler::{Execute, Executed},
 };
-use sha2::{Digest as _, Sha256};
 
+use self::dirs::Dirs;
+pub(crate) use self::dirs::TaskDir;
 use crate::door::Door;
 
 /// Files that a task may leave in `out/`.
@@ -24,6 +26,7 @@ const OUT_FILES_MAX: usize = 1_000;
 pub(crate) struct Workspace {
     root: PathBuf,
     door: Door,
+    dirs: Dirs,
 }
 
 fn invalid(message: impl std::fmt::Display) -> Error {
@@ -37,7 +40,7 @@ fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
 impl Workspace {
     /// `root` is absolute and free of links.
     pub(crate) fn new(root: PathBuf, door: Door) -> Self {
-        Self { root, door }
+        Self { root, door, dirs: Dirs::default() }
     }
 
     /// The way to the artifacts.
@@ -45,32 +48,19 @@ impl Workspace {
         &self.door
     }
 
-    /// The directory of an attempt. An id is opaque and may hold anything, so one that is no plain name is hashed.
-    pub(crate) fn task_dir(&self, task: &Id, attempt: u32) -> PathBuf {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        let name = if task.bytes().all(is_plain) {
-            task.to_string()
-        } else {
-            hex::encode(Sha256::digest(task.as_bytes()))
-        };
-        self.root.join("tasks").join(format!("{name}.{attempt}"))
+    /// A directory for an attempt.
+    pub(crate) fn task_dir(&self) -> TaskDir {
+        self.dirs.take(&self.root)
     }
 
-    /// Makes the attempt's directory, with every part that has a file name in `in/`.
-    pub(crate) async fn prepare(&self, task: &Execute) -> Result<PathBuf, Error> {
-        let dir = self.task_dir(&task.task_id, task.attempt);
-        for part in ["in", "out"] {
-            let path = dir.join(part);
-            // What an earlier round of the same attempt left behind has been taken.
-            let _ = fs::remove_dir_all(&path);
-            fs::create_dir_all(&path).map_err(|error| failed("make", &path, &error))?;
-        }
+    /// Puts every part that has a file name into the directory's `in/`.
+    pub(crate) async fn prepare(&self, task: &Execute, dir: &Path) -> Result<(), Error> {
         for part in &task.input.parts {
             if let Some(name) = &part.filename {
                 self.put_in(part, &file_in(&dir.join("in"), name)?).await?;
             }
         }
-        Ok(dir)
+        Ok(())
     }
 
     async fn put_in(&self, part: &Part, path: &Path) -> Result<(), Error> {
@@ -105,12 +95,6 @@ impl Workspace {
             result.artifacts.push(Artifact { name, location, media_type: None, description: None });
         }
         Ok(result)
-    }
-
-    /// Throws an attempt's directory away.
-    pub(crate) fn discard(&self, task: &Id, attempt: u32) {
-        // It may never have been made.
-        let _ = fs::remove_dir_all(self.task_dir(task, attempt));
     }
 
     /// `artifact/put`.
@@ -211,15 +195,6 @@ mod tests {
         let (_, token) = tokio::sync::watch::channel(None);
         let door = Door::new(dir.path().join("none"), token, 1024);
         (dir, Workspace::new(root.canonicalize().unwrap(), door))
-    }
-
-    #[test]
-    fn a_task_id_cannot_lead_out_of_the_work_directory() {
-        let (_dir, workspace) = workspace();
-        for id in ["..", "a/../../b", "/etc", "tk_1"] {
-            let dir = workspace.task_dir(&id.parse().unwrap(), 1);
-            assert_eq!(dir.parent(), Some(workspace.root.join("tasks").as_path()), "{id}");
-        }
     }
 
     #[test]

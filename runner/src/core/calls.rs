@@ -172,9 +172,8 @@ impl Core {
     ) {
         let is_put = method == ARTIFACT_PUT;
         let task = task.or_else(|| self.only_task());
-        let attempt =
-            task.and_then(|task| Some(self.workspace.task_dir(&task, self.attempts.get(&task)?.number)));
-        let base = attempt.unwrap_or_else(|| self.work.clone());
+        let attempt = task.and_then(|task| self.attempts.get(&task));
+        let base = attempt.map_or_else(|| self.work.clone(), |attempt| attempt.dir().to_owned());
         let source = self.agent.as_ref().map(|agent| agent.source.clone());
         let bases: Vec<_> = std::iter::once(base.clone()).chain(source).chain([self.work.clone()]).collect();
         let workspace = self.workspace.clone();

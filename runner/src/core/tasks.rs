@@ -1,6 +1,6 @@
 //! Tasks: attempts in hand, their cancellation, their results.
 
-use std::time::Duration;
+use std::{io, path::Path, time::Duration};
 
 use link::{
     CancelFrame, Content, Error, ErrorType, Id, TaskFrame, TaskResultFrame, ToGateway,
@@ -15,7 +15,7 @@ use super::{Core, OnLoss, Phase};
 use crate::{
     carrier::{Carrier, ms_since},
     event::Event,
-    workspace::Workspace,
+    workspace::{TaskDir, Workspace},
 };
 
 /// Tasks that may wait for the handler although the credit said otherwise.
@@ -33,12 +33,18 @@ pub(super) struct Attempt {
     begun: Instant,
     lease_until: Instant,
     work: AbortHandle,
+    dir: TaskDir,
 }
 
 impl Attempt {
     pub(super) fn lease(&mut self, until: Instant) {
         self.lease_until = until;
         self.last_sign = Instant::now();
+    }
+
+    /// The attempt's directory.
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// How long the busy lease still runs.
@@ -100,9 +106,15 @@ impl Core {
         let (workspace, platform) = (self.workspace.clone(), self.platform.clone());
         let TaskFrame { attempt: number, fence, params, .. } = task;
         let id = params.task_id.clone();
+        let dir = workspace.task_dir();
+        let path = dir.path().to_owned();
+        let made = dir.make();
         let work = tokio::spawn(async move {
             let (id, attempt) = (params.task_id.clone(), number);
-            let outcome = work(carrier.as_ref(), &workspace, params, number).await;
+            let outcome = match made {
+                Ok(()) => work(carrier.as_ref(), &workspace, params, number, &path).await,
+                Err(error) => Err(not_made(&path, &error)),
+            };
             platform.tell(Event::Finished(id, attempt, Box::new(outcome))).await;
         });
         let now = Instant::now();
@@ -115,6 +127,7 @@ impl Core {
             begun: now,
             lease_until: now,
             work: work.abort_handle(),
+            dir,
         };
         self.attempts.insert(id, attempt);
     }
@@ -209,10 +222,6 @@ impl Core {
 
     fn conclude(&mut self, task: &Id, attempt: &Attempt, outcome: Result<Executed, Error>) {
         self.end_calls_of(task);
-        let is_parked = matches!(&outcome, Ok(result) if result.state == State::InputRequired);
-        if !is_parked {
-            self.workspace.discard(task, attempt.number);
-        }
         if !attempt.is_dropped {
             self.send_result(task.clone(), attempt.number, attempt.fence, outcome, ms_since(attempt.begun));
         }
@@ -242,12 +251,16 @@ impl Core {
 
     /// Forgets every attempt, as the handler is gone.
     pub(super) fn abandon_attempts(&mut self) {
-        for (task, attempt) in self.attempts.drain() {
+        for (_, attempt) in self.attempts.drain() {
             attempt.work.abort();
-            self.workspace.discard(&task, attempt.number);
         }
         self.waiting.clear();
     }
+}
+
+fn not_made(dir: &Path, error: &io::Error) -> Error {
+    let message = format!("the task's directory `{}` could not be made: {error}", dir.display());
+    Error::new(ErrorType::Unavailable, message).with("retry", "transient")
 }
 
 /// Does one attempt: files in, the handler's work, files out.
@@ -256,12 +269,13 @@ async fn work(
     workspace: &Workspace,
     mut params: link::handler::Execute,
     number: u32,
+    dir: &Path,
 ) -> Result<Executed, Error> {
-    let dir = workspace.prepare(&params).await?;
+    workspace.prepare(&params, dir).await?;
     params.attempt = number;
     params.dir = dir.to_string_lossy().into_owned();
     let result = carrier.execute(&params).await?;
-    let mut result = workspace.collect(result, &dir).await?;
+    let mut result = workspace.collect(result, dir).await?;
     if result.output.as_ref().is_some_and(|output| output == &Content::default()) {
         result.output = None;
     }
