@@ -30,14 +30,15 @@ const WALLS: &[Wall] = &[
             "hypercode-sandbox",
         ],
     ),
-    ("hypercode", LIBRARIES),
+    ("hypercode", PRODUCT),
     // The developers' tools, which nothing that ships may know.
-    ("hypercode-bench", EVERYTHING),
+    ("hypercode-bench", PRODUCT),
     ("xtask", &[]),
 ];
 
-/// The crates that the binary is made of.
-const LIBRARIES: &[&str] = &[
+/// The crates that ship.
+const PRODUCT: &[&str] = &[
+    "hypercode",
     "hypercode-actors",
     "hypercode-events",
     "hypercode-gateway",
