@@ -12,6 +12,7 @@ use crate::id::{EntityKind, Timestamp};
 use crate::store::Reservation;
 
 pub mod agent;
+pub mod artifact;
 pub mod crew;
 #[cfg(test)]
 mod driven;

@@ -28,6 +28,8 @@ use crate::policy::{CrewPolicy, Member};
 #[derive(Clone, Debug)]
 struct Waiting {
     sent: Arc<Sent>,
+    /// Who gets it, as its event says.
+    recipient: Recipient,
     /// How often it was delivered.
     deliveries: u32,
     /// It was refused, and comes again then.
@@ -181,10 +183,7 @@ impl Board {
             if policy.member(&member).is_some() {
                 self.members.insert(member, waiting);
             } else {
-                let recipient = Recipient::Member(member);
-                dead.extend(
-                    waiting.into_values().map(|waiting| buried(waiting, &recipient, GivenUp::ReceiverGone)),
-                );
+                dead.extend(waiting.into_values().map(|waiting| buried(waiting, GivenUp::ReceiverGone)));
             }
         }
         dead
@@ -196,38 +195,26 @@ impl Board {
         for (_, InHand { waiting, position, .. }) in mailbox.in_hand.drain() {
             mailbox.queue.insert(position, waiting);
         }
-        let mut dead = Vec::new();
-        for (position, waiting) in mailbox.queue {
-            let to_member = matches!(waiting.sent.to.parse(), Ok(Address::Member(_)));
-            if to_member {
-                self.members.entry(mailbox.member.clone()).or_default().insert(position, waiting);
-            } else {
-                dead.push(buried(waiting, &Recipient::Agent(agent.clone()), GivenUp::ReceiverGone));
-            }
-        }
-        dead
+        let back = mailbox.queue.into_iter().map(|(position, waiting)| self.place(position, waiting));
+        back.filter_map(Result::err).collect()
     }
 
     /// Nobody gets anything any more.
     pub(crate) fn clear(&mut self, reason: GivenUp) -> Vec<Dead> {
         self.cleared = Some(reason);
         let mut dead = Vec::new();
-        for (agent, mailbox) in self.agents.drain() {
-            let recipient = Recipient::Agent(agent);
+        for (_, mailbox) in self.agents.drain() {
             let in_hand = mailbox.in_hand.into_values().map(|in_hand| in_hand.waiting);
             let all = mailbox.queue.into_values().chain(in_hand);
-            dead.extend(all.map(|waiting| buried(waiting, &recipient, reason)));
+            dead.extend(all.map(|waiting| buried(waiting, reason)));
         }
-        for (member, waiting) in self.members.drain() {
-            let recipient = Recipient::Member(member);
-            dead.extend(waiting.into_values().map(|waiting| buried(waiting, &recipient, reason)));
-        }
+        let members = self.members.drain().flat_map(|(_, waiting)| waiting.into_values());
+        dead.extend(members.map(|waiting| buried(waiting, reason)));
         dead
     }
 
-    /// Who gets a message for this address, with a place kept for it: the ready agent of the member with the least to
-    /// do, lowest ordinal first, else whichever of the member is ready first; the one replica or agent named; or all
-    /// replicas but the sender. A place is given back by [`Board::post`] or [`Board::abandon`].
+    /// Who gets a message for this address, with a place kept for it: one agent of the member, the replica or agent
+    /// named, or all replicas but the sender. A place is given back by [`Board::post`] or [`Board::abandon`].
     pub(crate) fn promise(
         &mut self,
         member: &Arc<str>,
@@ -238,52 +225,46 @@ impl Board {
         let recipients = match (agent, to) {
             (Some(agent), _) => vec![Recipient::Agent(agent.clone())],
             (None, Address::All(_)) => {
-                let mut all: Vec<_> =
-                    self.agents.iter().filter(|(_, mailbox)| mailbox.member == *member).collect();
-                all.sort_by_key(|(_, mailbox)| mailbox.replica);
-                let others = all.into_iter().map(|(id, _)| id).filter(|id| *id != sender);
-                others.cloned().map(Recipient::Agent).collect()
+                let all =
+                    self.agents.iter().filter(|(id, mailbox)| mailbox.member == *member && *id != sender);
+                let mut all: Vec<_> = all.map(|(id, mailbox)| (mailbox.replica, id)).collect();
+                all.sort();
+                all.into_iter().map(|(_, id)| Recipient::Agent(id.clone())).collect()
             }
-            (None, _) => match self.idlest(member) {
-                Some(agent) => vec![Recipient::Agent(agent)],
-                None => vec![Recipient::Member(member.clone())],
-            },
+            (None, _) => vec![Recipient::Member(member.clone())],
         };
         if let Some(full) = recipients.iter().find(|recipient| !self.has_room(recipient)) {
             return Err(NoRoom { recipient: full.clone() });
         }
-        for recipient in &recipients {
-            if let Some(mailbox) = self.mailbox(recipient) {
-                mailbox.promised += 1;
-            }
+        for mailbox in recipients.iter().filter_map(agent_of) {
+            self.agents.entry(mailbox.clone()).and_modify(|mailbox| mailbox.promised += 1);
         }
         Ok(recipients)
     }
 
+    /// The ready agent of the member with the least to do; on ties that with the lowest ordinal.
     fn idlest(&self, member: &Arc<str>) -> Option<AgentId> {
         let ready = self.agents.iter().filter(|(_, mailbox)| mailbox.member == *member && mailbox.ready);
         ready.min_by_key(|(_, mailbox)| (mailbox.load(), mailbox.replica)).map(|(agent, _)| agent.clone())
     }
 
     fn has_room(&self, recipient: &Recipient) -> bool {
-        let load = match recipient {
-            Recipient::Agent(agent) => self.agents.get(agent).map_or(0, Mailbox::load),
-            Recipient::Member(member) => self.members.get(member).map_or(0, BTreeMap::len),
+        let agent = match recipient {
+            Recipient::Agent(agent) => Some(agent.clone()),
+            Recipient::Member(member) => self.idlest(member),
+        };
+        let load = match (agent, recipient) {
+            (Some(agent), _) => self.agents.get(&agent).map_or(0, Mailbox::load),
+            (None, Recipient::Member(member)) => self.members.get(member).map_or(0, BTreeMap::len),
+            (None, Recipient::Agent(_)) => 0,
         };
         load < self.limits.messages_pending_max
     }
 
-    fn mailbox(&mut self, recipient: &Recipient) -> Option<&mut Mailbox> {
-        match recipient {
-            Recipient::Agent(agent) => self.agents.get_mut(agent),
-            Recipient::Member(_) => None,
-        }
-    }
-
     /// The message will not come: its places are free again.
     pub(crate) fn abandon(&mut self, recipients: &[Recipient]) {
-        for recipient in recipients {
-            if let Some(mailbox) = self.mailbox(recipient) {
+        for agent in recipients.iter().filter_map(agent_of) {
+            if let Some(mailbox) = self.agents.get_mut(agent) {
                 mailbox.promised = mailbox.promised.saturating_sub(1);
             }
         }
@@ -300,8 +281,8 @@ impl Board {
         self.abandon(recipients);
         let (mut busy, mut dead) = (Vec::new(), Vec::new());
         for recipient in recipients {
-            let pending = Pending { sent: sent.clone(), position, recipient: recipient.clone() };
-            match self.place(pending, 0) {
+            let (sent, recipient) = (sent.clone(), recipient.clone());
+            match self.place(position, Waiting { sent, recipient, deliveries: 0, not_before: None }) {
                 Ok(agent) => busy.extend(agent),
                 Err(lost) => dead.push(lost),
             }
@@ -311,39 +292,32 @@ impl Board {
 
     /// Puts back what was not settled before the platform was restarted. It may have been delivered before.
     pub(crate) fn restore(&mut self, pending: Pending) -> Result<Option<AgentId>, Dead> {
-        self.place(pending, 1)
+        let Pending { sent, position, recipient } = pending;
+        self.place(position, Waiting { sent, recipient, deliveries: 1, not_before: None })
     }
 
-    fn place(&mut self, pending: Pending, deliveries: u32) -> Result<Option<AgentId>, Dead> {
-        let Pending { sent, position, recipient } = pending;
-        let to_member = matches!(sent.to.parse(), Ok(Address::Member(_)));
-        let waiting = Waiting { sent, deliveries, not_before: None };
+    /// Gives a message to its agent, or to the idlest of its member, or keeps it for the first that is ready.
+    fn place(&mut self, position: Position, waiting: Waiting) -> Result<Option<AgentId>, Dead> {
         if let Some(reason) = self.cleared {
-            return Err(buried(waiting, &recipient, reason));
+            return Err(buried(waiting, reason));
         }
-        let agent = match &recipient {
-            Recipient::Agent(agent) if self.agents.contains_key(agent) => Some(agent.clone()),
-            Recipient::Agent(_) if !to_member => {
-                return Err(buried(waiting, &recipient, GivenUp::ReceiverGone));
-            }
-            Recipient::Agent(_) | Recipient::Member(_) => None,
+        let agent = match &waiting.recipient {
+            Recipient::Agent(agent) => Some(agent.clone()),
+            Recipient::Member(member) => self.idlest(member),
         };
-        let member = match (&recipient, waiting.sent.to.parse()) {
-            (Recipient::Member(member), _) => member.clone(),
-            (Recipient::Agent(_), Ok(Address::Member(member))) => member.into(),
-            (Recipient::Agent(_), _) => Arc::from(""),
-        };
-        match agent.or_else(|| self.idlest(&member)) {
-            Some(agent) => {
-                if let Some(mailbox) = self.agents.get_mut(&agent) {
+        match (agent, &waiting.recipient) {
+            (Some(agent), _) => match self.agents.get_mut(&agent) {
+                Some(mailbox) => {
                     mailbox.queue.insert(position, waiting);
+                    Ok(Some(agent))
                 }
-                Ok(Some(agent))
-            }
-            None => {
-                self.members.entry(member).or_default().insert(position, waiting);
+                None => Err(buried(waiting, GivenUp::ReceiverGone)),
+            },
+            (None, Recipient::Member(member)) => {
+                self.members.entry(member.clone()).or_default().insert(position, waiting);
                 Ok(None)
             }
+            (None, Recipient::Agent(_)) => Err(buried(waiting, GivenUp::ReceiverGone)),
         }
     }
 
@@ -359,7 +333,7 @@ impl Board {
         let mut dead = Vec::new();
         for (_, InHand { waiting, position, .. }) in mailbox.in_hand.drain() {
             if waiting.deliveries >= deliveries_max {
-                dead.push(buried(waiting, &Recipient::Agent(agent.clone()), GivenUp::Deliveries));
+                dead.push(buried(waiting, GivenUp::Deliveries));
             } else {
                 mailbox.queue.insert(position, waiting);
             }
@@ -404,7 +378,7 @@ impl Board {
     /// What may go out to the agent now; `welcome` says whether its runner takes any. Also what was delivered too often.
     pub(crate) fn next(&mut self, agent: &AgentId, welcome: bool, now: Instant) -> (Next, Vec<Dead>) {
         let Some(mailbox) = self.agents.get_mut(agent) else { return (Next::Wait(None), Vec::new()) };
-        let dead = expire(mailbox, agent, &self.limits, now);
+        let dead = expire(mailbox, &self.limits, now);
         if !mailbox.linked {
             return (Next::Wait(None), dead);
         }
@@ -422,7 +396,7 @@ impl Board {
     /// A delivery could not be made after all: the body cannot be read.
     pub(crate) fn body_lost(&mut self, agent: &AgentId, message: &MessageId) -> Option<Dead> {
         let in_hand = self.agents.get_mut(agent)?.in_hand.remove(message)?;
-        Some(buried(in_hand.waiting, &Recipient::Agent(agent.clone()), GivenUp::BodyLost))
+        Some(buried(in_hand.waiting, GivenUp::BodyLost))
     }
 
     /// An agent in this life answered a delivery.
@@ -439,11 +413,7 @@ impl Board {
             Ack::Taken => &mut mailbox.settled.taken,
             Ack::Unhandled => &mut mailbox.settled.unhandled,
             Ack::Failed if waiting.deliveries >= limits.deliveries_max => {
-                return Acked::Dead(buried(
-                    waiting,
-                    &Recipient::Agent(by.agent.clone()),
-                    GivenUp::Deliveries,
-                ));
+                return Acked::Dead(buried(waiting, GivenUp::Deliveries));
             }
             Ack::Failed => {
                 let doubled = waiting.deliveries.saturating_sub(1).min(10);
@@ -477,12 +447,20 @@ impl Board {
     }
 }
 
-fn buried(waiting: Waiting, recipient: &Recipient, reason: GivenUp) -> Dead {
-    Dead { sent: waiting.sent, recipient: recipient.clone(), deliveries: waiting.deliveries, reason }
+fn agent_of(recipient: &Recipient) -> Option<&AgentId> {
+    match recipient {
+        Recipient::Agent(agent) => Some(agent),
+        Recipient::Member(_) => None,
+    }
+}
+
+fn buried(waiting: Waiting, reason: GivenUp) -> Dead {
+    let Waiting { sent, recipient, deliveries, .. } = waiting;
+    Dead { sent, recipient, deliveries, reason }
 }
 
 /// Takes back what was silent for too long.
-fn expire(mailbox: &mut Mailbox, agent: &AgentId, limits: &Limits, now: Instant) -> Vec<Dead> {
+fn expire(mailbox: &mut Mailbox, limits: &Limits, now: Instant) -> Vec<Dead> {
     let silent = |in_hand: &InHand| in_hand.due.is_some_and(|due| due <= now);
     if !mailbox.in_hand.values().any(silent) {
         return Vec::new();
@@ -490,7 +468,7 @@ fn expire(mailbox: &mut Mailbox, agent: &AgentId, limits: &Limits, now: Instant)
     let mut dead = Vec::new();
     for (_, InHand { waiting, position, .. }) in mailbox.in_hand.extract_if(|_, in_hand| silent(in_hand)) {
         if waiting.deliveries >= limits.deliveries_max {
-            dead.push(buried(waiting, &Recipient::Agent(agent.clone()), GivenUp::Deliveries));
+            dead.push(buried(waiting, GivenUp::Deliveries));
         } else {
             mailbox.queue.insert(position, waiting);
         }

@@ -11,10 +11,12 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Authenticator;
 use crate::crew::Crew;
 use crate::error::Error;
+use crate::grant::Grants;
 use crate::host::{Host, Peer};
 use crate::journal::Journal;
 use crate::options::Options;
 use crate::sandbox::Sandbox;
+use crate::state::States;
 
 /// The gateway's inside.
 pub(crate) struct Core {
@@ -25,6 +27,8 @@ pub(crate) struct Core {
     pub(crate) host: Weak<dyn Host>,
     pub(crate) sandboxes: Mutex<HashMap<SandboxId, Arc<Sandbox>>>,
     pub(crate) crews: Mutex<HashMap<CrewId, Arc<Crew>>>,
+    pub(crate) grants: Grants,
+    pub(crate) states: States,
     /// What runs for no sandbox.
     pub(crate) tracker: TaskTracker,
 }

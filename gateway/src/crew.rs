@@ -82,6 +82,8 @@ impl Crew {
         for pending in state.restoring.take().unwrap_or_default() {
             dead.extend(state.put_back(pending));
         }
+        // Messages of agents that are gone went to others.
+        state.lives.values().for_each(|life| life.wake.notify_one());
         dead
     }
 

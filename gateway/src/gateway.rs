@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Authenticator;
 use crate::core::Core;
 use crate::error::Error;
+use crate::grant::Grants;
 use crate::host::{HeldTask, Host, Peer};
 use crate::journal::Journal;
 use crate::options::Options;
@@ -22,6 +23,7 @@ use crate::outlet::Keep;
 use crate::policy::CrewPolicy;
 use crate::sandbox::Sandbox;
 use crate::session::text;
+use crate::state::States;
 use crate::{server, socket};
 
 /// How long what runs for a sandbox may take to end when it is closed.
@@ -68,6 +70,8 @@ impl Gateway {
             host,
             sandboxes: std::sync::Mutex::default(),
             crews: std::sync::Mutex::default(),
+            grants: Grants::default(),
+            states: States::default(),
             tracker: TaskTracker::new(),
         };
         Self { core: Arc::new(core) }
@@ -136,6 +140,7 @@ impl Gateway {
     /// Assigns a sandbox that waits, now or as soon as its link is up. The peer must be bound.
     pub async fn assign(&self, sandbox: &SandboxId, assign: Assign) -> Result<(), Error> {
         let found = self.bound(sandbox)?;
+        self.core.give_source(&found, &assign).await.map_err(|error| grant_failed(sandbox, &error))?;
         let frame = self.frame(sandbox, &ToRunner::Assign(Box::new(assign)))?;
         found.state().outlet.assign(frame);
         found.wake.notify_one();
@@ -157,6 +162,10 @@ impl Gateway {
             context: task.params.context_id.to_string(),
             traceparent: task.params.traceparent.clone(),
         };
+        if let Some(peer) = found.peer() {
+            let given = self.core.give(peer, &task.params.input).await;
+            given.map_err(|error| grant_failed(sandbox, &error))?;
+        }
         let frame = self.frame(sandbox, &ToRunner::Task(Box::new(task)))?;
         let held = {
             let mut state = found.state();
@@ -237,4 +246,8 @@ impl Gateway {
         }
         Ok(text)
     }
+}
+
+fn grant_failed(sandbox: &SandboxId, error: &link::Error) -> Error {
+    Error::Grant { sandbox: sandbox.clone(), reason: error.message.clone() }
 }

@@ -24,8 +24,10 @@ mod core;
 mod crew;
 mod delivery;
 mod denial;
+mod door;
 mod error;
 mod gateway;
+mod grant;
 mod hand;
 mod host;
 mod journal;
@@ -38,6 +40,7 @@ mod send;
 mod server;
 mod session;
 mod socket;
+mod state;
 mod throttle;
 mod trace;
 

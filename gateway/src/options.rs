@@ -74,8 +74,6 @@ pub struct Limits {
     pub denials_recorded_per_second: u32,
     /// Artifact requests of one sandbox at once.
     pub door_requests_max: usize,
-    /// Largest artifact, in bytes.
-    pub artifact_bytes_max: u64,
     /// Keys of one scope.
     pub state_keys_max: usize,
     /// Scopes whose state is kept in memory.
@@ -115,7 +113,6 @@ impl Default for Limits {
             inline_bytes_max: 4 * 1024,
             denials_recorded_per_second: 10,
             door_requests_max: wire::DOOR_CONNECTIONS_MAX,
-            artifact_bytes_max: wire::ARTIFACT_BYTES_MAX,
             state_keys_max: 10_000,
             state_scopes_cached_max: 1_000,
             append_retry_ms: 20,

@@ -15,6 +15,7 @@ use crate::outlet::Keep;
 use crate::policy::Kind;
 use crate::sandbox::Sandbox;
 use crate::session::{command, text};
+use crate::state;
 
 /// How soon a call that was one too many may come again.
 const TOO_MANY_RETRY_MS: u64 = 100;
@@ -113,9 +114,10 @@ async fn serve(
             let message = format_args!("the profile allows no tool `{}` of `{}`", call.name, call.server);
             return Err(link::Error::new(ErrorType::ToolDenied, message));
         }
-        other => {
-            let message = format_args!("`{}` is not served here", other.method());
-            return Err(link::Error::new(ErrorType::MethodNotFound, message));
+        Call::StatePut(call) => return state::put(core, sandbox, peer, command, call).await,
+        Call::StateGet(call) => return state::get(core, sandbox, peer, call).await,
+        Call::MessageSend(_) => {
+            return Err(link::Error::new(ErrorType::Internal, "messages have a queue of their own"));
         }
     };
     core.host()?.call(peer, command, call).await
@@ -140,6 +142,7 @@ async fn delegate(
     command: CommandId,
     call: Delegate,
 ) -> Result<Value, link::Error> {
+    core.may_refer(&peer.crew, &call.input).await?;
     let depth = sandbox.state().hand.get(&call.task_id).map_or(0, |held| held.depth) + 1;
     let attempt = channel::Attempt { kind: Kind::Task, to: &call.to, task: Some(&call.task_id), depth };
     let admitted = channel::admit(core, sandbox, peer, &attempt).await?;

@@ -130,6 +130,7 @@ impl Sender {
         if let Some(task) = &call.task_id {
             in_hand(&self.sandbox, task)?;
         }
+        self.core.may_refer(&self.peer.crew, &call.content).await?;
         let crew = self.core.known_crew(&self.peer.crew)?;
         let depth = self.depth(&crew, call);
         let attempt = Attempt { kind: Kind::Message, to: &call.to, task: call.task_id.as_ref(), depth };

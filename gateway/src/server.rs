@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::core::Core;
+use crate::door;
 use crate::sandbox::Sandbox;
 use crate::session;
 
@@ -79,6 +80,11 @@ async fn answer(core: Arc<Core>, sandbox: Arc<Sandbox>, request: Request<Incomin
     let path = request.uri().path().to_owned();
     match (request.method(), path.as_str()) {
         (&Method::GET, "/link/v1") => upgrade(core, sandbox, request).unwrap_or_else(|error| problem(&error)),
+        (_, path)
+            if path.strip_prefix(door::PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) =>
+        {
+            door::serve(&core, &sandbox, &path[door::PATH.len()..], request).await
+        }
         (_, path) => {
             let shown: String = path.chars().take(100).collect();
             problem(&link::Error::new(ErrorType::NotOffered, format_args!("there is no door `{shown}`")))

@@ -102,6 +102,10 @@ async fn open(
         }
         Err(error) => return Err(Refused::new(CloseCode::IncarnationEnded, error.message)),
     };
+    if let Some(assign) = &linked.assign {
+        let given = core.give_source(sandbox, assign).await;
+        given.map_err(|error| Refused { code: TRY_AGAIN, reason: error.message })?;
+    }
     link.beats_every(linked.heartbeat_ms);
     let welcome = Welcome {
         v: VERSION,

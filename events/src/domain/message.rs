@@ -95,9 +95,9 @@ pub struct Sent {
     pub from: Party,
     /// The address as it was given.
     pub to: String,
-    /// The agents that get it.
+    /// The agents that get it, where the address names them.
     pub recipients: Vec<AgentId>,
-    /// The member whose next ready agent gets it, where none was ready.
+    /// The member of which one agent gets it: whoever is ready and has the least to do. Its acknowledgement says who.
     pub waits_for: Option<Arc<str>>,
     /// How many tasks and messages lie above it.
     pub depth: u32,
