@@ -336,6 +336,7 @@ async fn what_was_not_settled_is_delivered_after_a_restart_of_the_platform() {
     world.gateway.adopt_peer(&who.sandbox, who.clone()).unwrap();
     members(&world, 1);
     let mut reader = reader.reconnect().await;
+    world.gateway.set_ready(&agent_id("reader", 0), true);
     reader.credit(0, 10).await;
     for start in ["in hand", "large "] {
         let again = reader.expect("message").await;

@@ -61,6 +61,7 @@ const SUMMARIES: &[(&str, &str, &str)] = &[
     ("message_denied", DENIED, "{from.member}[{from.replica}] to {to}, {count} times ({reason}): {rule}"),
     ("delegate_denied", DENIED, "{from.member}[{from.replica}] to {to}, {count} times ({reason}): {rule}"),
     ("frame_refused", DENIED, "{from.member}[{from.replica}] named its own `{field}`, {count} times"),
+    ("artifact_granted", OK, "{agent.member}[{agent.replica}] may read {digest} ({reason})"),
     ("state_put", OK, "{by.member}[{by.replica}] wrote {scope} key {key} version {version}"),
 ];
 
@@ -116,6 +117,7 @@ mod tests {
             domain::agent::Event::KINDS,
             domain::task::Event::KINDS,
             domain::message::Event::KINDS,
+            domain::artifact::Event::KINDS,
             domain::state::Event::KINDS,
         ];
         let known: Vec<&str> = kinds.concat().iter().map(|(kind, _)| *kind).collect();
