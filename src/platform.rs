@@ -107,7 +107,7 @@ impl Platform {
             None => run_dir(&instance),
         };
         let views = Views::open(data, Arc::clone(&store), projection::Options::default()).await?;
-        let unfinished = unfinished(&*store, &views).await?;
+        let mut unfinished = unfinished(&*store, &views).await?;
         let options = actors::Options {
             node: node(&instance),
             program,
@@ -130,6 +130,7 @@ impl Platform {
                 host: Arc::downgrade(&actors.host()),
             },
         );
+        gateway.restore(std::mem::take(&mut unfinished.messages)).await;
         let (handle, verdicts, _thread) =
             watchdog::spawn(watchdog::Options::default()).map_err(StartError::Watchdog)?;
         let beats = handle.clone();

@@ -288,16 +288,15 @@ async fn load<D: Decider>(core: &Core, stream: &StreamId) -> Result<Folded<D>, P
     let mut meta = None;
     loop {
         let batch = core.store.read_stream(stream, version, LOAD_BATCH_EVENTS).await?;
-        let read = batch.len();
+        if batch.is_empty() {
+            break;
+        }
         for Recorded { kind, schema, payload, version: at, meta: by, .. } in batch {
             let event = D::Event::decode(&kind, schema, &payload)
                 .map_err(|error| Problem::new(ProblemKind::Internal, format!("load {stream}: {error}")))?;
             state = D::evolve(state, &event);
             version = at;
             meta = Some(by);
-        }
-        if read < LOAD_BATCH_EVENTS {
-            break;
         }
     }
     let obligations = D::obligations(&state);

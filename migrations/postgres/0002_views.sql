@@ -98,6 +98,8 @@ CREATE TABLE deliveries (
     at        bigint NOT NULL,
     PRIMARY KEY (message, recipient)
 );
+-- What is to be delivered after a restart.
+CREATE INDEX deliveries_pending ON deliveries (message) WHERE status = 'pending';
 
 CREATE TABLE profiles (
     tenant     text   NOT NULL,

@@ -98,6 +98,8 @@ CREATE TABLE deliveries (
     at        INTEGER NOT NULL,
     PRIMARY KEY (message, recipient)
 ) STRICT, WITHOUT ROWID;
+-- What is to be delivered after a restart.
+CREATE INDEX deliveries_pending ON deliveries (message) WHERE status = 'pending';
 
 CREATE TABLE profiles (
     tenant     TEXT    NOT NULL,

@@ -87,6 +87,14 @@ fn name(recipient: &Recipient) -> String {
     }
 }
 
+/// The recipient that the `deliveries` table names so.
+pub(super) fn recipient(name: &str) -> Result<Recipient, sqlx::Error> {
+    match name.strip_prefix("member:") {
+        Some(member) => Ok(Recipient::Member(member.into())),
+        None => name.parse().map(Recipient::Agent).map_err(|error| sqlx::Error::Decode(Box::new(error))),
+    }
+}
+
 /// What became of a message at one recipient.
 struct Settlement<'a> {
     message: &'a MessageId,

@@ -1,19 +1,21 @@
 //! Queries over the views. Each is about one tenant; lists come in pages.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
+use super::messages;
 use super::projector::statuses;
 use super::rows::Lifespan;
 use super::{
     AgentFilter, AgentView, AttemptView, AuditEntry, AuditFilter, CrewFilter, CrewView, Delivery,
     MessageFilter, MessageView, ProfileView, Status, TaskFilter, TaskView, ViewError, Views,
 };
-use crate::domain::message::Sent;
+use crate::domain::message::{Pending, Sent};
 use crate::id::{AgentId, CrewId, Incarnation, Position, TaskId, Tenant, Timestamp};
 
 /// Most items that one page has.
@@ -92,6 +94,8 @@ pub struct Unfinished {
     pub crews: Vec<CrewId>,
     /// Tasks that have not ended.
     pub tasks: Vec<TaskId>,
+    /// Messages of those crews that somebody has yet to get, oldest first.
+    pub messages: Vec<Pending>,
 }
 
 /// Ids as the projector wrote them; it wrote no others.
@@ -179,7 +183,28 @@ impl Views {
         Ok(Unfinished {
             crews: parsed(&crews.map_err(|error| self.failed(&error))?),
             tasks: parsed(&tasks.map_err(|error| self.failed(&error))?),
+            messages: self.undelivered().await.map_err(|error| self.failed(&error))?,
         })
+    }
+
+    async fn undelivered(&self) -> Result<Vec<Pending>, sqlx::Error> {
+        const UNDELIVERED: &str = "SELECT messages.created, messages.payload, deliveries.recipient
+             FROM deliveries
+             JOIN messages ON messages.id = deliveries.message
+             JOIN crews ON crews.id = messages.crew
+             WHERE deliveries.status = 'pending' AND crews.status NOT IN ('disbanded', 'failed')
+             ORDER BY messages.created, deliveries.recipient";
+        let rows = sqlx::query(UNDELIVERED).fetch_all(&self.shared.reader).await?;
+        let pending = |row: &SqliteRow| {
+            let payload: String = row.try_get(1)?;
+            let sent = serde_json::from_str(&payload).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            Ok(Pending {
+                sent: Arc::new(sent),
+                position: Position(unsigned(row.try_get(0)?)),
+                recipient: messages::recipient(&row.try_get::<String, _>(2)?)?,
+            })
+        };
+        rows.iter().map(pending).collect()
     }
 
     /// How many of the tenant's tasks, or of one crew's, stand where.
