@@ -383,10 +383,9 @@ impl Board {
             return (Next::Wait(None), dead);
         }
         let acks_wait = mailbox.settled.len() + mailbox.recording >= self.limits.acks_unrecorded_max;
-        if welcome && !acks_wait {
-            if let Some(delivery) = deliver(mailbox, &self.limits, now) {
-                return (Next::Deliver(delivery), dead);
-            }
+        let delivery = if welcome && !acks_wait { deliver(mailbox, &self.limits, now) } else { None };
+        if let Some(delivery) = delivery {
+            return (Next::Deliver(delivery), dead);
         }
         let due = mailbox.in_hand.values().filter_map(|in_hand| in_hand.due);
         let again = mailbox.queue.values().filter_map(|waiting| waiting.not_before).filter(|_| welcome);

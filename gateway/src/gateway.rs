@@ -125,7 +125,7 @@ impl Gateway {
     /// Errors: [`Error::Bound`] if it is somebody else already (law SB-1).
     pub fn bind_peer(&self, sandbox: &SandboxId, peer: Peer) -> Result<(), Error> {
         let found = self.core.sandbox(sandbox)?;
-        let peer = found.bind(peer)?;
+        let peer = found.bind(&peer)?;
         self.core.peer_bound(&found, peer);
         Ok(())
     }

@@ -29,6 +29,9 @@ use crate::{body, journal, trace};
 /// How soon a message may come again for which there was no room.
 const NO_ROOM_RETRY_MS: u64 = 500;
 
+/// Largest message, in bytes of JSON.
+const PARTS_BYTES_MAX: usize = link::limits::LINE_BYTES_MAX - 4 * 1024;
+
 /// A `message/send` and the id of its call.
 pub(crate) type Send = (u64, MessageSend);
 
@@ -137,6 +140,7 @@ impl Sender {
         let denied = |refusal| Refused::Denied(refusal, depth);
         let admitted = crew.admit(&self.peer, &attempt, now).map_err(denied)?;
         let content = json!(call.content.parts);
+        fits(&content)?;
         let limit = self.core.options.limits.inline_bytes_max;
         let body = body::keep(&self.core.artifacts, content, limit).await?;
         let recipients = self.promise(&crew, call, &admitted).map_err(denied)?;
@@ -259,6 +263,18 @@ impl Sender {
         };
         finish(&self.core, &self.sandbox, id, outcome);
     }
+}
+
+/// Whether the parts fit a delivery, with its envelope, into a frame and a handler's line.
+fn fits(parts: &Value) -> Result<(), link::Error> {
+    let bytes = parts.to_string().len();
+    if bytes <= PARTS_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format_args!(
+        "a message of {bytes} bytes is too large: {PARTS_BYTES_MAX} fit, put more into an artifact"
+    );
+    Err(link::Error::new(ErrorType::TooLarge, message))
 }
 
 fn answer(sent: &Sent, position: Position) -> Value {

@@ -28,22 +28,30 @@ enum Next {
 /// Sends what waits, in order, until the link ends.
 pub(super) async fn pump(core: &Arc<Core>, sandbox: &Arc<Sandbox>, link: &Link, writer: &mut Writer) {
     let patience = Duration::from_millis(core.options.limits.write_ms);
-    while !link.cut.is_cancelled() {
-        let sent = match next(core, sandbox).await {
-            Next::Send(frame) => timeout(patience, writer.feed(Message::text(&*frame))).await,
-            Next::Wait(until) => {
-                let flushed = timeout(patience, writer.flush()).await;
-                if matches!(flushed, Ok(Ok(()))) {
-                    wait(sandbox, link, until).await;
+    let writing = async {
+        loop {
+            let sent = match next(core, sandbox).await {
+                Next::Send(frame) => timeout(patience, writer.feed(Message::text(&*frame))).await,
+                Next::Wait(until) => {
+                    let flushed = timeout(patience, writer.flush()).await;
+                    if matches!(flushed, Ok(Ok(()))) {
+                        wait(sandbox, until).await;
+                    }
+                    flushed
                 }
-                flushed
+            };
+            match sent {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return link.end(None, "the runner is gone"),
+                Err(_) => return link.end(None, "the runner does not read"),
             }
-        };
-        match sent {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => link.end(None, "the runner is gone"),
-            Err(_) => link.end(None, "the runner does not read"),
         }
+    };
+    tokio::select! {
+        biased;
+        () = link.cut.cancelled() => {}
+        () = sandbox.closed.cancelled() => link.end(Some(CloseCode::IncarnationEnded), "the incarnation has ended"),
+        () = writing => {}
     }
 }
 
@@ -74,17 +82,13 @@ async fn next(core: &Arc<Core>, sandbox: &Sandbox) -> Next {
     }
 }
 
-async fn wait(sandbox: &Sandbox, link: &Link, until: Option<Instant>) {
-    let due = async {
-        match until {
-            Some(until) => tokio::time::sleep_until(until).await,
-            None => std::future::pending().await,
+/// Waits until something may have happened.
+async fn wait(sandbox: &Sandbox, until: Option<Instant>) {
+    let woken = sandbox.wake.notified();
+    match until {
+        Some(until) => {
+            let _ = tokio::time::timeout_at(until, woken).await;
         }
-    };
-    tokio::select! {
-        () = link.cut.cancelled() => {}
-        () = sandbox.closed.cancelled() => link.end(Some(CloseCode::IncarnationEnded), "the incarnation has ended"),
-        () = sandbox.wake.notified() => {}
-        () = due => {}
+        None => woken.await,
     }
 }

@@ -169,6 +169,19 @@ async fn a_message_arrives_whole_however_large() {
 }
 
 #[tokio::test]
+async fn a_message_that_would_fit_no_delivery_is_refused() {
+    let world = World::new();
+    let (mut writer, mut reader) = pair(&world).await;
+    for (bytes, refused) in [(250_000, true), (240_000, false)] {
+        let sent = writer.ask("message/send", json!({"to": "reader", "text": "x".repeat(bytes)})).await;
+        assert_eq!(sent.is_err_and(|error| error["code"] == 413), refused);
+    }
+    let delivered = reader.expect("message").await;
+    assert!(delivered.to_string().len() <= link::limits::FRAME_BYTES_MAX);
+    assert_eq!(delivered["params"]["parts"][0]["text"].as_str().unwrap().len(), 240_000);
+}
+
+#[tokio::test]
 async fn messages_of_one_sender_come_in_the_order_sent() {
     let world = World::new();
     let (mut writer, mut reader) = pair(&world).await;
@@ -181,8 +194,12 @@ async fn messages_of_one_sender_come_in_the_order_sent() {
         assert_eq!(delivered["params"]["text"].as_str().unwrap().parse(), Ok(number));
         ack(&mut reader, &delivered).await;
     }
-    let log: Vec<u32> = world.log(60, as_sent).await.iter().map(|sent| sent.depth).collect();
-    assert_eq!(log, [0; 60]);
+    let inline = |event| match as_sent(event)?.body {
+        Body::Inline(parts) => parts[0]["text"].as_str()?.parse().ok(),
+        Body::Stored { .. } => None,
+    };
+    let log: Vec<u32> = world.log(51, inline).await;
+    assert!(log.is_sorted(), "the log has them in this order too: {log:?}");
 }
 
 #[tokio::test]
