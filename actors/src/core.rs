@@ -14,7 +14,6 @@ use events::domain::task::Task;
 use events::domain::{Context, Decider};
 use events::store::Epoch;
 use events::{CommandId, EventStore, Meta};
-use rand::Rng;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -102,7 +101,7 @@ impl Core {
 
     /// What a decision may know beside the state.
     pub(crate) fn context(&self) -> Context {
-        Context { now: self.clock.now(), seed: rand::rng().random() }
+        Context { now: self.clock.now(), seed: self.clock.chance() }
     }
 
     /// The shard that `key` belongs to: the same on every node and in every version.

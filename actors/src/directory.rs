@@ -1,6 +1,6 @@
 //! Where entities are found: by kind and id, started when needed, put away when idle.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ struct Slot<D: Hosted> {
 pub(crate) struct Directory<D: Hosted> {
     core: OnceLock<Weak<Core>>,
     admission: Admission,
-    slots: Mutex<HashMap<Arc<str>, Slot<D>>>,
+    slots: Mutex<BTreeMap<Arc<str>, Slot<D>>>,
     changed: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
 }
 
@@ -41,7 +41,7 @@ impl<D: Hosted> Directory<D> {
         let _ = self.core.set(Arc::downgrade(core));
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<Arc<str>, Slot<D>>> {
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Slot<D>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

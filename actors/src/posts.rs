@@ -1,6 +1,6 @@
 //! The posts: which sandbox serves which incarnation, and what was sent to it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use events::{AgentId, CrewId, Incarnation, SandboxId, TaskId, Tenant};
@@ -30,10 +30,10 @@ struct Entry {
 
 /// The posts of this node.
 #[derive(Default)]
-pub(crate) struct Posts(Mutex<HashMap<SandboxId, Entry>>);
+pub(crate) struct Posts(Mutex<BTreeMap<SandboxId, Entry>>);
 
 impl Posts {
-    fn entries(&self) -> MutexGuard<'_, HashMap<SandboxId, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<SandboxId, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

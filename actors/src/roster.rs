@@ -3,7 +3,7 @@
 //! All of it is derived: from agents' and tasks' events as they become durable, and from their states after a
 //! restart of the platform.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use events::domain::task::Placement;
@@ -30,7 +30,7 @@ pub(crate) struct Place {
     pub(crate) sandbox: Option<SandboxId>,
     pub(crate) ready: bool,
     pub(crate) capacity: u32,
-    pub(crate) held: HashSet<TaskId>,
+    pub(crate) held: BTreeSet<TaskId>,
     contexts: VecDeque<String>,
 }
 
@@ -40,7 +40,7 @@ struct Roster {
     name: String,
     /// Whether tasks are given out.
     open: bool,
-    places: HashMap<AgentId, Place>,
+    places: BTreeMap<AgentId, Place>,
     queues: BTreeMap<String, VecDeque<Wish>>,
 }
 
@@ -102,7 +102,7 @@ impl Rosters {
             tenant: tenant.clone(),
             name: name.to_owned(),
             open,
-            places: HashMap::new(),
+            places: BTreeMap::new(),
             queues: BTreeMap::new(),
         });
         roster.open = open;
@@ -136,7 +136,7 @@ impl Rosters {
                 sandbox: None,
                 ready: false,
                 capacity: 0,
-                held: HashSet::new(),
+                held: BTreeSet::new(),
                 contexts: VecDeque::new(),
             });
             place.incarnation = incarnation;

@@ -1,6 +1,6 @@
 //! Which tasks of a crew have not ended: what disbanding and draining have to wait for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use events::domain::task::{Status, Submitted};
@@ -8,10 +8,10 @@ use events::{CrewId, TaskId};
 
 /// The open tasks of every crew of this node.
 #[derive(Default)]
-pub(crate) struct Tallies(Mutex<HashMap<CrewId, HashSet<TaskId>>>);
+pub(crate) struct Tallies(Mutex<HashMap<CrewId, BTreeSet<TaskId>>>);
 
 impl Tallies {
-    fn open(&self) -> MutexGuard<'_, HashMap<CrewId, HashSet<TaskId>>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<CrewId, BTreeSet<TaskId>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use events::domain::task::Command;
-use events::{CommandId, TaskId};
+use events::TaskId;
 use gateway::Peer;
 
 use crate::core::Core;
@@ -77,5 +77,6 @@ async fn write(core: &Arc<Core>, peer: &Peer, task: &TaskId, progress: link::Pro
         total: progress.total,
     };
     let meta = core.agent_meta(peer);
-    core.command(&core.tasks, task.as_str(), command, CommandId::fresh(), meta).await.ok();
+    let command_id = core.clock.fresh_command();
+    core.command(&core.tasks, task.as_str(), command, command_id, meta).await.ok();
 }

@@ -90,7 +90,8 @@ pub(crate) fn place_waiting(core: &Arc<Core>, crew: &CrewId) {
             let agent = placement.agent.clone();
             let command = Command::Start { placement };
             let id = wish.task.as_str();
-            let answer = worker.command(&worker.tasks, id, command, CommandId::fresh(), meta).await;
+            let command_id = worker.clock.fresh_command();
+            let answer = worker.command(&worker.tasks, id, command, command_id, meta).await;
             if let Err(problem) = answer {
                 // Cancelled or expired while it waited: the place goes to the next.
                 tracing::debug!(task = id, %problem, "task is not started");
