@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use events::domain::task::Command;
 use events::TaskId;
+use events::domain::task::Command;
 use gateway::Peer;
 
 use crate::core::Core;

@@ -108,6 +108,12 @@ impl Memory {
         }
     }
 
+    /// The events after a position, whatever goes wrong with reads: for who looks on from outside.
+    pub fn events_after(&self, position: Position) -> Vec<Recorded> {
+        let after = usize::try_from(position.0).unwrap_or(usize::MAX);
+        self.log().events.iter().skip(after).cloned().collect()
+    }
+
     /// The knobs for what is to go wrong.
     pub fn faults(&self) -> &Faults {
         &self.faults

@@ -1,0 +1,342 @@
+//! One simulation from its seed: a platform that is killed and started, a world that misbehaves, a user, and the laws.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::api::Command;
+use events::artifact::{self, ArtifactStore};
+use events::domain::{agent, crew};
+use events::invariant::Law;
+use events::store::{Fault, Memory};
+use events::{AgentId, CrewId, Digest, Timestamp, chain};
+use hypercode_actors::{Clock, Limits, Options, Platform, Seams, watchdog};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::dice::Dice;
+use super::gateway::Gateway;
+use super::laws::{self, Broken, Story, hold};
+use super::life::Life;
+use super::user::{Door, User};
+use super::wire::{Sabotage, Wire};
+use super::world::{Sandboxes, World};
+
+/// For how long things go wrong, in virtual time.
+const TROUBLE: Duration = Duration::from_secs(40);
+/// How long everything may take to come to an end once nothing goes wrong any more, in virtual time.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+
+/// What a simulation came to.
+pub struct Outcome {
+    /// The hash of its whole log.
+    pub hash: Digest,
+    pub broken: Option<Broken>,
+    /// The log, an event a line, for people.
+    pub log: Vec<String>,
+}
+
+/// Plays the simulation of `seed` on a runtime of its own, with a clock of its own.
+pub fn play(seed: u64, sabotage: Sabotage) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime without threads starts").block_on(async {
+        let scene = Scene::new(seed, sabotage);
+        let broken = scene.play().await.err();
+        let story = scene.story();
+        let hash = story.log.last().map_or(Digest::ZERO, |event| event.hash);
+        Outcome { hash, broken, log: story.log.iter().map(laws::line).collect() }
+    })
+}
+
+struct Scene {
+    dice: Dice,
+    world: World,
+    log: Memory,
+    artifacts: Arc<dyn ArtifactStore>,
+    clock: Clock,
+    sabotage: Sabotage,
+    door: watch::Sender<Option<Door>>,
+    user: User,
+}
+
+fn profile(handler: &Value) -> Value {
+    json!({ "description": "simulated", "handler": handler, "retry": { "maxAttempts": 3, "unclassified": "permanent" } })
+}
+
+fn crew_spec(dice: &Dice) -> Value {
+    let strategy = dice.weighted(&[(6, "one_for_one"), (1, "one_for_all"), (1, "rest_for_one")]);
+    let exhausted = dice.weighted(&[(4, "quarantine"), (1, "disband")]);
+    json!({
+        "entry": "scout",
+        "members": [
+            { "name": "scout", "profile": "scout" },
+            { "name": "analyst", "profile": "analyst", "replicas": 2 },
+        ],
+        "channels": [{ "from": "scout", "to": "analyst", "kinds": ["task"], "maxDepth": 2 }],
+        "supervision": {
+            "strategy": strategy, "maxRestarts": 5 + dice.below(30), "within": "60s", "onExhausted": exhausted,
+            "backoff": { "initial": "100ms", "max": "2s", "jitter": 0.2 },
+        },
+        "liveness": { "heartbeat": "1s", "missed": 3, "progress": "10s" },
+    })
+}
+
+impl Scene {
+    fn new(seed: u64, sabotage: Sabotage) -> Self {
+        let dice = Dice::new(seed);
+        let world = World::new(dice.clone());
+        let door = watch::Sender::new(None);
+        Self {
+            user: User::new(world.clone(), door.subscribe()),
+            world,
+            log: Memory::new(),
+            artifacts: Arc::new(artifact::Memory::default()),
+            clock: Clock::starting_at(Timestamp(1_795_382_626_000_000), seed),
+            sabotage,
+            door,
+            dice,
+        }
+    }
+
+    fn seams(&self, life: &Life) -> Seams {
+        Seams {
+            store: Arc::new(Wire::new(self.log.clone(), life.clone(), self.sabotage)),
+            artifacts: Arc::clone(&self.artifacts),
+            provider: Arc::new(Sandboxes { world: self.world.clone(), life: life.clone() }),
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// Starts the platform; one that cannot start ends and is started again, as an operator would.
+    async fn start(&self) -> Platform {
+        let limits = Limits {
+            passivate_idle_ms: 3_000,
+            passivate_ended_ms: 500,
+            grace_ms: 2_000,
+            reconcile_every_ms: 10_000,
+            effect_retry_initial_ms: 100,
+            assembly_ms: 10_000,
+            ..Limits::default()
+        };
+        let options = Options { node: "simulated".into(), program: "/simulated/hypercode".into(), limits };
+        loop {
+            let life = Life::default();
+            let platform = Platform::new(options.clone(), self.seams(&life));
+            let gateway = Arc::new(Gateway::new(life.clone(), platform.host(), self.sabotage));
+            let watching =
+                watchdog::Options { tick_ms: 1_000, pause_ms: 60_000, ..watchdog::Options::default() };
+            let (handle, signals) = watchdog::Handle::channel(&watching);
+            let (outbox, verdicts) = mpsc::channel(watching.verdicts_max);
+            tokio::spawn(watchdog::drive(watching, signals, outbox));
+            self.world.set_gateway(Some(Arc::clone(&gateway)));
+            let unfinished = laws::unfinished(&self.story());
+            match platform.start(gateway, handle, verdicts, &unfinished).await {
+                Ok(()) => {
+                    self.door.send_replace(Some(Door { life, commands: platform.commands() }));
+                    return platform;
+                }
+                Err(_) => {
+                    self.kill(platform, &life);
+                    sleep(Duration::from_millis(500)).await;
+                }
+            }
+        }
+    }
+
+    /// What the log tells, whatever goes wrong with the platform's own wire to it.
+    fn story(&self) -> Story {
+        let mut story = Story::default();
+        story.catch_up(&self.log);
+        story
+    }
+
+    /// The process dies in mid-step. What it leaves in this one's memory is put away.
+    fn kill(&self, platform: Platform, life: &Life) {
+        life.end();
+        self.world.set_gateway(None);
+        self.door.send_replace(None);
+        tokio::spawn(async move { platform.shutdown().await });
+    }
+
+    async fn play(&self) -> Result<(), Broken> {
+        let mut platform = self.start().await;
+        let mut work = JoinSet::new();
+        let user = self.user.clone();
+        let dice = self.dice.clone();
+        let world = self.world.clone();
+        work.spawn(async move { live(&user, &dice, &world).await });
+        let until = Instant::now() + TROUBLE;
+        while Instant::now() < until {
+            sleep(self.dice.up_to_ms(2_000)).await;
+            platform = self.trouble(platform).await;
+        }
+        self.log.faults().clear();
+        self.world.be_calm();
+        while let Ok(Some(done)) = timeout(PATIENCE, work.join_next()).await {
+            done.expect("the user does not panic");
+        }
+        hold(Law::Tk1, work.is_empty(), || "a command is never answered".to_owned())?;
+        self.settle().await?;
+        drop(platform);
+        self.verify().await
+    }
+
+    async fn trouble(&self, platform: Platform) -> Platform {
+        let faults = self.log.faults();
+        match self.dice.below(12) {
+            0..2 => {
+                let life = self.door.borrow().as_ref().map(|door| door.life.clone());
+                self.kill(platform, &life.expect("it was started"));
+                sleep(self.dice.up_to_ms(4_000)).await;
+                return self.start().await;
+            }
+            2..5 => {
+                for _ in 0..=self.dice.below(3) {
+                    let slow = Fault::SlowAck(self.dice.up_to_ms(1_500));
+                    let kinds = [(2, Fault::LostAck), (1, Fault::NotAppended), (1, Fault::Full), (1, slow)];
+                    faults.next_append(self.dice.weighted(&kinds));
+                }
+            }
+            5 => {
+                faults.set_down(true);
+                sleep(self.dice.up_to_ms(3_000)).await;
+                faults.clear();
+            }
+            6 => faults.fail_reads(1 + self.dice.below(4) as usize),
+            7..9 => {
+                let running = self.world.running();
+                if !running.is_empty() {
+                    let (id, _) = &running[self.dice.below(running.len() as u64) as usize];
+                    self.world.end(id, Some(9));
+                }
+            }
+            _ => {}
+        }
+        platform
+    }
+
+    /// Nothing goes wrong any more: everything comes to its end.
+    async fn settle(&self) -> Result<(), Broken> {
+        let story = self.story();
+        for (id, told) in &story.crews {
+            let crew: CrewId = id.parse().expect("a crew's stream is named by its id");
+            if told.state.status == crew::Status::Paused {
+                let _ = self.user.ask(Command::CrewResume { crew }).await;
+            }
+        }
+        for (id, told) in &story.agents {
+            if told.state.status == agent::Status::Quarantined {
+                let agent: AgentId = id.parse().expect("an agent's stream is named by its id");
+                let _ = self.user.ask(Command::AgentRestart { agent }).await;
+            }
+        }
+        let until = Instant::now() + PATIENCE;
+        let mut story = story;
+        loop {
+            story.catch_up(&self.log);
+            let (open, unsettled) = (story.open_tasks(), story.unsettled());
+            if open.is_empty() && unsettled.is_empty() {
+                break;
+            }
+            let late = Instant::now() >= until;
+            hold(Law::Tk1, !late || open.is_empty(), || {
+                let open: Vec<_> =
+                    open.iter().map(|(id, it)| format!("{id} {}", laws::describe(it))).collect();
+                format!("tasks never end: {open:#?}")
+            })?;
+            hold(Law::Sv1, !late, || format!("agents are forgotten: {unsettled:?}"))?;
+            sleep(Duration::from_secs(2)).await;
+        }
+        self.disband().await?;
+        // What nobody owns is removed within this time of being found (SB-3).
+        sleep(Duration::from_secs(60)).await;
+        Ok(())
+    }
+
+    /// In half of all simulations the crews end too, by one way or the other.
+    async fn disband(&self) -> Result<(), Broken> {
+        if !self.dice.one_in(2) {
+            return Ok(());
+        }
+        for id in self.story().crews.keys() {
+            let crew: CrewId = id.parse().expect("a crew's stream is named by its id");
+            let reason = "enough".to_owned();
+            let command = if self.dice.one_in(2) {
+                Command::CrewDrain { crew }
+            } else {
+                Command::CrewDisband { crew, reason }
+            };
+            let asked = timeout(PATIENCE, self.user.ask(command)).await;
+            hold(Law::Sb3, asked.is_ok(), || format!("crew {id} never ends"))?;
+        }
+        let until = Instant::now() + PATIENCE;
+        let mut story = self.story();
+        loop {
+            story.catch_up(&self.log);
+            let left = |told: &laws::Told<crew::Crew>| told.state.status != crew::Status::Disbanded;
+            if !story.crews.values().any(left) {
+                return Ok(());
+            }
+            hold(Law::Sb3, Instant::now() < until, || "a crew never ends".to_owned())?;
+            sleep(Duration::from_secs(2)).await;
+        }
+    }
+
+    async fn verify(&self) -> Result<(), Broken> {
+        let wire = Wire::new(self.log.clone(), Life::default(), self.sabotage);
+        let story = Story::read(&wire).await;
+        story.check()?;
+        let verified = chain::verify(&wire).await;
+        hold(Law::Es7, verified.is_ok(), || format!("{verified:?}"))?;
+        let shared = self.world.shared();
+        hold(Law::Sb1, shared.is_empty(), || format!("{shared:?}"))?;
+        let wanted = story.wanted();
+        for (id, labels) in self.world.running() {
+            hold(Law::Sb3, wanted.contains(id.as_str()), || format!("nobody owns {id} of {labels:?}"))?;
+        }
+        let contradicted = self.user.contradicted();
+        hold(Law::Es5, contradicted.is_empty(), || format!("{contradicted:?}"))?;
+        for task in self.user.tasks() {
+            hold(Law::Es3, story.tasks.contains_key(task.as_str()), || format!("{task} is gone"))?;
+        }
+        Ok(())
+    }
+}
+
+/// What the user does while things go wrong.
+async fn live(user: &User, dice: &Dice, world: &World) {
+    let stdio = json!({ "protocol": "stdio", "command": ["scout"], "concurrency": 3, "startTimeout": "5s" });
+    user.apply("scout", profile(&stdio)).await;
+    let stdio = json!({
+        "protocol": "stdio", "command": ["analyst"], "concurrency": 1, "startTimeout": "5s", "timeout": "25s",
+    });
+    user.apply("analyst", profile(&stdio)).await;
+    let mut name = 0;
+    while !world.is_calm() {
+        name += 1;
+        let assemble = Command::CrewAssemble {
+            name: format!("crew-{name}"),
+            labels: Default::default(),
+            spec: crew_spec(dice),
+        };
+        let Ok(reply) = user.ask(assemble).await else { continue };
+        let crew: CrewId = reply.id.parse().expect("a crew is named by its id");
+        let agents: Vec<AgentId> = reply.body["agents"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|agent| agent["agent"].as_str()?.parse().ok())
+            .collect();
+        let mut asked = JoinSet::new();
+        while !world.is_calm() {
+            sleep(dice.up_to_ms(1_200)).await;
+            let (user, crew, agents) = (user.clone(), crew.clone(), agents.clone());
+            let submits = dice.below(3) > 0;
+            asked.spawn(async move {
+                if submits { user.submit(&crew).await } else { user.meddle(&crew, &agents).await }
+            });
+        }
+        asked.join_all().await;
+    }
+}

@@ -1,0 +1,95 @@
+//! The log as one life of the platform sees it: cut when that life ends, and broken on purpose where a test asks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use events::store::{Epoch, Expected, Head, Memory, ReadError, Reservation};
+use events::{
+    AppendError, AppendRequest, Appended, CommandId, EventStore, Position, Recorded, StreamId, Version,
+};
+use tokio::sync::watch;
+
+use super::life::Life;
+
+/// Which law is broken on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// None.
+    None,
+    /// The store takes a command that it has taken before for a new one (ES-5).
+    Dedupe,
+    /// The store gives neighbouring events in the wrong order (ES-1).
+    Order,
+    /// The gateway stamps the newest fence on every result, however old the attempt (TK-2).
+    Fencing,
+}
+
+/// A log that is cut off when a life ends.
+pub struct Wire {
+    log: Memory,
+    life: Life,
+    sabotage: Sabotage,
+    forged: Arc<AtomicU64>,
+}
+
+impl Wire {
+    pub fn new(log: Memory, life: Life, sabotage: Sabotage) -> Self {
+        Self { log, life, sabotage, forged: Arc::default() }
+    }
+
+    /// The same command under another id: what a store does that forgets which commands it has taken.
+    async fn forget(&self, mut request: AppendRequest) -> AppendRequest {
+        let known = self.log.find_command(request.command_id).await.ok().flatten();
+        if self.sabotage == Sabotage::Dedupe && known.is_some() {
+            let count = self.forged.fetch_add(1, Ordering::Relaxed).to_string();
+            request.command_id = CommandId::derive(&["forged", &request.command_id.to_string(), &count]);
+            request.expected = Expected::Any;
+        }
+        request
+    }
+}
+
+#[async_trait]
+impl EventStore for Wire {
+    async fn append(&self, request: AppendRequest) -> Result<Appended, AppendError> {
+        self.life.within(async { self.log.append(self.forget(request).await).await }).await
+    }
+
+    async fn find_command(&self, id: CommandId) -> Result<Option<Appended>, ReadError> {
+        self.life.within(self.log.find_command(id)).await
+    }
+
+    async fn read(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError> {
+        let mut events = self.life.within(self.log.read(after, limit)).await?;
+        if self.sabotage == Sabotage::Order && events.len() > 7 {
+            events.swap(5, 6);
+        }
+        Ok(events)
+    }
+
+    async fn read_stream(
+        &self,
+        stream: &StreamId,
+        after: Version,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, ReadError> {
+        self.life.within(self.log.read_stream(stream, after, limit)).await
+    }
+
+    async fn find_reservation(&self, name: &Reservation) -> Result<Option<StreamId>, ReadError> {
+        self.life.within(self.log.find_reservation(name)).await
+    }
+
+    async fn head(&self) -> Result<Head, ReadError> {
+        self.life.within(self.log.head()).await
+    }
+
+    async fn take_shard(&self, shard: u8, holder: &str) -> Result<Epoch, AppendError> {
+        self.life.within(self.log.take_shard(shard, holder)).await
+    }
+
+    fn watch(&self) -> watch::Receiver<Position> {
+        self.log.watch()
+    }
+}
