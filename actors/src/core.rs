@@ -13,7 +13,7 @@ use events::domain::profile::Profile;
 use events::domain::task::Task;
 use events::domain::{Context, Decider};
 use events::store::Epoch;
-use events::{CommandId, EventStore, Meta};
+use events::{CommandId, EventStore, Meta, StreamId};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -194,7 +194,8 @@ impl Core {
         part: &str,
         ordinal: u32,
     ) -> Option<Outcome<D>> {
-        let answer = self.command(directory, id, command, cause.command(ordinal), cause.meta(part)).await;
+        let command_id = cause.command(ordinal, &StreamId::new(D::KIND, id));
+        let answer = self.command(directory, id, command, command_id, cause.meta(part)).await;
         answer
             .inspect_err(|problem| tracing::debug!(kind = %D::KIND, id, part, %problem, "command refused"))
             .ok()

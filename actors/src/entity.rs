@@ -2,10 +2,11 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use events::api::{Problem, ProblemKind};
 use events::domain::{Decider, DomainEvent};
-use events::store::{AppendError, AppendRequest, Epoch, Expected};
+use events::store::{AppendError, AppendRequest, Appended, Epoch, Expected, ReadError};
 use events::{CommandId, CrewId, Digest, Meta, Position, Recorded, StreamId, Version};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
@@ -39,9 +40,11 @@ pub(crate) struct Cause {
 }
 
 impl Cause {
-    /// The id of the `ordinal`-th command that follows from here.
-    pub(crate) fn command(&self, ordinal: u32) -> CommandId {
-        CommandId::of_effect(&self.stream, self.version, ordinal)
+    /// The id of the `ordinal`-th command that follows from here and goes to `entity`: one event may have the same
+    /// follow for several.
+    pub(crate) fn command(&self, ordinal: u32, entity: &StreamId) -> CommandId {
+        let id = CommandId::of_effect(&self.stream, self.version, ordinal);
+        CommandId::derive(&[&id.to_string(), &entity.to_string()])
     }
 
     /// The envelope of a command that a part of the platform gives because of this.
@@ -110,6 +113,9 @@ struct Folded<D: Decider> {
     obligations: Vec<D::Effect>,
 }
 
+/// Events that were in the stream before the actor knew of them, each with its command.
+type Unseen<D> = Vec<(<D as Decider>::Event, CommandId)>;
+
 impl<D: Decider> Clone for Folded<D> {
     fn clone(&self) -> Self {
         Self {
@@ -163,7 +169,9 @@ impl<D: Hosted> Loaded<D> {
         if let Some(folded) = &self.entity {
             return Ok(folded.clone());
         }
-        let folded = load::<D>(&self.core, &self.stream).await?;
+        let nothing =
+            Folded { state: Arc::default(), version: Version(0), meta: None, obligations: Vec::new() };
+        let (folded, _) = self.read_on(nothing).await?;
         self.entity = Some(folded.clone());
         Ok(folded)
     }
@@ -192,20 +200,23 @@ impl<D: Hosted> Loaded<D> {
             };
             match self.append(append, epoch).await? {
                 Landed::At(appended) if !appended.repeated => {
-                    let version = appended.version;
-                    return Ok(self.advance(&folded, next, version, events, request, appended.position));
+                    let Appended { version, position, .. } = appended;
+                    let (state, meta) = (Arc::new(next), Some(request.meta.clone()));
+                    let obligations = D::obligations(&state);
+                    let after = Folded { state: Arc::clone(&state), version, meta, obligations };
+                    self.take_in(&folded, after, &events);
+                    return Ok(Outcome { state, events, position });
                 }
-                // The command had been answered before: what it led to is in the stream.
+                // The command was in the stream already: long since, or just now, with its answer lost on the way.
                 Landed::At(appended) => {
-                    self.entity = None;
-                    let folded = self.folded().await?;
-                    return Ok(Outcome {
-                        state: folded.state,
-                        events: Vec::new(),
-                        position: appended.position,
-                    });
+                    let (state, unseen) = self.catch_up(&folded).await?;
+                    let own = unseen.into_iter().filter(|(_, command)| *command == request.command_id);
+                    let events = own.map(|(event, _)| event).collect();
+                    return Ok(Outcome { state, events, position: appended.position });
                 }
-                Landed::TryAgain => self.entity = None,
+                Landed::TryAgain => {
+                    self.catch_up(&folded).await?;
+                }
             }
         }
         let detail = format!("{} changes too fast under concurrent writers; try again", self.stream);
@@ -219,11 +230,9 @@ impl<D: Hosted> Loaded<D> {
             Err(AppendError::WrongVersion { .. }) => Ok(Landed::TryAgain),
             Err(AppendError::Unknown { reason }) => {
                 // Never guessed: the log itself says whether the command is in it.
-                let found = self.core.store.find_command(command_id).await?;
+                let found = self.until_read(|| self.core.store.find_command(command_id)).await?;
                 tracing::warn!(stream = %self.stream, %reason, found = found.is_some(), "append outcome resolved");
-                Ok(found.map_or(Landed::TryAgain, |found| {
-                    Landed::At(events::Appended { repeated: true, ..found })
-                }))
+                Ok(found.map_or(Landed::TryAgain, |found| Landed::At(Appended { repeated: true, ..found })))
             }
             Err(error) => {
                 if matches!(error, AppendError::Fenced { .. }) {
@@ -234,31 +243,74 @@ impl<D: Hosted> Loaded<D> {
         }
     }
 
-    fn advance(
-        &mut self,
-        before: &Folded<D>,
-        next: D::State,
-        version: Version,
-        events: Vec<D::Event>,
-        request: &Request<D>,
-        position: Position,
-    ) -> Outcome<D> {
-        let state = Arc::new(next);
-        let obligations = D::obligations(&state);
-        let cause = Cause { stream: self.stream.clone(), version, meta: request.meta.clone() };
-        self.entity = Some(Folded {
-            state: Arc::clone(&state),
-            version,
-            meta: Some(request.meta.clone()),
-            obligations: obligations.clone(),
-        });
-        D::observe(&self.core, &self.id, &state, &events);
-        for effect in obligations {
+    /// Reads until the store can be read: until then nothing can be said of the entity at all.
+    async fn until_read<T, F>(&self, read: impl Fn() -> F) -> Result<T, Problem>
+    where
+        F: Future<Output = Result<T, ReadError>>,
+    {
+        let limits = &self.core.options.limits;
+        let mut wait = limits.effect_retry_initial_ms;
+        loop {
+            match read().await {
+                Err(error) if self.core.stop.is_cancelled() => return Err(error.into()),
+                Err(ReadError::Unavailable { .. }) => {
+                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                    wait = (wait * 2).min(limits.effect_retry_max_ms);
+                }
+                read => return Ok(read?),
+            }
+        }
+    }
+
+    /// Makes the state what the stream now says, and starts what follows from it.
+    fn take_in(&mut self, before: &Folded<D>, after: Folded<D>, events: &[D::Event]) {
+        self.entity = Some(after.clone());
+        D::observe(&self.core, &self.id, &after.state, events);
+        let Some(meta) = after.meta else { return };
+        let cause = Cause { stream: self.stream.clone(), version: after.version, meta };
+        for effect in after.obligations {
             if !before.obligations.contains(&effect) {
                 D::perform(&self.core, &self.id, &cause, effect);
             }
         }
-        Outcome { state, events, position }
+    }
+
+    /// Takes in what is in the stream and was not seen yet, because the answer to an append was lost or somebody else
+    /// wrote. What follows from it is started here: nobody else does.
+    async fn catch_up(&mut self, before: &Folded<D>) -> Result<(Arc<D::State>, Unseen<D>), Problem> {
+        let (after, unseen) = self.read_on(before.clone()).await?;
+        let state = Arc::clone(&after.state);
+        if !unseen.is_empty() {
+            let events: Vec<D::Event> = unseen.iter().map(|(event, _)| event.clone()).collect();
+            self.take_in(before, after, &events);
+        }
+        Ok((state, unseen))
+    }
+
+    /// Folds what the stream has beyond `folded`.
+    async fn read_on(&self, mut folded: Folded<D>) -> Result<(Folded<D>, Unseen<D>), Problem> {
+        let (stream, store) = (&self.stream, &self.core.store);
+        let mut state = (*folded.state).clone();
+        let mut unseen = Vec::new();
+        loop {
+            let after = folded.version;
+            let batch = self.until_read(|| store.read_stream(stream, after, LOAD_BATCH_EVENTS)).await?;
+            if batch.is_empty() {
+                break;
+            }
+            for Recorded { kind, schema, payload, version, meta, command_id, .. } in batch {
+                let event = D::Event::decode(&kind, schema, &payload).map_err(|error| {
+                    Problem::new(ProblemKind::Internal, format!("load {stream}: {error}"))
+                })?;
+                state = D::evolve(state, &event);
+                folded.version = version;
+                folded.meta = Some(meta);
+                unseen.push((event, command_id));
+            }
+        }
+        folded.obligations = D::obligations(&state);
+        folded.state = Arc::new(state);
+        Ok((folded, unseen))
     }
 
     async fn resume(&mut self) -> Result<Arc<D::State>, Problem> {
@@ -274,31 +326,10 @@ impl<D: Hosted> Loaded<D> {
 }
 
 enum Landed {
-    At(events::Appended),
+    At(Appended),
     TryAgain,
 }
 
 fn evolve<D: Decider>(state: &D::State, events: &[D::Event]) -> D::State {
     events.iter().fold(state.clone(), |state, event| D::evolve(state, event))
-}
-
-async fn load<D: Decider>(core: &Core, stream: &StreamId) -> Result<Folded<D>, Problem> {
-    let mut state = D::State::default();
-    let mut version = Version(0);
-    let mut meta = None;
-    loop {
-        let batch = core.store.read_stream(stream, version, LOAD_BATCH_EVENTS).await?;
-        if batch.is_empty() {
-            break;
-        }
-        for Recorded { kind, schema, payload, version: at, meta: by, .. } in batch {
-            let event = D::Event::decode(&kind, schema, &payload)
-                .map_err(|error| Problem::new(ProblemKind::Internal, format!("load {stream}: {error}")))?;
-            state = D::evolve(state, &event);
-            version = at;
-            meta = Some(by);
-        }
-    }
-    let obligations = D::obligations(&state);
-    Ok(Folded { state: Arc::new(state), version, meta, obligations })
 }

@@ -123,12 +123,25 @@ impl Host {
         submit::submit(&self.core, order, command_id, self.core.agent_meta(peer))
             .await
             .map_err(|problem| wire_error(&problem))?;
+        self.end_with_parent(peer, &held.task, &child).await;
         if !call.wait {
             return Ok(json!({ "taskId": child, "state": "submitted" }));
         }
         let done = self.core.tasks.wait(child.as_str(), |state| state.status.is_terminal());
         let state = within(call.timeout_ms, done).await?.map_err(|problem| wire_error(&problem))?;
         child_view(&self.core, &child, &state).await
+    }
+
+    /// A child that was accepted while its parent was called off, or ended, is called off too.
+    async fn end_with_parent(&self, peer: &Peer, parent: &TaskId, child: &TaskId) {
+        let core = &self.core;
+        let state = core.look(&core.tasks, parent.as_str()).await;
+        if state.cancel.is_some() || state.status.is_terminal() {
+            let command = Command::Cancel { reason: format!("its parent {parent} was canceled") };
+            let command_id = CommandId::derive(&["cancel-child", parent.as_str(), child.as_str()]);
+            let meta = core.agent_meta(peer);
+            core.command(&core.tasks, child.as_str(), command, command_id, meta).await.ok();
+        }
     }
 
     fn replica(&self, to: &Address, agent: Option<&AgentId>, peer: &Peer) -> Option<u32> {

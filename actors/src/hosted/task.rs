@@ -261,7 +261,11 @@ async fn stop(
         core.command(&core.tasks, child.as_str(), command, command_id, cause.meta(PART)).await.ok();
     }
     for child in children {
-        core.tasks.wait(child.as_str(), |state| state.status.is_terminal()).await.ok();
+        // One that was wanted but never accepted has nothing to end; whoever would accept it now looks at its parent.
+        core.tasks
+            .wait(child.as_str(), |state| state.submitted.is_none() || state.status.is_terminal())
+            .await
+            .ok();
     }
     match attempt {
         Some(attempt) => halt(core, id, attempt, reason).await,

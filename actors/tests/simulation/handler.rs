@@ -68,14 +68,15 @@ fn question(held: &Held, timeout_ms: u64) -> InputRequest {
 }
 
 /// Works on one attempt to its end, or to the handler's.
-pub async fn execute(line: &Line, sandbox: &Id, held: &Held, params: Execute) {
+pub async fn execute(line: &Line, sandbox: &Id, held: &Held, params: Execute, leads: bool) {
     let dice = &line.world.dice;
+    let leads = leads && dice.one_in(2);
     let script = if line.world.is_calm() { Script::Complete } else { dice.weighted(SCRIPTS) };
     let stubborn = matches!(script, Script::Stubborn | Script::Hang);
     let done = tokio::select! {
         biased;
         () = held.canceled.cancelled(), if !stubborn => Some(Ok(Executed::ended(State::Canceled, "stopped"))),
-        done = work(line, sandbox, held, &params, script) => done,
+        done = work(line, sandbox, held, &params, script, leads) => done,
     };
     if let Some(done) = done {
         line.result(held, done).await;
@@ -88,10 +89,11 @@ async fn work(
     held: &Held,
     params: &Execute,
     script: Script,
+    leads: bool,
 ) -> Option<Result<Executed, Error>> {
     let dice = &line.world.dice;
     sleep(dice.up_to_ms(1_500)).await;
-    if params.depth == 0 && dice.one_in(2) {
+    if leads {
         delegate(line, held, dice.one_in(3)).await;
     }
     match script {

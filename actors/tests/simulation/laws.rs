@@ -7,6 +7,7 @@ use events::domain::crew::{self, Crew};
 use events::domain::task::{self, Task};
 use events::domain::{Decider, DomainEvent};
 use events::invariant::Law;
+use events::projection::Unfinished;
 use events::store::Memory;
 use events::{EntityKind, EventStore, Position, Recorded};
 
@@ -232,10 +233,10 @@ fn budget_is_kept(told: &Told<Crew>) -> Result<(), Broken> {
 }
 
 /// Which entities a start of the platform is told of.
-pub fn unfinished(story: &Story) -> hypercode_actors::Unfinished {
+pub fn unfinished(story: &Story) -> Unfinished {
     let crews = story.crews.iter().filter(|(_, told)| told.state.status != crew::Status::Disbanded);
     let tasks = story.tasks.iter().filter(|(_, told)| !told.state.status.is_terminal());
-    hypercode_actors::Unfinished {
+    Unfinished {
         crews: crews.map(|(id, _)| id.parse().expect("a crew's stream is named by its id")).collect(),
         tasks: tasks.map(|(id, _)| id.parse().expect("a task's stream is named by its id")).collect(),
     }

@@ -3,7 +3,10 @@
 //!
 //! `HYPERCODE_SIM_SEEDS` says how many seeds are played, `HYPERCODE_SIM_SEED` plays one alone.
 
-#![allow(unreachable_pub, reason = "nothing outside reaches a test; what its modules share is public among them")]
+#![allow(
+    unreachable_pub,
+    reason = "nothing outside reaches a test; what its modules share is public among them"
+)]
 
 mod dice;
 mod gateway;

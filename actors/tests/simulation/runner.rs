@@ -350,9 +350,10 @@ impl Runner {
             return;
         }
         let (line, id) = (self.line.clone(), self.id.clone());
+        let leads = self.assigned.as_ref().is_some_and(|assign| assign.agent.member == "scout");
         while self.handlers.try_join_next().is_some() {}
         self.handlers.spawn(async move {
-            handler::execute(&line, &id, &held, frame.params).await;
+            handler::execute(&line, &id, &held, frame.params, leads).await;
             let mut in_hand = line.held();
             if in_hand.get(&key).is_some_and(|it| it.fence == held.fence) {
                 in_hand.remove(&key);

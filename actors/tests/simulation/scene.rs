@@ -119,7 +119,12 @@ impl Scene {
             assembly_ms: 10_000,
             ..Limits::default()
         };
-        let options = Options { node: "simulated".into(), program: "/simulated/hypercode".into(), limits };
+        let options = Options {
+            node: "simulated".into(),
+            program: "/simulated/hypercode".into(),
+            limits,
+            admission: Default::default(),
+        };
         loop {
             let life = Life::default();
             let platform = Platform::new(options.clone(), self.seams(&life));
