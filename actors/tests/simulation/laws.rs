@@ -239,6 +239,7 @@ pub fn unfinished(story: &Story) -> Unfinished {
     Unfinished {
         crews: crews.map(|(id, _)| id.parse().expect("a crew's stream is named by its id")).collect(),
         tasks: tasks.map(|(id, _)| id.parse().expect("a task's stream is named by its id")).collect(),
+        ..Unfinished::default()
     }
 }
 
