@@ -1,0 +1,105 @@
+//! Laws under `kill -9`: the real binary is killed at random moments while tasks run, and started again over the same
+//! data directory each time. Then the log is read, and what must hold is held against it.
+//!
+//! `HYPERCODE_CRASH_MOMENTS` says how often it is killed, `HYPERCODE_CRASH_SEED` repeats the moments of another run.
+
+#[path = "crash/laws.rs"]
+mod laws;
+#[path = "support/support.rs"]
+mod support;
+#[path = "crash/work.rs"]
+mod work;
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::json;
+
+use laws::Log;
+use support::{Api, Home, Up, eventually};
+use work::{Accepted, Work};
+
+/// How often the platform is killed where nothing else is said.
+const MOMENTS: u64 = 20;
+/// Tasks that are given in the time before each moment.
+const TASKS_PER_MOMENT: u64 = 10;
+/// The latest moment after the platform serves, in milliseconds.
+const SERVING_MS: u64 = 800;
+/// The latest moment after the platform was started, where it is killed before it serves, in milliseconds.
+const STARTING_MS: u64 = 400;
+/// How often it is killed before it serves.
+const STARTING: f64 = 0.2;
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}: found `{text}`, expected a whole number")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tk_1_every_accepted_task_ends_once_however_often_the_platform_is_killed() {
+    let moments = number("HYPERCODE_CRASH_MOMENTS").unwrap_or(MOMENTS);
+    let seed = number("HYPERCODE_CRASH_SEED").unwrap_or_else(|| rand::rng().random());
+    println!("{moments} moments, HYPERCODE_CRASH_SEED={seed}");
+
+    let home = Home::new();
+    let api = Api::of(&home);
+    let mut up = Up::start(&home).await;
+    let crew = work::assemble(&home).await;
+    let work = Work::new(&api, &crew);
+    let (accepted, ()) =
+        tokio::join!(work.give(moments * TASKS_PER_MOMENT), kill_often(&home, &mut up, &work, moments, seed));
+    for task in &accepted {
+        ended_as_it_should(task, &api.ended(&task.id).await);
+    }
+    the_views_are_what_the_log_says(&home, &api, &mut up).await;
+    api.insist(&format!("/v1/crews/{crew}/disband"), &json!({}), "disband").await.done();
+    api.crew_gone(&crew).await;
+    let status = up.stop().await;
+    assert!(status.success(), "the platform ended with {status}");
+    eventually("the end of every process", async || home.processes().is_empty().then_some(())).await;
+    assert_eq!(home.sockets(), Vec::<std::path::PathBuf>::new());
+
+    let log = Log::read(&home.data()).await;
+    log.chain_verifies().await;
+    log.tasks_ended_once(accepted.iter().map(|task| task.id.as_str()));
+    log.agents_were_adopted();
+    laws::nothing_was_done_twice(&home.diary());
+    log.close().await;
+}
+
+/// Kills and starts the platform, with some more work each time.
+async fn kill_often(home: &Home, up: &mut Up, work: &Work, moments: u64, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    for moment in 1..=moments {
+        work.release(TASKS_PER_MOMENT);
+        if random.random_bool(STARTING) {
+            up.restart(home).await;
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..STARTING_MS))).await;
+        } else {
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..SERVING_MS))).await;
+        }
+        up.restart(home).await;
+        println!("killed {moment} of {moments}, {} tasks accepted", work.accepted());
+        up.ready(&Api::of(home)).await;
+    }
+}
+
+fn ended_as_it_should(task: &Accepted, found: &serde_json::Value) {
+    let status = found["status"].as_str().unwrap_or_default();
+    assert!(task.deed.may_end(status), "{task:?} ended so: {found:#}");
+    if status == "completed" {
+        let output = found["output"].to_string();
+        assert!(output.contains(&task.text), "the output of {task:?} is another's: {output}");
+    }
+}
+
+/// RP-1: views that are made again from the log say the same.
+async fn the_views_are_what_the_log_says(home: &Home, api: &Api, up: &mut Up) {
+    let before = api.list("/v1/tasks").await;
+    up.kill().await;
+    std::fs::remove_file(home.data().join("views.db")).expect("the views are there");
+    *up = Up::spawn(home);
+    up.ready(api).await;
+    assert_eq!(before, api.list("/v1/tasks").await);
+}

@@ -1,0 +1,97 @@
+"""A handler that does what its task says, `{"do": DEED, ...}`, and keeps a diary of what it was given."""
+
+import itertools, json, os, queue, signal, sys, threading
+
+NAME = os.environ.get("HYPERCODE_MEMBER", "handler")
+CONCURRENCY = int(os.environ.get("CONCURRENCY", "1"))
+
+ids, answers, canceled, lock = itertools.count(), {}, {}, threading.Lock()
+
+
+class Refused(Exception):
+    """An error that the platform answered with, or is to be answered with."""
+
+
+def send(message):
+    with lock:
+        print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
+
+
+def call(method, **params):
+    call_id = f"c{next(ids)}"
+    answers[call_id] = waiting = queue.SimpleQueue()
+    send({"id": call_id, "method": method, "params": params})
+    answer = waiting.get()
+    if "error" in answer:
+        raise Refused(answer["error"])
+    return answer["result"]
+
+
+def diary(**entry):
+    if "DIARY" in os.environ:
+        with open(os.environ["DIARY"], "a") as file:
+            file.write(json.dumps({"pid": os.getpid(), "member": NAME, **entry}) + "\n")
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def execute(task, deed):
+    what, task_id = deed["do"], task["taskId"]
+    if what == "echo":
+        canceled[task_id].wait(deed.get("ms", 0) / 1000)
+        return deed.get("text", "done")
+    if what == "fail":
+        raise Refused({"code": 500, "message": "it was told to fail", "data": {"retry": deed.get("retry", "permanent")}})
+    if what == "wait":  # for a file, or to be canceled
+        while not os.path.exists(deed["for"]) and not canceled[task_id].wait(0.01):
+            pass
+        return "waited"
+    if what == "die" and task["attempt"] <= deed.get("attempts", 1):
+        die()
+    if what == "die":
+        return f"lived in attempt {task['attempt']}"
+    if what == "die_unless" and not os.path.exists(deed["file"]):
+        die()
+    if what == "die_unless":
+        return "lived"
+    if what == "delegate":
+        child = call("task/delegate", taskId=task_id, key="child", to=deed["to"], input=deed["input"])
+        return {"child": child["taskId"], "state": child["state"], "output": child.get("output")}
+    if what == "ask":
+        return call("input/request", taskId=task_id, key="question", kind="approval", title=deed["title"])
+    raise Refused({"code": 422, "message": f"no such deed: {what}"})
+
+
+def answer(request):
+    task = request["params"]
+    task_id = task["taskId"]
+    canceled[task_id] = threading.Event()
+    deed = task["input"]["parts"][0]["data"]
+    diary(task=task_id, attempt=task["attempt"], deed=deed["do"])
+    try:
+        output = execute(task, deed)
+        outcome = {"result": {"output": output}}
+    except Refused as refused:
+        error = refused.args[0]
+        outcome = {"error": {"code": error.get("code", 500), "message": error["message"], "data": error.get("data", {})}}
+    if canceled.pop(task_id).is_set():
+        outcome = {"result": {"state": "canceled"}}
+        diary(task=task_id, attempt=task["attempt"], deed="cancel")
+    send({"id": request["id"], **outcome})
+
+
+for message in map(json.loads, sys.stdin):
+    method = message.get("method")
+    if method is None and message["id"] in answers:
+        answers.pop(message["id"]).put(message)
+    elif method == "task/execute":
+        threading.Thread(target=answer, args=[message], daemon=True).start()
+    elif method == "task/cancel":
+        if event := canceled.get(message["params"]["taskId"]):
+            event.set()
+    elif method == "initialize":
+        send({"id": message["id"], "result": {"concurrency": CONCURRENCY}})
+    elif method and "id" in message:
+        send({"id": message["id"], "error": {"code": -32601, "message": f"no method {method}"}})

@@ -1,0 +1,94 @@
+//! A directory of a test's own: the platform's data, the test's files, and every process that belongs to them.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::processes::{self, Process};
+
+/// A platform's data directory and what the test keeps beside it. When it is dropped, nothing of it runs any more.
+pub(crate) struct Home {
+    dir: TempDir,
+}
+
+impl Home {
+    /// A new home, whose path is short enough for sockets.
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("hc-").tempdir_in("/tmp").expect("a temporary directory");
+        Self { dir }
+    }
+
+    /// A file or directory of the test's.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The platform's data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// Where the platform's sockets are.
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.path("run")
+    }
+
+    /// Writes a file of the test's.
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().expect("a file has a directory")).expect("a directory");
+        std::fs::write(&path, bytes).expect("a file");
+        path
+    }
+
+    /// Where handlers that keep a diary write it.
+    pub(crate) fn diary_file(&self) -> PathBuf {
+        self.path("diary.jsonl")
+    }
+
+    /// What handlers have written into their diary; a line that is being written is not there yet.
+    pub(crate) fn diary(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.diary_file()).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Everything that runs and belongs to this home.
+    pub(crate) fn processes(&self) -> Vec<Process> {
+        processes::that_know(self.dir.path())
+    }
+
+    /// What the platform and its sandboxes left of sockets.
+    pub(crate) fn sockets(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        sockets_below(&self.run_dir(), &mut found);
+        found
+    }
+}
+
+fn sockets_below(dir: &Path, found: &mut Vec<PathBuf>) {
+    use std::os::unix::fs::FileTypeExt as _;
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => sockets_below(&entry.path(), found),
+            Ok(kind) if kind.is_socket() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // Only after a failure is there anything; it must not disturb the next test.
+        for _ in 0..100 {
+            let left = self.processes();
+            if left.is_empty() {
+                break;
+            }
+            for process in left {
+                process.kill();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}

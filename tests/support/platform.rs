@@ -1,0 +1,82 @@
+//! The platform as a process: `hypercode up`.
+
+use std::fs::File;
+use std::process::ExitStatus;
+
+use nix::sys::signal::Signal;
+use tokio::process::Child;
+
+use super::{Answer, Api, Home, PATIENCE, eventually, processes, program};
+
+/// A running `hypercode up`.
+pub(crate) struct Up {
+    child: Child,
+    log: std::path::PathBuf,
+}
+
+impl Up {
+    /// Starts it; it listens some time later.
+    pub(crate) fn spawn(home: &Home) -> Self {
+        // What an earlier one that was killed has left would lead to where nobody listens.
+        let _ = std::fs::remove_file(home.data().join("http.address"));
+        let log = home.path("platform.log");
+        let open = || File::options().append(true).create(true).open(&log).expect("the platform's log");
+        let child = program()
+            .arg("up")
+            .arg("--data-dir")
+            .arg(home.data())
+            .args(["--listen", "127.0.0.1:0"])
+            .args(["--set", &format!("run_dir={}", home.run_dir().display())])
+            .stdout(open())
+            .stderr(open())
+            .spawn()
+            .expect("the program starts");
+        Self { child, log }
+    }
+
+    /// Starts it and waits until it serves.
+    pub(crate) async fn start(home: &Home) -> Self {
+        let mut up = Self::spawn(home);
+        up.ready(&Api::of(home)).await;
+        up
+    }
+
+    /// Waits until it serves.
+    pub(crate) async fn ready(&mut self, api: &Api) {
+        eventually("the platform serves", async || {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                panic!("the platform ended with {status}; its log:\n{}", self.log());
+            }
+            api.get("/readyz").await.ok().filter(Answer::is_ok)
+        })
+        .await;
+    }
+
+    /// Ends it as a power cut would: at once, with nothing put in order.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.expect("the platform is our child");
+    }
+
+    /// Kills it and starts another over the same home at once.
+    pub(crate) async fn restart(&mut self, home: &Home) {
+        self.kill().await;
+        *self = Self::spawn(home);
+    }
+
+    /// Ends it in good order.
+    pub(crate) async fn stop(mut self) -> ExitStatus {
+        let pid = self.child.id().expect("it was not waited for").cast_signed();
+        processes::send(pid, Signal::SIGTERM);
+        match tokio::time::timeout(PATIENCE, self.child.wait()).await {
+            Ok(status) => status.expect("the platform is our child"),
+            Err(_) => panic!("the platform does not end on SIGTERM; its log:\n{}", self.log()),
+        }
+    }
+
+    /// The end of what it wrote about itself.
+    pub(crate) fn log(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
