@@ -1,8 +1,7 @@
 //! What every actor, effect and door shares: the seams, the directories, and what is known in memory.
 
-use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use events::api::{Problem, ProblemKind};
@@ -31,7 +30,7 @@ use crate::tallies::Tallies;
 use crate::watchdog;
 
 /// Number of shards (DESIGN §5): entities of one crew share one.
-const SHARDS: u64 = 256;
+const SHARDS: usize = 256;
 
 pub(crate) struct Core {
     pub(crate) options: Options,
@@ -51,7 +50,7 @@ pub(crate) struct Core {
     pub(crate) tallies: Tallies,
     pub(crate) effects: TaskTracker,
     pub(crate) stop: CancellationToken,
-    epochs: Mutex<HashMap<u8, Epoch>>,
+    epochs: Vec<tokio::sync::Mutex<Option<Epoch>>>,
 }
 
 impl Core {
@@ -75,7 +74,7 @@ impl Core {
             tallies: Tallies::default(),
             effects: TaskTracker::new(),
             stop: CancellationToken::new(),
-            epochs: Mutex::default(),
+            epochs: (0..SHARDS).map(|_| tokio::sync::Mutex::default()).collect(),
         });
         core.crews.bind(&core);
         core.agents.bind(&core);
@@ -94,7 +93,7 @@ impl Core {
 
     /// Tells the watchdog what was seen. It is never waited for: what it misses, the next heartbeat says again.
     pub(crate) fn tell(&self, signal: watchdog::Signal) {
-        if self.signals().try_tell(signal).is_err() {
+        if self.signals().try_tell(signal).is_err() && !self.stop.is_cancelled() {
             tracing::warn!("the watchdog is behind; a signal is let go");
         }
     }
@@ -106,32 +105,23 @@ impl Core {
 
     /// The shard that `key` belongs to: the same on every node and in every version.
     fn shard(key: &str) -> u8 {
-        let digest = events::Digest::of(key.as_bytes()).0;
-        (u64::from(digest[0]) % SHARDS) as u8
+        events::Digest::of(key.as_bytes()).0[0]
     }
 
     /// The lease epoch under which entities of `key`'s shard are written; taken when it is first needed.
     pub(crate) async fn epoch_for(&self, key: &str) -> Result<Epoch, Problem> {
         let shard = Self::shard(key);
-        if let Some(epoch) = self.epochs.lock().unwrap_or_else(PoisonError::into_inner).get(&shard) {
-            return Ok(*epoch);
+        // Held while the shard is taken: whoever took it a second time would fence the first.
+        let mut held = self.epochs[usize::from(shard)].lock().await;
+        match *held {
+            Some(epoch) => Ok(epoch),
+            None => Ok(*held.insert(self.store.take_shard(shard, &self.options.node).await?)),
         }
-        let epoch = self.store.take_shard(shard, &self.options.node).await?;
-        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
-        // Two at once may both have taken it: the higher epoch is the one that holds.
-        let held = epochs.entry(shard).or_insert(epoch);
-        if epoch.epoch > held.epoch {
-            *held = epoch;
-        }
-        Ok(*held)
     }
 
     /// Forgets an epoch that was refused, so that the lease is asked for again.
-    pub(crate) fn forget_epoch(&self, epoch: Epoch) {
-        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
-        if epochs.get(&epoch.shard).is_some_and(|held| held.epoch == epoch.epoch) {
-            epochs.remove(&epoch.shard);
-        }
+    pub(crate) async fn forget_epoch(&self, epoch: Epoch) {
+        self.epochs[usize::from(epoch.shard)].lock().await.take_if(|held| held.epoch == epoch.epoch);
     }
 
     /// Runs an effect beside everything else, until it ends or the platform stops.

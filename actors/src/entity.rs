@@ -236,7 +236,7 @@ impl<D: Hosted> Loaded<D> {
             }
             Err(error) => {
                 if matches!(error, AppendError::Fenced { .. }) {
-                    self.core.forget_epoch(epoch);
+                    self.core.forget_epoch(epoch).await;
                 }
                 Err(error.into())
             }
