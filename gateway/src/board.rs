@@ -21,37 +21,13 @@ use events::{AgentId, Incarnation, Position};
 use link::Address;
 use tokio::time::Instant;
 
+use self::mailbox::{InHand, Mailbox, Waiting};
 use crate::options::Limits;
 use crate::policy::{CrewPolicy, Member};
 
-/// A message that waits.
-#[derive(Clone, Debug)]
-struct Waiting {
-    sent: Arc<Sent>,
-    /// Who gets it, as its event says.
-    recipient: Recipient,
-    /// How often it was delivered.
-    deliveries: u32,
-    /// It was refused, and comes again then.
-    not_before: Option<Instant>,
-}
+mod mailbox;
 
-/// A message that was delivered.
-#[derive(Debug)]
-struct InHand {
-    waiting: Waiting,
-    position: Position,
-    /// When it counts as lost; `None` while there is no link.
-    due: Option<Instant>,
-}
-
-/// A message that goes out now.
-#[derive(Clone, Debug)]
-pub(crate) struct Delivery {
-    pub(crate) sent: Arc<Sent>,
-    /// Which delivery of it this is, from 1.
-    pub(crate) delivery: u32,
-}
+pub(crate) use self::mailbox::{Dead, Delivery};
 
 /// What may go out to an agent.
 #[derive(Debug)]
@@ -60,15 +36,6 @@ pub(crate) enum Next {
     Deliver(Delivery),
     /// Nothing before then, unless something happens.
     Wait(Option<Instant>),
-}
-
-/// A message that nobody will get.
-#[derive(Debug)]
-pub(crate) struct Dead {
-    pub(crate) sent: Arc<Sent>,
-    pub(crate) recipient: Recipient,
-    pub(crate) deliveries: u32,
-    pub(crate) reason: GivenUp,
 }
 
 /// How a receiver answered a delivery.
@@ -95,39 +62,18 @@ pub(crate) enum Acked {
     Unknown,
 }
 
-/// Acknowledgements that wait to be recorded.
+/// Acknowledgements of one agent that are not recorded yet.
 #[derive(Debug, Default)]
-pub(crate) struct Settled {
-    pub(crate) taken: Vec<MessageId>,
-    pub(crate) unhandled: Vec<MessageId>,
-}
-
-impl Settled {
-    pub(crate) fn len(&self) -> usize {
-        self.taken.len() + self.unhandled.len()
-    }
-}
-
-/// One agent's messages.
-#[derive(Debug)]
-struct Mailbox {
-    member: Arc<str>,
-    replica: u32,
-    incarnation: Incarnation,
-    ready: bool,
-    linked: bool,
-    queue: BTreeMap<Position, Waiting>,
-    in_hand: HashMap<MessageId, InHand>,
-    /// Places promised to messages that are being appended.
-    promised: usize,
-    settled: Settled,
-    /// Those of `settled` that are being recorded.
+struct Settled {
+    taken: Vec<MessageId>,
+    unhandled: Vec<MessageId>,
+    /// How many more are being recorded.
     recording: usize,
 }
 
-impl Mailbox {
-    fn load(&self) -> usize {
-        self.queue.len() + self.in_hand.len() + self.promised
+impl Settled {
+    fn len(&self) -> usize {
+        self.taken.len() + self.unhandled.len() + self.recording
     }
 }
 
@@ -137,6 +83,8 @@ pub(crate) struct Board {
     limits: Limits,
     agents: HashMap<AgentId, Mailbox>,
     members: HashMap<Arc<str>, BTreeMap<Position, Waiting>>,
+    /// Acknowledgements that wait to be recorded; they outlive their agents.
+    settled: HashMap<AgentId, Settled>,
     /// Nobody gets anything any more, for this reason.
     cleared: Option<GivenUp>,
 }
@@ -149,7 +97,13 @@ pub(crate) struct NoRoom {
 
 impl Board {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, agents: HashMap::new(), members: HashMap::new(), cleared: None }
+        Self {
+            limits,
+            agents: HashMap::new(),
+            members: HashMap::new(),
+            settled: HashMap::new(),
+            cleared: None,
+        }
     }
 
     /// The crew's members and agents, as they are now. Messages of agents that are gone go to their member, if they
@@ -164,18 +118,7 @@ impl Board {
         }
         for Member { name, agents } in &policy.members {
             for (replica, agent) in agents {
-                self.agents.entry(agent.clone()).or_insert_with(|| Mailbox {
-                    member: name.clone(),
-                    replica: *replica,
-                    incarnation: Incarnation(0),
-                    ready: false,
-                    linked: false,
-                    queue: BTreeMap::new(),
-                    in_hand: HashMap::new(),
-                    promised: 0,
-                    settled: Settled::default(),
-                    recording: 0,
-                });
+                self.agents.entry(agent.clone()).or_insert_with(|| Mailbox::new(name.clone(), *replica));
             }
         }
         let members = std::mem::take(&mut self.members);
@@ -183,7 +126,7 @@ impl Board {
             if policy.member(&member).is_some() {
                 self.members.insert(member, waiting);
             } else {
-                dead.extend(waiting.into_values().map(|waiting| buried(waiting, GivenUp::ReceiverGone)));
+                dead.extend(waiting.into_values().map(|waiting| waiting.buried(GivenUp::ReceiverGone)));
             }
         }
         dead
@@ -191,11 +134,9 @@ impl Board {
 
     /// Takes an agent out of the crew.
     fn remove(&mut self, agent: &AgentId) -> Vec<Dead> {
-        let Some(mut mailbox) = self.agents.remove(agent) else { return Vec::new() };
-        for (_, InHand { waiting, position, .. }) in mailbox.in_hand.drain() {
-            mailbox.queue.insert(position, waiting);
-        }
-        let back = mailbox.queue.into_iter().map(|(position, waiting)| self.place(position, waiting));
+        let Some(mailbox) = self.agents.remove(agent) else { return Vec::new() };
+        let back =
+            mailbox.into_waiting().into_iter().map(|(position, waiting)| self.place(position, waiting));
         back.filter_map(Result::err).collect()
     }
 
@@ -204,12 +145,10 @@ impl Board {
         self.cleared = Some(reason);
         let mut dead = Vec::new();
         for (_, mailbox) in self.agents.drain() {
-            let in_hand = mailbox.in_hand.into_values().map(|in_hand| in_hand.waiting);
-            let all = mailbox.queue.into_values().chain(in_hand);
-            dead.extend(all.map(|waiting| buried(waiting, reason)));
+            dead.extend(mailbox.into_waiting().into_values().map(|waiting| waiting.buried(reason)));
         }
         let members = self.members.drain().flat_map(|(_, waiting)| waiting.into_values());
-        dead.extend(members.map(|waiting| buried(waiting, reason)));
+        dead.extend(members.map(|waiting| waiting.buried(reason)));
         dead
     }
 
@@ -299,7 +238,7 @@ impl Board {
     /// Gives a message to its agent, or to the idlest of its member, or keeps it for the first that is ready.
     fn place(&mut self, position: Position, waiting: Waiting) -> Result<Option<AgentId>, Dead> {
         if let Some(reason) = self.cleared {
-            return Err(buried(waiting, reason));
+            return Err(waiting.buried(reason));
         }
         let agent = match &waiting.recipient {
             Recipient::Agent(agent) => Some(agent.clone()),
@@ -311,13 +250,13 @@ impl Board {
                     mailbox.queue.insert(position, waiting);
                     Ok(Some(agent))
                 }
-                None => Err(buried(waiting, GivenUp::ReceiverGone)),
+                None => Err(waiting.buried(GivenUp::ReceiverGone)),
             },
             (None, Recipient::Member(member)) => {
                 self.members.entry(member.clone()).or_default().insert(position, waiting);
                 Ok(None)
             }
-            (None, Recipient::Agent(_)) => Err(buried(waiting, GivenUp::ReceiverGone)),
+            (None, Recipient::Agent(_)) => Err(waiting.buried(GivenUp::ReceiverGone)),
         }
     }
 
@@ -330,15 +269,7 @@ impl Board {
         }
         mailbox.incarnation = incarnation;
         (mailbox.ready, mailbox.linked) = (false, false);
-        let mut dead = Vec::new();
-        for (_, InHand { waiting, position, .. }) in mailbox.in_hand.drain() {
-            if waiting.deliveries >= deliveries_max {
-                dead.push(buried(waiting, GivenUp::Deliveries));
-            } else {
-                mailbox.queue.insert(position, waiting);
-            }
-        }
-        dead
+        mailbox.take_back(deliveries_max, |_| true)
     }
 
     /// An agent takes work, or does not. One that does gets what waits for its member. Gives whether there is
@@ -378,24 +309,25 @@ impl Board {
     /// What may go out to the agent now; `welcome` says whether its runner takes any. Also what was delivered too often.
     pub(crate) fn next(&mut self, agent: &AgentId, welcome: bool, now: Instant) -> (Next, Vec<Dead>) {
         let Some(mailbox) = self.agents.get_mut(agent) else { return (Next::Wait(None), Vec::new()) };
-        let dead = expire(mailbox, &self.limits, now);
+        let silent = |in_hand: &InHand| in_hand.due.is_some_and(|due| due <= now);
+        let dead = mailbox.take_back(self.limits.deliveries_max, silent);
         if !mailbox.linked {
             return (Next::Wait(None), dead);
         }
-        let acks_wait = mailbox.settled.len() + mailbox.recording >= self.limits.acks_unrecorded_max;
-        let delivery = if welcome && !acks_wait { deliver(mailbox, &self.limits, now) } else { None };
-        if let Some(delivery) = delivery {
-            return (Next::Deliver(delivery), dead);
-        }
-        let due = mailbox.in_hand.values().filter_map(|in_hand| in_hand.due);
-        let again = mailbox.queue.values().filter_map(|waiting| waiting.not_before).filter(|_| welcome);
-        (Next::Wait(due.chain(again.filter(|at| *at > now)).min()), dead)
+        let unrecorded = self.settled.get(agent).map_or(0, Settled::len);
+        let welcome = welcome && unrecorded < self.limits.acks_unrecorded_max;
+        let delivery = if welcome { mailbox.deliver(&self.limits, now) } else { None };
+        let next = match delivery {
+            Some(delivery) => Next::Deliver(delivery),
+            None => Next::Wait(mailbox.due(welcome, now)),
+        };
+        (next, dead)
     }
 
     /// A delivery could not be made after all: the body cannot be read.
     pub(crate) fn body_lost(&mut self, agent: &AgentId, message: &MessageId) -> Option<Dead> {
         let in_hand = self.agents.get_mut(agent)?.in_hand.remove(message)?;
-        Some(buried(in_hand.waiting, GivenUp::BodyLost))
+        Some(in_hand.waiting.buried(GivenUp::BodyLost))
     }
 
     /// An agent in this life answered a delivery.
@@ -405,38 +337,39 @@ impl Board {
         if mailbox.incarnation != by.incarnation {
             return Acked::Unknown;
         }
-        let Some(InHand { waiting, position, .. }) = taken_back(mailbox, message) else {
-            return Acked::Unknown;
-        };
-        let settled = match ack {
-            Ack::Taken => &mut mailbox.settled.taken,
-            Ack::Unhandled => &mut mailbox.settled.unhandled,
-            Ack::Failed if waiting.deliveries >= limits.deliveries_max => {
-                return Acked::Dead(buried(waiting, GivenUp::Deliveries));
+        let Some((position, waiting)) = mailbox.answered(message) else { return Acked::Unknown };
+        if ack == Ack::Failed {
+            if waiting.deliveries >= limits.deliveries_max {
+                return Acked::Dead(waiting.buried(GivenUp::Deliveries));
             }
-            Ack::Failed => {
-                let doubled = waiting.deliveries.saturating_sub(1).min(10);
-                let pause = Duration::from_millis(limits.redelivery_ms.saturating_mul(1 << doubled));
-                mailbox.queue.insert(position, Waiting { not_before: Some(now + pause), ..waiting });
-                return Acked::Again;
-            }
-        };
-        settled.push(message.clone());
-        Acked::Settled { first: mailbox.settled.len() == 1 }
+            let doubled = waiting.deliveries.saturating_sub(1).min(10);
+            let pause = Duration::from_millis(limits.redelivery_ms.saturating_mul(1 << doubled));
+            mailbox.queue.insert(position, Waiting { not_before: Some(now + pause), ..waiting });
+            return Acked::Again;
+        }
+        let settled = self.settled.entry(by.agent.clone()).or_default();
+        let first = settled.taken.is_empty() && settled.unhandled.is_empty();
+        match ack {
+            Ack::Unhandled => settled.unhandled.push(message.clone()),
+            Ack::Taken | Ack::Failed => settled.taken.push(message.clone()),
+        }
+        Acked::Settled { first }
     }
 
-    /// The acknowledgements of an agent that wait to be recorded, and its life; to be followed by
+    /// The acknowledgements of an agent that wait to be recorded: taken, and unhandled. To be followed by
     /// [`Board::recorded`].
-    pub(crate) fn take_settled(&mut self, agent: &AgentId) -> Settled {
-        let Some(mailbox) = self.agents.get_mut(agent) else { return Settled::default() };
-        mailbox.recording += mailbox.settled.len();
-        std::mem::take(&mut mailbox.settled)
+    pub(crate) fn take_settled(&mut self, agent: &AgentId) -> (Vec<MessageId>, Vec<MessageId>) {
+        let Some(settled) = self.settled.get_mut(agent) else { return Default::default() };
+        settled.recording += settled.taken.len() + settled.unhandled.len();
+        (std::mem::take(&mut settled.taken), std::mem::take(&mut settled.unhandled))
     }
 
     /// So many acknowledgements of an agent are recorded.
     pub(crate) fn recorded(&mut self, agent: &AgentId, count: usize) {
-        if let Some(mailbox) = self.agents.get_mut(agent) {
-            mailbox.recording = mailbox.recording.saturating_sub(count);
+        let Some(settled) = self.settled.get_mut(agent) else { return };
+        settled.recording = settled.recording.saturating_sub(count);
+        if settled.len() == 0 {
+            self.settled.remove(agent);
         }
     }
 
@@ -453,64 +386,5 @@ fn agent_of(recipient: &Recipient) -> Option<&AgentId> {
     }
 }
 
-fn buried(waiting: Waiting, reason: GivenUp) -> Dead {
-    let Waiting { sent, recipient, deliveries, .. } = waiting;
-    Dead { sent, recipient, deliveries, reason }
-}
-
-/// Takes back what was silent for too long.
-fn expire(mailbox: &mut Mailbox, limits: &Limits, now: Instant) -> Vec<Dead> {
-    let silent = |in_hand: &InHand| in_hand.due.is_some_and(|due| due <= now);
-    if !mailbox.in_hand.values().any(silent) {
-        return Vec::new();
-    }
-    let mut dead = Vec::new();
-    for (_, InHand { waiting, position, .. }) in mailbox.in_hand.extract_if(|_, in_hand| silent(in_hand)) {
-        if waiting.deliveries >= limits.deliveries_max {
-            dead.push(buried(waiting, GivenUp::Deliveries));
-        } else {
-            mailbox.queue.insert(position, waiting);
-        }
-    }
-    dead
-}
-
-/// The first message whose sender is not held back.
-fn deliver(mailbox: &mut Mailbox, limits: &Limits, now: Instant) -> Option<Delivery> {
-    let mut in_hand: HashMap<&AgentId, usize> = HashMap::new();
-    for held in mailbox.in_hand.values() {
-        *in_hand.entry(&held.waiting.sent.from.agent).or_default() += 1;
-    }
-    let mut held_back: HashSet<&AgentId> = HashSet::new();
-    let position = mailbox.queue.iter().find_map(|(position, waiting)| {
-        let sender = &waiting.sent.from.agent;
-        let full = in_hand.get(sender).is_some_and(|held| *held >= limits.messages_in_hand_per_sender_max);
-        let later = waiting.not_before.is_some_and(|at| at > now);
-        if held_back.contains(sender) || full {
-            return None;
-        }
-        if later {
-            held_back.insert(sender);
-            return None;
-        }
-        Some(*position)
-    })?;
-    let mut waiting = mailbox.queue.remove(&position)?;
-    waiting.deliveries += 1;
-    waiting.not_before = None;
-    let delivery = Delivery { sent: waiting.sent.clone(), delivery: waiting.deliveries };
-    let due = Some(now + Duration::from_millis(limits.delivery_ack_ms));
-    mailbox.in_hand.insert(waiting.sent.message.clone(), InHand { waiting, position, due });
-    Some(delivery)
-}
-
-/// The delivered message that an answer is about. A late answer finds it waiting to be delivered again.
-fn taken_back(mailbox: &mut Mailbox, message: &MessageId) -> Option<InHand> {
-    if let Some(in_hand) = mailbox.in_hand.remove(message) {
-        return Some(in_hand);
-    }
-    let delivered = |waiting: &Waiting| waiting.deliveries > 0 && waiting.sent.message == *message;
-    let position = *mailbox.queue.iter().find(|(_, waiting)| delivered(waiting))?.0;
-    let waiting = mailbox.queue.remove(&position)?;
-    Some(InHand { waiting, position, due: None })
-}
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use events::artifact::ArtifactStore;
 use events::store::Epoch;
 use events::{CrewId, SandboxId};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
@@ -31,6 +32,8 @@ pub(crate) struct Core {
     pub(crate) states: States,
     /// What runs for no sandbox.
     pub(crate) tracker: TaskTracker,
+    /// The platform shuts down: no connection is accepted any more.
+    pub(crate) stopped: CancellationToken,
 }
 
 impl Core {

@@ -131,8 +131,8 @@ impl Core {
 
     /// Records what a receiver has settled since the last time.
     async fn record_acks(&self, crew: &Crew, peer: &Arc<Peer>) {
-        let settled = crew.state().board.take_settled(&peer.agent);
-        let count = settled.len();
+        let (taken, unhandled) = crew.state().board.take_settled(&peer.agent);
+        let count = taken.len() + unhandled.len();
         if count == 0 {
             return;
         }
@@ -142,13 +142,12 @@ impl Core {
             Event::from(AckedEvent { crew, by, taken: taken.to_vec(), unhandled: unhandled.to_vec() })
                 .encode()
         };
-        let taken = settled.taken.chunks(ACKS_IN_EVENT_MAX).map(|taken| event(taken, &[]));
-        let unhandled = settled.unhandled.chunks(ACKS_IN_EVENT_MAX).map(|unhandled| event(&[], unhandled));
-        let events = match (settled.taken.len(), settled.unhandled.len()) {
-            (taken, unhandled) if taken + unhandled <= ACKS_IN_EVENT_MAX => {
-                vec![event(&settled.taken, &settled.unhandled)]
-            }
-            _ => taken.chain(unhandled).collect(),
+        let events = if count <= ACKS_IN_EVENT_MAX {
+            vec![event(&taken, &unhandled)]
+        } else {
+            let taken = taken.chunks(ACKS_IN_EVENT_MAX).map(|taken| event(taken, &[]));
+            let unhandled = unhandled.chunks(ACKS_IN_EVENT_MAX).map(|unhandled| event(&[], unhandled));
+            taken.chain(unhandled).collect()
         };
         let principal = Principal::agent(&peer.agent);
         let stream = inbox(&peer.agent, peer.incarnation);

@@ -10,6 +10,7 @@ use events::domain::message::Pending;
 use events::domain::message::Undelivered;
 use events::{AgentId, CrewId, EventStore, SandboxId};
 use link::{Assign, CancelFrame, DrainFrame, Secret, TaskFrame, TaskRef, ToRunner};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
@@ -73,6 +74,7 @@ impl Gateway {
             grants: Grants::default(),
             states: States::default(),
             tracker: TaskTracker::new(),
+            stopped: CancellationToken::new(),
         };
         Self { core: Arc::new(core) }
     }
@@ -125,7 +127,7 @@ impl Gateway {
     /// Errors: [`Error::Bound`] if it is somebody else already (law SB-1).
     pub fn bind_peer(&self, sandbox: &SandboxId, peer: Peer) -> Result<(), Error> {
         let found = self.core.sandbox(sandbox)?;
-        let peer = found.bind(&peer)?;
+        let peer = found.bind(peer)?;
         self.core.peer_bound(&found, peer);
         Ok(())
     }
@@ -228,6 +230,25 @@ impl Gateway {
             let crew = self.core.crew_or_new(&pending.sent.crew);
             let dead = crew.restore(pending);
             self.core.bury(&crew, dead);
+        }
+    }
+
+    /// Lets go of all links without ending any incarnation, and records what is still to be recorded. The runners come
+    /// back to the next platform.
+    pub async fn shutdown(&self) {
+        self.core.stopped.cancel();
+        let sandboxes: Vec<_> = {
+            let mut sandboxes = self.core.sandboxes.lock().unwrap_or_else(PoisonError::into_inner);
+            sandboxes.drain().map(|(_, sandbox)| sandbox).collect()
+        };
+        for sandbox in &sandboxes {
+            if let Some(link) = &sandbox.state().link {
+                link.end(None, "the platform is shutting down");
+            }
+        }
+        self.core.tracker.close();
+        if tokio::time::timeout(CLOSE, self.core.tracker.wait()).await.is_err() {
+            tracing::warn!("not all acknowledgements could be recorded: those messages are delivered again");
         }
     }
 

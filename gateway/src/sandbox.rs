@@ -146,9 +146,10 @@ impl Sandbox {
     }
 
     /// It is this peer's from now on, and nobody else's ever (law SB-1).
-    pub(crate) fn bind(&self, peer: &Peer) -> Result<&Arc<Peer>, Error> {
-        let bound = self.peer.get_or_init(|| Arc::new(peer.clone()));
-        if **bound == *peer { Ok(bound) } else { Err(Error::Bound { sandbox: self.id.clone() }) }
+    pub(crate) fn bind(&self, peer: Peer) -> Result<&Arc<Peer>, Error> {
+        let peer = Arc::new(peer);
+        let bound = self.peer.get_or_init(|| peer.clone());
+        if *bound == peer { Ok(bound) } else { Err(Error::Bound { sandbox: self.id.clone() }) }
     }
 
     /// Queues a message to be sent, in order. There is room for as many as calls may be in flight.

@@ -33,16 +33,23 @@ const SOCKET_BUFFER_BYTES: usize = 8 * 1024;
 /// The body of an answer.
 pub(crate) type Body = BoxBody<Bytes, std::io::Error>;
 
-/// Serves the socket until the sandbox is closed.
+/// Serves the socket until the sandbox is closed or the platform shuts down.
 pub(crate) async fn serve(core: Arc<Core>, sandbox: Arc<Sandbox>, listener: UnixListener) {
     let connections = Arc::new(Semaphore::new(core.options.limits.connections_max));
     let uid = core.options.peer_uid.unwrap_or_else(|| nix::unistd::geteuid().as_raw());
-    let closed = sandbox.closed.clone();
-    while let Some(Ok(permit)) = closed.run_until_cancelled(connections.clone().acquire_owned()).await {
-        let stream = match closed.run_until_cancelled(listener.accept()).await {
-            None => break,
-            Some(Ok((stream, _))) => stream,
-            Some(Err(error)) => {
+    loop {
+        let accepted = async {
+            let permit = connections.clone().acquire_owned().await;
+            (permit.expect("nobody closes it"), listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            () = sandbox.closed.cancelled() => break,
+            () = core.stopped.cancelled() => break,
+            accepted = accepted => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
                 tracing::warn!(sandbox = %sandbox.id, %error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;

@@ -304,6 +304,20 @@ async fn acknowledgements_are_recorded_together() {
 }
 
 #[tokio::test]
+async fn a_shutdown_records_what_was_taken_and_ends_no_incarnation() {
+    let world = World::with(|options| options.limits.acks_window_ms = 300);
+    let (mut writer, mut reader) = pair(&world).await;
+    send(&mut writer, "reader", "hi").await;
+    let delivered = reader.expect("message").await;
+    ack(&mut reader, &delivered).await;
+    reader.quiet().await;
+    world.gateway.shutdown().await;
+    assert_eq!(world.log(1, as_taken).await.concat().len(), 1);
+    assert!(reader.closed().await.is_none_or(|code| !link::CloseCode::is_final(code)), "the runner comes back");
+    assert!(reader.path.exists());
+}
+
+#[tokio::test]
 async fn what_a_life_left_undone_goes_to_the_next() {
     let world = World::new();
     let (mut writer, mut reader) = pair(&world).await;
