@@ -166,7 +166,7 @@ impl Platform {
     pub async fn shutdown(self) {
         self.actors.shutdown().await;
         self.pulse.abort();
-        drop(self.gateway);
+        self.gateway.shutdown().await;
         self.views.close().await;
         self.log.close().await;
     }
