@@ -30,6 +30,12 @@ pub enum BundleError {
         /// The link.
         path: PathBuf,
     },
+    /// A link leads to a directory.
+    #[error("pack `{}`: the link leads to a directory; put a copy of it there instead", path.display())]
+    LinkToDirectory {
+        /// The link.
+        path: PathBuf,
+    },
     /// It is neither file, directory nor link.
     #[error("pack `{}`: found a socket, pipe or device, expected files and directories only", path.display())]
     Special {
@@ -53,7 +59,6 @@ pub enum BundleError {
 enum Entry {
     Directory,
     File { from: PathBuf, is_executable: bool },
-    Link { target: String },
 }
 
 /// Packs a file or a directory: entries sorted by name, times and owners zero, modes 0644 or 0755.
@@ -107,14 +112,17 @@ fn file(path: &Path) -> Result<Entry, BundleError> {
     Ok(Entry::File { from: path.to_owned(), is_executable: metadata.permissions().mode() & 0o111 != 0 })
 }
 
-/// A link that stays within the source, wherever that is unpacked.
+/// The file that a link leads to, as long as it stays within the source: a bundle has no links, so that nothing in it
+/// can lead elsewhere where it is unpacked.
 fn link(root: &Path, path: &Path) -> Result<Entry, BundleError> {
-    let failed = |error| BundleError::Read { path: path.to_owned(), error };
-    let out = || BundleError::LinkOut { path: path.to_owned() };
-    let target = std::fs::read_link(path).map_err(failed)?;
-    let stays = !target.is_absolute() && path.canonicalize().map_err(failed)?.starts_with(root);
-    let target = target.to_str().filter(|_| stays).ok_or_else(out)?;
-    Ok(Entry::Link { target: target.to_owned() })
+    let target = path.canonicalize().map_err(|error| BundleError::Read { path: path.to_owned(), error })?;
+    if !target.starts_with(root) {
+        return Err(BundleError::LinkOut { path: path.to_owned() });
+    }
+    match target.is_file() {
+        true => file(&target),
+        false => Err(BundleError::LinkToDirectory { path: path.to_owned() }),
+    }
 }
 
 fn write(source: &Path, entries: &BTreeMap<String, Entry>) -> Result<Vec<u8>, BundleError> {
@@ -132,11 +140,6 @@ fn write(source: &Path, entries: &BTreeMap<String, Entry>) -> Result<Vec<u8>, Bu
                 header.set_entry_type(tar::EntryType::Directory);
                 header.set_mode(0o755);
                 tar.append_data(&mut header, format!("{name}/"), io::empty()).map_err(failed)?;
-            }
-            Entry::Link { target } => {
-                header.set_entry_type(tar::EntryType::Symlink);
-                header.set_mode(0o777);
-                tar.append_link(&mut header, name, target).map_err(failed)?;
             }
             Entry::File { from, is_executable } => {
                 let length = std::fs::metadata(from).map_err(failed)?.len();
@@ -197,6 +200,18 @@ mod tests {
             names.push(entry.path().unwrap().display().to_string());
         }
         assert_eq!(names, ["a.py", "c.py", "lib/", "lib/b.py"]);
+    }
+
+    #[test]
+    fn a_link_within_the_source_is_packed_as_its_file() {
+        let dir = source();
+        let linked = pack(dir.path()).unwrap();
+        fs::remove_file(dir.path().join("c.py")).unwrap();
+        fs::copy(dir.path().join("lib/b.py"), dir.path().join("c.py")).unwrap();
+        assert_eq!(pack(dir.path()).unwrap(), linked);
+
+        symlink("lib", dir.path().join("d")).unwrap();
+        assert!(matches!(pack(dir.path()), Err(BundleError::LinkToDirectory { .. })));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod artifact;
 mod audit;
 mod crew;
 mod demo;
+mod doctor;
 mod files;
 mod handler;
 mod offline;
@@ -116,6 +117,8 @@ enum Command {
     /// See and make again what queries read.
     #[command(subcommand)]
     Projection(projection::Projection),
+    /// Say what is reachable, which versions, what is missing, and how to mend it.
+    Doctor,
     /// Say who one is to the platform, by the token that is shown.
     Whoami,
 }
@@ -176,6 +179,7 @@ impl Command {
             Self::Profile(profile) => profile.run(&Session::open(global, output)?).await,
             Self::Artifact(artifact) => artifact.run(&Session::open(global, output)?).await,
             Self::Approval(approval) => approval.run(&Session::open(global, output)?).await,
+            Self::Doctor => doctor::run(global, output).await,
             Self::Whoami => {
                 let session = Session::open(global, output)?;
                 output.details(&session.client.get("/v1/whoami", &[]).await?);

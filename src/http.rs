@@ -187,3 +187,6 @@ pub fn router(parts: Parts) -> Router {
 pub fn openapi() -> Value {
     openapi::document(&route::routes())
 }
+
+#[cfg(test)]
+mod tests;

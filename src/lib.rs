@@ -6,6 +6,7 @@ pub mod client;
 pub mod code_health;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod handler_kit;
 pub mod http;
 pub mod output;

@@ -1,6 +1,6 @@
 //! `hypercode up`: the platform in the foreground, until SIGTERM or Ctrl-C.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +109,10 @@ fn log_to_stderr(config: &Config) -> Result<(), Problem> {
     let filter = EnvFilter::try_new(&config.log).map_err(|error| {
         Problem::new(ProblemKind::Invalid, format!("read the setting `log`: `{}`: {error}", config.log))
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
     let started = match config.log_format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),

@@ -1,0 +1,231 @@
+//! What this machine offers, what is missing, and how to mend it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use events::store::sqlite;
+use sandbox::{Instance, Process, Provider as _};
+use serde::Serialize;
+use tokio::process::Command;
+
+use crate::config::Config;
+
+/// Free space below which the log may soon find no room, in MiB.
+const FREE_MIB_LEAST: u64 = 1_024;
+/// Open files that a platform with a few hundred agents needs.
+const OPEN_FILES_LEAST: u64 = 4_096;
+/// How long a program may take to say its version.
+const VERSION_WAIT: Duration = Duration::from_secs(5);
+
+/// How a finding is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// It works, but not everything, or not safely.
+    Warning,
+    /// The platform cannot run so.
+    Error,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub what: &'static str,
+    /// How it is to be taken.
+    pub verdict: Verdict,
+    /// What was found.
+    pub found: String,
+    /// How to mend it; empty where there is nothing to mend.
+    pub mend: &'static str,
+}
+
+impl Finding {
+    /// A finding.
+    pub fn new(what: &'static str, verdict: Verdict, found: impl Into<String>, mend: &'static str) -> Self {
+        Self { what, verdict, found: found.into(), mend }
+    }
+}
+
+/// Looks at everything that needs no platform.
+pub async fn examine(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![
+        Finding::new("version", Verdict::Ok, format!("hypercode {}", env!("CARGO_PKG_VERSION")), ""),
+        kernel(),
+    ];
+    findings.push(data_dir(&config.data_dir).await);
+    findings.extend(free_space(&config.data_dir));
+    findings.push(open_files());
+    findings.push(python().await);
+    findings.push(isolation().await);
+    findings.push(control_groups());
+    findings.push(user_namespaces());
+    findings
+}
+
+fn kernel() -> Finding {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    match release.trim() {
+        "" => {
+            Finding::new("kernel", Verdict::Error, "there is no /proc", "mount /proc: the sandboxes need it")
+        }
+        release => {
+            Finding::new("kernel", Verdict::Ok, format!("Linux {release}, {}", std::env::consts::ARCH), "")
+        }
+    }
+}
+
+/// Opens and closes the log as the platform would: that says who has it, too.
+async fn data_dir(dir: &Path) -> Finding {
+    const WHAT: &str = "data directory";
+    let shown = dir.display();
+    if !dir.join(sqlite::LOG_FILE).exists() {
+        let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or_else(|| Path::new("."));
+        return match nix::unistd::access(existing, nix::unistd::AccessFlags::W_OK) {
+            Ok(()) => {
+                Finding::new(WHAT, Verdict::Ok, format!("`{shown}` holds no log yet and can be made"), "")
+            }
+            Err(error) => {
+                let found = format!("write to `{}`: {error}", existing.display());
+                Finding::new(WHAT, Verdict::Error, found, "choose another one with `--data-dir`")
+            }
+        };
+    }
+    match sqlite::Sqlite::open(dir, sqlite::Options::default()).await {
+        Ok(store) => {
+            store.close().await;
+            Finding::new(WHAT, Verdict::Ok, format!("`{shown}` can be used, and nobody uses it"), "")
+        }
+        Err(error @ sqlite::OpenError::InUse { .. }) => {
+            Finding::new(WHAT, Verdict::Ok, error.to_string(), "")
+        }
+        Err(error) => {
+            Finding::new(WHAT, Verdict::Error, error.to_string(), "see what the message says of the file")
+        }
+    }
+}
+
+fn free_space(dir: &Path) -> Option<Finding> {
+    let existing: PathBuf = dir.ancestors().find(|dir| dir.exists())?.to_owned();
+    let stat = nix::sys::statvfs::statvfs(&existing).ok()?;
+    let free = (stat.blocks_available() * stat.fragment_size()) >> 20;
+    let found = format!("{free} MiB free at `{}`", existing.display());
+    Some(match free < FREE_MIB_LEAST {
+        true => {
+            Finding::new("free space", Verdict::Warning, found, "make room, or choose another data directory")
+        }
+        false => Finding::new("free space", Verdict::Ok, found, ""),
+    })
+}
+
+fn open_files() -> Finding {
+    use nix::sys::resource::{Resource, getrlimit};
+    const WHAT: &str = "open files";
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, _)) if soft < OPEN_FILES_LEAST => {
+            let found = format!("at most {soft}, which may not do for hundreds of agents");
+            Finding::new(WHAT, Verdict::Warning, found, "raise the limit with `ulimit -n 65536`")
+        }
+        Ok((soft, _)) => Finding::new(WHAT, Verdict::Ok, format!("at most {soft}"), ""),
+        Err(error) => Finding::new(WHAT, Verdict::Warning, format!("read the limit: {error}"), ""),
+    }
+}
+
+async fn python() -> Finding {
+    const MEND: &str = "install it if your handlers are in Python, as those of deploy/examples are";
+    let mut command = Command::new("python3");
+    command.arg("--version").kill_on_drop(true);
+    match tokio::time::timeout(VERSION_WAIT, command.output()).await {
+        Ok(Ok(output)) if output.status.success() => {
+            let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            Finding::new("python3", Verdict::Ok, version, "")
+        }
+        Ok(Ok(output)) => {
+            Finding::new("python3", Verdict::Warning, format!("it ended with {}", output.status), MEND)
+        }
+        Ok(Err(error)) => Finding::new("python3", Verdict::Warning, format!("start it: {error}"), MEND),
+        Err(_) => Finding::new("python3", Verdict::Warning, "it does not answer", MEND),
+    }
+}
+
+/// What the sandboxes hold agents to, in the provider's own words.
+async fn isolation() -> Finding {
+    const WHAT: &str = "isolation";
+    let failed = |reason: String| Finding::new(WHAT, Verdict::Error, reason, "mend what the message names");
+    let root = match tempfile::Builder::new().prefix("hypercode-doctor-").tempdir() {
+        Ok(root) => root,
+        Err(error) => return failed(format!("make a temporary directory: {error}")),
+    };
+    let provider = match Instance::new("d0c70000") {
+        Ok(instance) => Process::open(sandbox::Options::new(root.path().to_owned(), instance)).await,
+        Err(error) => return failed(error.to_string()),
+    };
+    match provider {
+        Ok(provider) => {
+            let isolation = provider.isolation();
+            let found = format!(
+                "{} ({} sandboxes). held: {}. not held: {}",
+                isolation.level,
+                provider.kind(),
+                isolation.held.join("; "),
+                isolation.not_held.join("; ")
+            );
+            Finding::new(WHAT, Verdict::Warning, found, "run only handlers that you would run yourself")
+        }
+        Err(error) => failed(error.to_string()),
+    }
+}
+
+fn control_groups() -> Finding {
+    const WHAT: &str = "control groups";
+    const MEND: &str =
+        "nothing must be done: without them the keeper of a sandbox finds its processes by itself";
+    let root = Path::new("/sys/fs/cgroup");
+    if !root.join("cgroup.controllers").exists() {
+        return Finding::new(WHAT, Verdict::Ok, "version 2 is not mounted at /sys/fs/cgroup", MEND);
+    }
+    match nix::unistd::access(root, nix::unistd::AccessFlags::W_OK) {
+        Ok(()) => Finding::new(WHAT, Verdict::Ok, "version 2, writable", ""),
+        Err(error) => Finding::new(WHAT, Verdict::Ok, format!("version 2, not writable: {error}"), MEND),
+    }
+}
+
+/// Sandboxes of namespaces would need them; sandboxes of plain processes do not.
+fn user_namespaces() -> Finding {
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let most = number("/proc/sys/user/max_user_namespaces").unwrap_or(0);
+    let is_allowed = number("/proc/sys/kernel/unprivileged_userns_clone") != Some(0);
+    let found = match (most, is_allowed) {
+        (0, _) => "none are allowed".to_owned(),
+        (_, false) => "for root only".to_owned(),
+        (most, true) => format!("up to {most}"),
+    };
+    Finding::new("user namespaces", Verdict::Ok, found, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_data_directory_in_use_is_said_to_be() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(data_dir(&dir.path().join("new")).await.found.contains("can be made"));
+        let store = sqlite::Sqlite::open(dir.path(), sqlite::Options::default()).await.unwrap();
+        let finding = data_dir(dir.path()).await;
+        assert!(finding.verdict == Verdict::Ok && finding.found.contains("use"), "{finding:?}");
+        store.close().await;
+        assert!(data_dir(dir.path()).await.found.contains("nobody uses it"));
+
+        std::fs::write(dir.path().join(sqlite::LOG_FILE), "no database").unwrap();
+        assert_eq!(data_dir(dir.path()).await.verdict, Verdict::Error);
+    }
+
+    #[tokio::test]
+    async fn isolation_is_not_made_better_than_it_is() {
+        let finding = isolation().await;
+        assert!(finding.verdict == Verdict::Warning && finding.found.starts_with("none"), "{finding:?}");
+    }
+}

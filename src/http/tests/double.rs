@@ -1,0 +1,209 @@
+//! A server over the memory log, real views, and commands that only write down what they were told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use events::api::{Caller, Command, Commands, Problem, ProblemKind, Reply};
+use events::domain::crew::name_reservation;
+use events::projection::{self, Views};
+use events::store::{AppendRequest, Expected, Memory};
+use events::{
+    CrewId, Digest, EntityKind, EventStore, Meta, NewEvent, Position, Principal, StreamId, TaskId, Tenant,
+    Timestamp,
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::http::{self, Bodies, Limits, Parts, SandboxKind, Token};
+
+/// The largest body that the server takes.
+pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// A manifest of a crew.
+pub(super) fn crew() -> Value {
+    json!({
+        "apiVersion": "hypercode.dev/v1", "kind": "Crew", "metadata": {"name": "pair"},
+        "spec": {"entry": "writer", "members": [{"name": "writer", "profile": "writer"}]},
+    })
+}
+
+/// A server and a client of it.
+pub(super) struct Server {
+    pub(super) stop: CancellationToken,
+    store: Arc<Memory>,
+    base: String,
+    client: reqwest::Client,
+    token: Token,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Server {
+    pub(super) async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Memory::new());
+        let log: Arc<dyn EventStore> = Arc::clone(&store) as Arc<dyn EventStore>;
+        let views =
+            Views::open(directory.path(), Arc::clone(&log), projection::Options::default()).await.unwrap();
+        let (token, stop) = (Token::random(), CancellationToken::new());
+        let limits = Limits {
+            request_ms: 1_000,
+            wait_ms_max: 200,
+            body_bytes_max: BODY_BYTES_MAX,
+            catch_up_ms: 5_000,
+            keep_alive_ms: 50,
+            ..Limits::default()
+        };
+        let router = http::router(Parts {
+            commands: Arc::new(Double { store: Arc::clone(&log) }),
+            store: log,
+            views,
+            artifacts: Arc::new(events::artifact::Memory::new()),
+            bodies: Arc::new(Inline),
+            sandbox: SandboxKind { kind: "process".to_owned(), isolation: "none".to_owned() },
+            token: token.clone(),
+            limits: limits.clone(),
+            stop: stop.clone(),
+        });
+        let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let end = stop.clone();
+        tokio::spawn(
+            async move { http::serve(listener, router, &limits, end, Duration::from_secs(1)).await },
+        );
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { stop, store, base, client, token, _directory: directory }
+    }
+
+    pub(super) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base)).bearer_auth(self.token.expose())
+    }
+
+    pub(super) async fn anonymous(&self, method: Method, path: &str) -> reqwest::Response {
+        self.client.request(method, format!("{}{path}", self.base)).send().await.unwrap()
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Value {
+        let response = self.request(Method::GET, path).send().await.unwrap();
+        assert!(response.status().is_success(), "{path}: {}", response.text().await.unwrap());
+        response.json().await.unwrap()
+    }
+
+    pub(super) async fn send(&self, path: &str, body: &Value) -> Value {
+        let response = self.request(Method::POST, path).json(body).send().await.unwrap();
+        assert!(response.status().is_success(), "{path}: {}", response.text().await.unwrap());
+        response.json().await.unwrap()
+    }
+
+    pub(super) async fn send_with_key(&self, path: &str, body: &Value, key: &str) -> reqwest::Response {
+        self.request(Method::POST, path).header("Idempotency-Key", key).json(body).send().await.unwrap()
+    }
+
+    /// Has the crew of [`crew`] assembled.
+    pub(super) async fn assemble(&self) -> Value {
+        self.send("/v1/crews/assemble", &json!({"manifest": crew()})).await
+    }
+
+    /// Appends an event that no entity folds.
+    pub(super) async fn note(&self, text: &str) {
+        let stream = StreamId::new(EntityKind::Platform, "test");
+        self.store
+            .append(request(stream, &admin(None), "platform_noted", &json!({ "text": text })))
+            .await
+            .unwrap();
+    }
+}
+
+fn admin(key: Option<&str>) -> Caller {
+    Caller {
+        tenant: Tenant::default(),
+        principal: Principal::user("admin"),
+        idempotency_key: key.map(Arc::from),
+        traceparent: None,
+    }
+}
+
+fn request(stream: StreamId, caller: &Caller, kind: &str, payload: &Value) -> AppendRequest {
+    let payload = payload.to_string();
+    AppendRequest {
+        stream,
+        expected: Expected::Any,
+        command_id: caller.command_id(),
+        command_digest: Some(Digest::of(payload.as_bytes())),
+        epoch: None,
+        meta: Meta {
+            tenant: caller.tenant.clone(),
+            principal: caller.principal.clone(),
+            correlation_id: None,
+            causation_id: None,
+            traceparent: caller.traceparent.clone(),
+        },
+        recorded_at: Timestamp::now(),
+        events: vec![NewEvent { kind: kind.into(), schema: 1, payload: payload.into() }],
+        reserve: Vec::new(),
+        release: Vec::new(),
+    }
+}
+
+struct Inline;
+
+#[async_trait]
+impl Bodies for Inline {
+    async fn body(&self, kept: &Value) -> Result<Value, Problem> {
+        Ok(kept.clone())
+    }
+}
+
+/// Commands that only write down what they were told.
+struct Double {
+    store: Arc<dyn EventStore>,
+}
+
+#[async_trait]
+impl Commands for Double {
+    async fn execute(&self, caller: &Caller, command: Command) -> Result<Reply, Problem> {
+        let reply = |kind, id: &str, position, body| Ok(Reply { kind, id: id.to_owned(), position, body });
+        match command {
+            Command::CrewAssemble { name, labels, spec } => {
+                let crew = CrewId::derive(&["test", &name]);
+                let stream = StreamId::new(EntityKind::Crew, crew.as_str());
+                let started = events::domain::crew::AssemblyStarted {
+                    crew: crew.clone(),
+                    tenant: caller.tenant.clone(),
+                    name: name.clone(),
+                    labels,
+                    spec,
+                    entry: "writer".to_owned(),
+                    policy: events::supervision::Policy::default(),
+                    seats: Vec::new(),
+                    ready_by_ms: 0,
+                    expires_at_ms: None,
+                };
+                let mut append = request(stream, caller, "crew_assembly_started", &json!(started));
+                append.reserve = vec![name_reservation(&caller.tenant, &name)];
+                let appended = self.store.append(append).await?;
+                reply(EntityKind::Crew, crew.as_str(), appended.position, json!({ "name": name }))
+            }
+            Command::CrewPause { crew } => reply(EntityKind::Crew, crew.as_str(), Position(1), json!({})),
+            Command::CrewResume { .. } => std::future::pending().await,
+            Command::CrewDrain { .. } => panic!("the double panics when it is told to"),
+            Command::TaskSubmit { crew, to, input, context, deadline_ms } => {
+                let task = TaskId::derive(&["test", caller.idempotency_key.as_deref().unwrap_or_default()]);
+                let stream = StreamId::new(EntityKind::Platform, "tasks");
+                let told = json!({"crew": crew, "to": to, "input": input, "context": context, "deadlineMs": deadline_ms});
+                let appended = self.store.append(request(stream, caller, "task_told", &told)).await?;
+                let body =
+                    json!({"input": input, "principal": caller.principal, "key": caller.idempotency_key});
+                reply(EntityKind::Task, task.as_str(), appended.position, body)
+            }
+            other => Err(Problem::new(ProblemKind::Internal, format!("the double does not know {other:?}"))),
+        }
+    }
+}
