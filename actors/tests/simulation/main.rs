@@ -19,6 +19,7 @@ mod user;
 mod wire;
 mod world;
 
+use events::invariant::Law;
 use scene::play;
 use wire::Sabotage;
 
@@ -55,4 +56,25 @@ fn the_same_seed_gives_the_same_log() {
         assert_eq!(play(seed, Sabotage::None).hash, play(seed, Sabotage::None).hash, "seed {seed}");
     }
     assert_ne!(play(0, Sabotage::None).hash, play(1, Sabotage::None).hash);
+}
+
+/// The first seed under which the sabotage shows, and the law by which it does.
+fn caught(sabotage: Sabotage) -> (u64, Law) {
+    let found = (0..40).find_map(|seed| Some((seed, play(seed, sabotage).broken?.law)));
+    found.unwrap_or_else(|| panic!("{sabotage:?} is not caught"))
+}
+
+#[test]
+fn a_store_that_gives_events_out_of_order_is_caught() {
+    assert_eq!(caught(Sabotage::Order).1, Law::Es1);
+}
+
+#[test]
+fn a_store_that_forgets_which_commands_it_has_taken_is_caught() {
+    assert_eq!(caught(Sabotage::Dedupe).1, Law::Es5);
+}
+
+#[test]
+fn results_that_pass_without_their_fence_are_caught() {
+    assert_eq!(caught(Sabotage::Fencing).1, Law::Tk2);
 }

@@ -29,6 +29,27 @@ struct Session {
     over: CancellationToken,
 }
 
+/// A call that waits for its answer: over when it is answered, and when it is given up.
+struct Open {
+    gateway: Arc<Gateway>,
+    sandbox: SandboxId,
+}
+
+impl Open {
+    fn new(gateway: Arc<Gateway>, sandbox: SandboxId) -> Self {
+        gateway.host.activity(&sandbox, Activity::CallStarted);
+        Self { gateway, sandbox }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if !self.gateway.life.is_over() {
+            self.gateway.host.activity(&self.sandbox, Activity::CallEnded);
+        }
+    }
+}
+
 /// An attempt in hand.
 #[derive(Clone)]
 pub struct Held {
@@ -70,11 +91,12 @@ impl Line {
     where
         F: Future<Output = Option<T>>,
     {
-        let mut sessions = self.session.subscribe();
         loop {
-            let session =
-                sessions.wait_for(Option::is_some).await.expect("this line holds the sender").clone();
-            let session = session.expect("it was waited for");
+            // Asked again and again, since a watch wakes those who wait in an order of its own.
+            let Some(session) = self.session.borrow().clone() else {
+                sleep(RELINK).await;
+                continue;
+            };
             let answer = tokio::select! {
                 biased;
                 () = session.over.cancelled() => None,
@@ -99,9 +121,8 @@ impl Line {
             .ask(|gateway, peer| {
                 let call = call.clone();
                 async move {
-                    gateway.host.activity(&peer.sandbox, Activity::CallStarted);
+                    let _open = Open::new(Arc::clone(&gateway), peer.sandbox.clone());
                     let answer = gateway.host.call(&peer, command, call).await;
-                    gateway.host.activity(&peer.sandbox, Activity::CallEnded);
                     match answer {
                         Err(error) if error.kind == Some(ErrorType::Unavailable) => None,
                         answer => Some(answer),
