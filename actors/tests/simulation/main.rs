@@ -58,23 +58,23 @@ fn the_same_seed_gives_the_same_log() {
     assert_ne!(play(0, Sabotage::None).hash, play(1, Sabotage::None).hash);
 }
 
-/// The first seed under which the sabotage shows, and the law by which it does.
-fn caught(sabotage: Sabotage) -> (u64, Law) {
-    let found = (0..40).find_map(|seed| Some((seed, play(seed, sabotage).broken?.law)));
-    found.unwrap_or_else(|| panic!("{sabotage:?} is not caught"))
+/// Whether some seed shows the sabotage by the law, and shows nothing without the sabotage.
+fn is_caught(sabotage: Sabotage, law: Law) -> bool {
+    let breaks = |seed, sabotage| play(seed, sabotage).broken.is_some_and(|broken| broken.law == law);
+    (0..40).any(|seed| breaks(seed, sabotage) && !breaks(seed, Sabotage::None))
 }
 
 #[test]
 fn a_store_that_gives_events_out_of_order_is_caught() {
-    assert_eq!(caught(Sabotage::Order).1, Law::Es1);
+    assert!(is_caught(Sabotage::Order, Law::Es1));
 }
 
 #[test]
 fn a_store_that_forgets_which_commands_it_has_taken_is_caught() {
-    assert_eq!(caught(Sabotage::Dedupe).1, Law::Es5);
+    assert!(is_caught(Sabotage::Dedupe, Law::Es5));
 }
 
 #[test]
 fn results_that_pass_without_their_fence_are_caught() {
-    assert_eq!(caught(Sabotage::Fencing).1, Law::Tk2);
+    assert!(is_caught(Sabotage::Fencing, Law::Tk2));
 }

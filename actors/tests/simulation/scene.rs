@@ -230,16 +230,11 @@ impl Scene {
                 let _ = self.user.ask(Command::CrewResume { crew }).await;
             }
         }
-        for (id, told) in &story.agents {
-            if told.state.status == agent::Status::Quarantined {
-                let agent: AgentId = id.parse().expect("an agent's stream is named by its id");
-                let _ = self.user.ask(Command::AgentRestart { agent }).await;
-            }
-        }
         let until = Instant::now() + PATIENCE;
         let mut story = story;
         loop {
             story.catch_up(&self.log);
+            self.restart_quarantined(&story).await;
             let (open, unsettled) = (story.open_tasks(), story.unsettled());
             if open.is_empty() && unsettled.is_empty() {
                 break;
@@ -257,6 +252,16 @@ impl Scene {
         // What nobody owns is removed within this time of being found (SB-3).
         sleep(Duration::from_secs(60)).await;
         Ok(())
+    }
+
+    /// A person looks after the agents that were set aside.
+    async fn restart_quarantined(&self, story: &Story) {
+        for (id, told) in &story.agents {
+            if told.state.status == agent::Status::Quarantined {
+                let agent: AgentId = id.parse().expect("an agent's stream is named by its id");
+                let _ = self.user.ask(Command::AgentRestart { agent }).await;
+            }
+        }
     }
 
     /// In half of all simulations the crews end too, by one way or the other.
