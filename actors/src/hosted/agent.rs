@@ -127,12 +127,12 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
         Effect::Run { incarnation, sandbox } => run(core, id, incarnation, &sandbox).await,
         Effect::Destroy { sandbox } => destroy(core, &sandbox).await,
         Effect::Drain { sandbox, reason } => drain(core, id, cause, &sandbox, &reason).await,
-        Effect::ReportDown { incarnation, exit, .. } => {
+        Effect::ReportDown { incarnation, exit, detail } => {
             let Ok(agent) = id.parse::<AgentId>() else { return };
             let state = core.look(&core.agents, id).await;
             let Some(requested) = &state.requested else { return };
             let command_id = CommandId::derive(&["down", id, &incarnation.to_string()]);
-            let command = crew::Command::AgentDown { agent, incarnation, exit };
+            let command = crew::Command::AgentDown(crew::AgentEnd { agent, incarnation, exit, detail });
             let crew = requested.crew.as_str();
             core.command(&core.crews, crew, command, command_id, cause.meta("watchdog")).await.ok();
         }

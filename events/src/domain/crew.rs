@@ -267,6 +267,19 @@ pub struct State {
     pub reason: String,
 }
 
+/// How an agent's incarnation ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentEnd {
+    /// The agent.
+    pub agent: AgentId,
+    /// The incarnation.
+    pub incarnation: Incarnation,
+    /// How it ended.
+    pub exit: Exit,
+    /// What was seen, for a person.
+    pub detail: String,
+}
+
 /// What may be asked of a crew.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "commands are few at a time")]
@@ -288,14 +301,7 @@ pub enum Command {
         incarnation: Incarnation,
     },
     /// An agent's incarnation ended.
-    AgentDown {
-        /// The agent.
-        agent: AgentId,
-        /// The incarnation.
-        incarnation: Incarnation,
-        /// How it ended.
-        exit: Exit,
-    },
+    AgentDown(AgentEnd),
     /// Start the agent's next incarnation, whatever its state.
     Restart {
         /// The agent.

@@ -1,7 +1,7 @@
 use super::{
-    AgentId, Assembled, AssemblyFailed, Command, Context, Disbanded, Disbanding, Draining, Event, Exit, Held,
-    Incarnation, LetGo, Paused, Policy, Rejection, RestartCompleted, RestartScheduled, RestartsExhausted,
-    Resumed, Scaled, Seat, State, Status, ms,
+    AgentEnd, AgentId, Assembled, AssemblyFailed, Command, Context, Disbanded, Disbanding, Draining, Event,
+    Exit, Held, Incarnation, LetGo, Paused, Policy, Rejection, RestartCompleted, RestartScheduled,
+    RestartsExhausted, Resumed, Scaled, Seat, State, Status, ms,
 };
 use crate::supervision::{self, Child, Decision, Failure, OnExhausted};
 
@@ -21,9 +21,7 @@ pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Res
             AssemblyFailed { reason: reason.clone() }.into()
         }),
         Command::AgentReady { agent, incarnation } => ready(state, agent, *incarnation, context),
-        Command::AgentDown { agent, incarnation, exit } => {
-            down(state, &started.policy, agent, *incarnation, *exit, context)
-        }
+        Command::AgentDown(end) => down(state, &started.policy, end, context),
         Command::Restart { agent, incarnation } => restart(state, agent, *incarnation, context),
         Command::Scale { member, seats } => scale(state, member, seats),
         Command::Pause => step(state, Status::Paused, "be paused", || Paused {}.into()),
@@ -85,14 +83,9 @@ fn ready(
     Ok(vec![RestartCompleted { agent: agent.clone(), incarnation, at_ms, took_ms }.into()])
 }
 
-fn down(
-    state: &State,
-    policy: &Policy,
-    agent: &AgentId,
-    incarnation: Incarnation,
-    exit: Exit,
-    context: &Context,
-) -> Result<Vec<Event>, Rejection> {
+fn down(state: &State, policy: &Policy, end: &AgentEnd, context: &Context) -> Result<Vec<Event>, Rejection> {
+    let AgentEnd { agent, incarnation, exit, detail } = end;
+    let (incarnation, exit) = (*incarnation, *exit);
     let held = state.seat(agent).ok_or_else(|| Rejection::NotOurs { agent: agent.clone() })?;
     let known = held.pending.as_ref().is_some_and(|pending| incarnation <= pending.after);
     if !is_supervising(state.status) || held.given_up.is_some() || known || incarnation < held.incarnation {
@@ -111,7 +104,7 @@ fn down(
     let failure = Failure { child: agent, exit, now_ms: ms(now_ms), jitter_seed: context.seed };
     match supervision::decide(policy, &budget, &children, &failure) {
         Decision::Ignore => Ok(vec![LetGo { agent: agent.clone(), exit }.into()]),
-        Decision::Exhausted(action) => Ok(exhausted(agent, action, state.status == Status::Assembling)),
+        Decision::Exhausted(action) => Ok(exhausted(state, held, detail, action)),
         Decision::Restart { children, delay_ms, .. } => {
             // A first failure is an accident and is mended at once; only repeated ones have to wait.
             let delay_ms = if budget.failures(agent) == 0 { 0 } else { delay_ms };
@@ -129,15 +122,18 @@ fn down(
 }
 
 /// A crew has no supervisor above it to escalate to, so escalation ends it.
-fn exhausted(agent: &AgentId, action: OnExhausted, assembling: bool) -> Vec<Event> {
+fn exhausted(state: &State, held: &Held, detail: &str, action: OnExhausted) -> Vec<Event> {
+    let Seat { agent, member, replica, .. } = &held.seat;
     let quarantine = matches!(action, OnExhausted::Quarantine);
     let word = if quarantine { "quarantine" } else { "disband" };
     let mut events: Vec<Event> =
         vec![RestartsExhausted { failed: agent.clone(), action: word.to_owned() }.into()];
-    if assembling {
-        events.push(AssemblyFailed { reason: format!("agent {agent} did not stay up") }.into());
+    if state.status == Status::Assembling {
+        let reason = format!("{member}[{replica}] did not stay up: {detail}");
+        events.push(AssemblyFailed { reason }.into());
     } else if !quarantine {
-        events.push(Disbanding { reason: format!("the restart budget was spent on agent {agent}") }.into());
+        let reason = format!("the restart budget was spent on {member}[{replica}]: {detail}");
+        events.push(Disbanding { reason }.into());
     }
     events
 }

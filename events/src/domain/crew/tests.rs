@@ -48,7 +48,12 @@ fn running(policy: Policy) -> Driven<Crew> {
 }
 
 fn down(number: usize, incarnation: u64) -> Command {
-    Command::AgentDown { agent: agent(number), incarnation: Incarnation(incarnation), exit: Exit::Killed }
+    Command::AgentDown(AgentEnd {
+        agent: agent(number),
+        incarnation: Incarnation(incarnation),
+        exit: Exit::Killed,
+        detail: String::new(),
+    })
 }
 
 fn ready(number: usize, incarnation: u64) -> Command {
@@ -105,11 +110,12 @@ impl Driven<Crew> {
     fn take(&mut self, step: &Step) -> Result<Vec<Event>, Rejection> {
         let command = match *step {
             Step::Ready { number } => ready(number, self.incarnation(number)),
-            Step::Down { number, exit, late } => Command::AgentDown {
+            Step::Down { number, exit, late } => Command::AgentDown(AgentEnd {
                 agent: agent(number),
                 incarnation: Incarnation(self.incarnation(number).saturating_sub(u64::from(late))),
                 exit,
-            },
+                detail: String::new(),
+            }),
             Step::Restart { number } => {
                 Command::Restart { agent: agent(number), incarnation: Incarnation(self.incarnation(number)) }
             }
