@@ -95,8 +95,11 @@ impl Config {
         if let Some((path, text)) = &sources.file {
             load.file(&path.display().to_string(), text);
         }
-        let mut variables: Vec<_> =
-            sources.environment.iter().filter(|(name, _)| name.starts_with("HYPERCODE_")).collect();
+        let mut variables: Vec<_> = sources
+            .environment
+            .iter()
+            .filter(|(name, value)| name.starts_with("HYPERCODE_") && !value.is_empty())
+            .collect();
         variables.sort();
         for (name, value) in variables {
             if !OTHER_VARIABLES.contains(&name.as_str()) {

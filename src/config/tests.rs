@@ -18,6 +18,7 @@ fn later_sources_win() {
         environment: pairs(&[
             ("HYPERCODE_REQUEST_MS", "300"),
             ("HYPERCODE_LOG", "debug"),
+            ("HYPERCODE_LISTEN", ""),
             ("HOME", "/home/ada"),
         ]),
         flags: pairs(&[("log", "trace")]),
