@@ -189,6 +189,7 @@ async fn bring_up(
     };
     let start_ms = post.assign.handler.start_timeout_ms();
     let liveness = post.assign.liveness;
+    let frames = !post.timeout_only;
     if !core.posts.add(sandbox, post) {
         return Ok(());
     }
@@ -209,7 +210,12 @@ async fn bring_up(
     let found = core.provider.find(&id).await.map_err(|error| error.to_string())?;
     let adopted = found.is_some_and(|found| matches!(found.state, sandbox::State::Running(_)));
     if adopted {
-        core.tell(Signal::Of(subject, Sign::Adopted(liveness)));
+        core.tell(Signal::Of(subject.clone(), Sign::Adopted(liveness)));
+        // What it has in hand since before the restart is watched as well.
+        let place = core.rosters.place(&requested.crew, &requested.agent);
+        for task in place.map(|place| place.held).unwrap_or_default() {
+            core.tell(Signal::Of(subject.clone(), Sign::TaskStarted { task, frames }));
+        }
     } else if state.status == Status::Provisioning {
         let spec = assign::sandbox_spec(core, requested, incarnation, id, socket, &prepared.resources);
         core.provider.create(&spec).await.map_err(|error| error.to_string())?;
