@@ -28,10 +28,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Router;
-use events::EventStore;
 use events::api::{Caller, Command, Commands, Problem, ProblemKind, Reply};
 use events::artifact::ArtifactStore;
 use events::projection::Views;
+use events::{EventStore, SandboxId};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -108,6 +108,13 @@ pub trait Bodies: Send + Sync + 'static {
     async fn body(&self, kept: &Value) -> Result<Value, Problem>;
 }
 
+/// Shows what handlers write.
+#[async_trait]
+pub trait Logs: Send + Sync + 'static {
+    /// The end of the log of the handler in this sandbox; `None` where there is none (any more).
+    async fn log(&self, sandbox: &SandboxId, bytes_max: u64) -> Result<Option<String>, Problem>;
+}
+
 /// What kind of sandbox the platform's agents run in.
 #[derive(Clone, Debug)]
 pub struct SandboxKind {
@@ -136,6 +143,8 @@ pub struct Parts {
     pub artifacts: Arc<dyn ArtifactStore>,
     /// What events keep by reference.
     pub bodies: Arc<dyn Bodies>,
+    /// What handlers write.
+    pub logs: Arc<dyn Logs>,
     /// What kind of sandbox agents run in.
     pub sandbox: SandboxKind,
     /// What an administrator shows.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use actors::{Clock, Seams, watchdog};
 use events::EventStore;
-use events::api::{Commands, Problem};
+use events::api::{Commands, Problem, ProblemKind};
 use events::artifact::{ArtifactStore, Files};
 use events::projection::{self, Unfinished, ViewError, Views};
 use events::store::sqlite::{self, Sqlite};
@@ -155,6 +155,16 @@ impl Platform {
     /// When the artifact that holds it cannot be read.
     pub async fn body(&self, kept: &serde_json::Value) -> Result<serde_json::Value, Problem> {
         self.actors.body(kept).await
+    }
+
+    /// The end of the log of the handler in this sandbox; `None` where there is none (any more).
+    ///
+    /// # Errors
+    /// When the log is there and cannot be read.
+    pub async fn log(&self, sandbox: &events::SandboxId, bytes_max: u64) -> Result<Option<String>, Problem> {
+        let unavailable = |error: sandbox::Error| Problem::new(ProblemKind::Unavailable, error.to_string());
+        let id = sandbox::Id::new(sandbox.as_str()).map_err(unavailable)?;
+        self.provider.log(&id, bytes_max).await.map_err(unavailable)
     }
 
     /// Figures about what is in memory.

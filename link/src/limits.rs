@@ -52,3 +52,5 @@ pub const RECONNECT_MS_MIN: u64 = 50;
 pub const RECONNECT_MS_MAX: u64 = 2 * 1000;
 /// Tasks a handler may be given at once.
 pub const CONCURRENCY_MAX: u32 = 256;
+/// The name of the handler's log in its work directory: the runner writes it, the platform shows its end.
+pub const HANDLER_LOG: &str = "handler.log";

@@ -7,11 +7,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use link::limits::LOG_TAIL_BYTES_MAX;
+use link::limits::{HANDLER_LOG, LOG_TAIL_BYTES_MAX};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// The log's name in the work directory; the previous part has `.1` after it.
-pub(crate) const FILE_NAME: &str = "handler.log";
 /// At this size the log begins anew; the part before is kept, the one before that is not.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// What stands where a secret was.
@@ -43,7 +41,7 @@ pub(crate) struct Pen {
 impl Log {
     /// A log in this directory, free of these values. Where the file cannot be written, the tail alone is kept.
     pub(crate) fn open(dir: &Path, secrets: impl IntoIterator<Item = String>) -> Self {
-        let path = dir.join(FILE_NAME);
+        let path = dir.join(HANDLER_LOG);
         let file = OpenOptions::new().create(true).append(true).open(&path).ok();
         let bytes = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
         let mut secrets: Vec<Vec<u8>> = secrets.into_iter().map(String::into_bytes).collect();
@@ -182,7 +180,7 @@ mod tests {
         }
         drop(pen);
         assert_eq!(log.tail(), "key=***; again ***\nab hunt");
-        let file = std::fs::read_to_string(dir.path().join(FILE_NAME)).unwrap();
+        let file = std::fs::read_to_string(dir.path().join(HANDLER_LOG)).unwrap();
         assert!(!file.contains("hunter2"), "{file}");
     }
 

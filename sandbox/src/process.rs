@@ -17,12 +17,15 @@ mod watch;
 
 use std::env;
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use nix::fcntl::OFlag;
 use nix::libc;
 use tokio::sync::broadcast;
 use tokio::task::spawn_blocking;
@@ -193,6 +196,11 @@ impl Provider for Process {
         blocking(move || inner.find(&id)).await
     }
 
+    async fn log(&self, id: &Id, bytes_max: u64) -> Result<Option<String>, Error> {
+        let log = self.inner.place(id).work().join(link::limits::HANDLER_LOG);
+        blocking(move || log_end(&log, bytes_max)).await
+    }
+
     async fn signal(&self, id: &Id, which: Target, signal: Signal) -> Result<(), Error> {
         let (inner, id) = (Arc::clone(&self.inner), id.clone());
         blocking(move || inner.signal(&id, which, signal)).await
@@ -201,6 +209,25 @@ impl Provider for Process {
     fn exits(&self) -> broadcast::Receiver<Exit> {
         self.inner.watches.subscribe()
     }
+}
+
+/// The end of a log that lies where a handler can write: nothing but a plain file is read.
+fn log_end(log: &Path, bytes_max: u64) -> Result<Option<String>, Error> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let mut file = match File::options().read(true).custom_flags(flags).open(log) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("open", log)(error)),
+    };
+    let about = file.metadata().map_err(Error::io("inspect", log))?;
+    if !about.is_file() {
+        return Ok(None);
+    }
+    let mut end = Vec::new();
+    file.seek(SeekFrom::Start(about.len().saturating_sub(bytes_max)))
+        .and_then(|_| file.take(bytes_max).read_to_end(&mut end))
+        .map_err(Error::io("read", log))?;
+    Ok(Some(String::from_utf8_lossy(&end).into_owned()))
 }
 
 impl Inner {

@@ -55,6 +55,12 @@ pub trait Provider: Send + Sync {
     /// As [`Provider::list`].
     async fn find(&self, id: &Id) -> Result<Option<Found>, Error>;
 
+    /// The end of the handler's log, at most so many bytes; `None` where there is no log (any more).
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the log is there and cannot be read.
+    async fn log(&self, id: &Id, bytes_max: u64) -> Result<Option<String>, Error>;
+
     /// Sends a signal to the runner or its handlers: for operations and fault injection.
     ///
     /// # Errors

@@ -60,6 +60,7 @@ async fn serve(
         views: platform.views.clone(),
         artifacts: Arc::clone(&platform.artifacts),
         bodies: Arc::clone(platform) as Arc<dyn http::Bodies>,
+        logs: Arc::clone(platform) as Arc<dyn http::Logs>,
         sandbox: http::SandboxKind::of(&*platform.provider),
         token,
         limits: limits.clone(),
@@ -82,6 +83,13 @@ async fn serve(
 impl http::Bodies for Platform {
     async fn body(&self, kept: &serde_json::Value) -> Result<serde_json::Value, Problem> {
         Platform::body(self, kept).await
+    }
+}
+
+#[async_trait::async_trait]
+impl http::Logs for Platform {
+    async fn log(&self, sandbox: &events::SandboxId, bytes_max: u64) -> Result<Option<String>, Problem> {
+        Platform::log(self, sandbox, bytes_max).await
     }
 }
 

@@ -11,8 +11,8 @@ use events::projection::{
 };
 use events::{AgentId, EntityKind, Principal, TaskId, domain};
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -141,6 +141,48 @@ pub(super) async fn agent(
     let id: AgentId = parse("agent", &agent)?;
     let view = found!(api, EntityKind::Agent, id.as_str(), api.views.agent(&caller.tenant, &id));
     Ok(Json(AgentModel::new(view, &api.sandbox)))
+}
+
+/// How much of a log is asked for.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct LogEnd {
+    /// At most so many bytes, from its end.
+    #[schemars(range(max = 1_048_576))]
+    tail_bytes: Option<u64>,
+}
+
+/// The end of what an agent's handler has written.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AgentLog {
+    /// The agent.
+    agent: String,
+    /// The incarnation whose log it is.
+    incarnation: u64,
+    /// The log's end; absent where the sandbox is gone, and its log with it.
+    log: Option<String>,
+}
+
+/// Bytes of a log that are shown unless asked otherwise.
+const LOG_BYTES: u64 = 64 * 1024;
+/// Most bytes of a log that are shown.
+const LOG_BYTES_MAX: u64 = 1024 * 1024;
+
+pub(super) async fn agent_log(
+    State(api): State<Arc<Api>>,
+    Asker(caller): Asker,
+    Segments(agent): Segments<String>,
+    Params(query): Params<LogEnd>,
+) -> Answer<AgentLog> {
+    let id: AgentId = parse("agent", &agent)?;
+    let view = found!(api, EntityKind::Agent, id.as_str(), api.views.agent(&caller.tenant, &id));
+    let bytes = query.tail_bytes.unwrap_or(LOG_BYTES).min(LOG_BYTES_MAX);
+    let log = match &view.state.sandbox {
+        Some(sandbox) => api.logs.log(sandbox, bytes).await?,
+        None => None,
+    };
+    Ok(Json(AgentLog { agent: id.to_string(), incarnation: view.state.incarnation.0, log }))
 }
 
 listing! {

@@ -270,6 +270,15 @@ fn query_routes() -> Vec<Route> {
             .needs("agent:read")
             .query::<queries::One>()
             .answers::<AgentModel>(),
+        Route::get(
+            "/v1/agents/{agent}/logs",
+            "readAgentLog",
+            "The end of what an agent's handler has written",
+            queries::agent_log,
+        )
+        .needs("agent:read")
+        .query::<queries::LogEnd>()
+        .answers::<queries::AgentLog>(),
         Route::get("/v1/tasks", "listTasks", "Tasks", queries::tasks)
             .needs("task:read")
             .query::<queries::Tasks>()

@@ -188,6 +188,10 @@ impl Provider for Sandboxes {
         Ok(self.world.inner().sandboxes.get(id).map(|sandbox| found(id, sandbox)))
     }
 
+    async fn log(&self, _: &sandbox::Id, _: u64) -> Result<Option<String>, sandbox::Error> {
+        Ok(None)
+    }
+
     async fn signal(&self, id: &Id, _: sandbox::Target, _: sandbox::Signal) -> Result<(), Error> {
         Err(Error::NotRunning { id: id.clone() })
     }

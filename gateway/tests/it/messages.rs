@@ -313,7 +313,10 @@ async fn a_shutdown_records_what_was_taken_and_ends_no_incarnation() {
     reader.quiet().await;
     world.gateway.shutdown().await;
     assert_eq!(world.log(1, as_taken).await.concat().len(), 1);
-    assert!(reader.closed().await.is_none_or(|code| !link::CloseCode::is_final(code)), "the runner comes back");
+    assert!(
+        reader.closed().await.is_none_or(|code| !link::CloseCode::is_final(code)),
+        "the runner comes back"
+    );
     assert!(reader.path.exists());
 }
 

@@ -9,14 +9,14 @@ use events::domain::crew::name_reservation;
 use events::projection::{self, Views};
 use events::store::{AppendRequest, Expected, Memory};
 use events::{
-    CrewId, Digest, EntityKind, EventStore, Meta, NewEvent, Position, Principal, StreamId, TaskId, Tenant,
-    Timestamp,
+    CrewId, Digest, EntityKind, EventStore, Meta, NewEvent, Position, Principal, SandboxId, StreamId, TaskId,
+    Tenant, Timestamp,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::http::{self, Bodies, Limits, Parts, SandboxKind, Token};
+use crate::http::{self, Bodies, Limits, Logs, Parts, SandboxKind, Token};
 
 /// The largest body that the server takes.
 pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
@@ -67,6 +67,7 @@ impl Server {
             views,
             artifacts: Arc::new(events::artifact::Memory::new()),
             bodies: Arc::new(Inline),
+            logs: Arc::new(Inline),
             sandbox: SandboxKind { kind: "process".to_owned(), isolation: "none".to_owned() },
             token: token.clone(),
             limits: limits.clone(),
@@ -153,6 +154,13 @@ fn request(stream: StreamId, caller: &Caller, kind: &str, payload: &Value) -> Ap
 }
 
 struct Inline;
+
+#[async_trait]
+impl Logs for Inline {
+    async fn log(&self, sandbox: &SandboxId, bytes_max: u64) -> Result<Option<String>, Problem> {
+        Ok(Some(format!("the last {bytes_max} bytes of {sandbox}")))
+    }
+}
 
 #[async_trait]
 impl Bodies for Inline {
