@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use events::api::Problem;
 use events::domain::task::Ended;
 use events::domain::task::{Answer, Attempt, Command, Effect, Event, State, Submitted, Task};
 use events::{CommandId, CrewId, SandboxId, TaskId, Timestamp};
 use serde_json::Value;
 
+use crate::contents;
 use crate::core::{Core, notify};
 use crate::entity::{Cause, Hosted};
 use crate::roster::{Routed, Wish};
 use crate::watchdog::{Sign, Signal, Subject};
 
 const PART: &str = "router";
+/// Why an attempt is over whose agent moved on.
+const ORPHANED: &str = "its agent's incarnation had ended";
 
 impl Hosted for Task {
     fn crew(state: &State) -> Option<&CrewId> {
@@ -158,8 +162,11 @@ pub(crate) async fn dispatch(core: &Arc<Core>, id: &str, attempt: &Attempt) {
     let Some(submitted) = state.submitted.as_ref().filter(|_| live) else { return };
     // The agent may have ended between the choice of it and the append: then nobody else ends the attempt.
     let Some(sandbox) = serving(core, attempt).await else {
-        gone(core, id, submitted, attempt).await;
-        return;
+        return end(core, id, submitted, attempt, Ended::Crash, ORPHANED).await;
+    };
+    let params = match execute_params(core, &state, submitted, attempt).await {
+        Ok(params) => params,
+        Err(problem) => return end(core, id, submitted, attempt, Ended::Transient, &problem.detail).await,
     };
     if !core.posts.take_send(&sandbox, &submitted.task, attempt.fence) {
         return;
@@ -168,7 +175,7 @@ pub(crate) async fn dispatch(core: &Arc<Core>, id: &str, attempt: &Attempt) {
         id: link::Id::try_from(format!("{id}.{}", attempt.fence)).unwrap_or_else(|_| submitted_id(submitted)),
         attempt: attempt.number,
         fence: attempt.fence,
-        params: execute_params(&state, submitted, attempt),
+        params,
     };
     if let Err(reason) = core.links().send_task(&sandbox, frame).await {
         tracing::debug!(task = id, %sandbox, %reason, "attempt is sent again when the link is back");
@@ -180,24 +187,33 @@ fn submitted_id(submitted: &Submitted) -> link::Id {
     link::Id::try_from(submitted.task.as_str()).expect("a task's id fits the link's")
 }
 
-/// The attempt's incarnation ended before the attempt reached it.
-async fn gone(core: &Arc<Core>, id: &str, submitted: &Submitted, attempt: &Attempt) {
-    let command = Command::End {
-        fence: attempt.fence,
-        ended: Ended::Crash,
-        detail: "its agent's incarnation had ended".to_owned(),
-    };
+/// Ends an attempt that does not reach its agent.
+async fn end(
+    core: &Arc<Core>,
+    id: &str,
+    submitted: &Submitted,
+    attempt: &Attempt,
+    ended: Ended,
+    detail: &str,
+) {
+    let command = Command::End { fence: attempt.fence, ended, detail: detail.to_owned() };
     let command_id = CommandId::derive(&["end", id, &attempt.fence.to_string()]);
     let meta = core.system_meta(&submitted.tenant, PART);
     core.command(&core.tasks, id, command, command_id, meta).await.ok();
 }
 
-/// The parameters of `task/execute` for this attempt.
-pub(crate) fn execute_params(
+/// The parameters of `task/execute` for this attempt, with bodies as they were.
+async fn execute_params(
+    core: &Core,
     state: &State,
     submitted: &Submitted,
     attempt: &Attempt,
-) -> link::handler::Execute {
+) -> Result<link::handler::Execute, Problem> {
+    let input = contents::get(core, &submitted.input).await?;
+    let checkpoint = match &state.checkpoint {
+        Some(kept) => Some(contents::get(core, kept).await?),
+        None => None,
+    };
     let answers = state.questions.iter().filter_map(|(key, question)| {
         question.answer.as_ref().map(|answer| (key.clone(), wire_answer(answer)))
     });
@@ -206,12 +222,12 @@ pub(crate) fn execute_params(
     } else {
         link::handler::OriginKind::Principal
     };
-    link::handler::Execute {
+    Ok(link::handler::Execute {
         task_id: submitted_id(submitted),
         attempt: attempt.number,
         context_id: link::Id::try_from(submitted.context.as_str())
             .unwrap_or_else(|_| submitted_id(submitted)),
-        input: content(&submitted.input),
+        input: content(&input),
         from: link::handler::Origin {
             kind,
             name: submitted.from_member.clone().unwrap_or_else(|| submitted.from.clone()),
@@ -222,9 +238,9 @@ pub(crate) fn execute_params(
         timeout_ms: submitted.attempt_timeout_ms,
         traceparent: None,
         dir: String::new(),
-        checkpoint: state.checkpoint.clone(),
+        checkpoint,
         answers: answers.collect(),
-    }
+    })
 }
 
 /// Stored content as the handler gets it. It was checked when it came in.
@@ -352,7 +368,7 @@ pub(crate) async fn end_if_orphaned(core: &Arc<Core>, id: &TaskId) -> Result<(),
     if let (Some(submitted), Some(attempt)) = (&state.submitted, &state.attempt)
         && serving(core, attempt).await.is_none()
     {
-        gone(core, id.as_str(), submitted, attempt).await;
+        end(core, id.as_str(), submitted, attempt, Ended::Crash, ORPHANED).await;
     }
     Ok(())
 }
