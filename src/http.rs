@@ -63,7 +63,7 @@ pub struct Limits {
     pub feed_batch: usize,
     /// How long a feed may be silent before it shows that it lives, in milliseconds.
     pub keep_alive_ms: u64,
-    /// How long a query for something unknown waits for the views to come to the log's end, in milliseconds.
+    /// How long a query that names no position waits for the views to come to the log's end, in milliseconds.
     pub catch_up_ms: u64,
     /// How often a feed looks at the log when no hint comes, in milliseconds.
     pub feed_poll_ms: u64,

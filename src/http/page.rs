@@ -92,9 +92,10 @@ pub(super) struct Items<T> {
 }
 
 impl Api {
-    /// Waits until the views have come to `position`, for as long as a reader may wait.
+    /// Waits until the views have come to `position`, for as long as a reader may wait; without one, until they have
+    /// come to where the log ends now, for a short while: who asks after a command sees what it did.
     pub(super) async fn settle(&self, position: Option<u64>) -> Result<(), Refusal> {
-        let Some(position) = position else { return Ok(()) };
+        let Some(position) = position else { return self.catch_up().await };
         let limit = Duration::from_millis(self.limits.wait_ms_max);
         let waited = tokio::select! {
             waited = self.views.wait_for(Position(position), limit) => waited,
@@ -112,9 +113,7 @@ impl Api {
         }
     }
 
-    /// Waits, for a short while, until the views have come to the log's end: what a command made a moment ago is to be
-    /// found by its id.
-    pub(super) async fn catch_up(&self) -> Result<(), Refusal> {
+    async fn catch_up(&self) -> Result<(), Refusal> {
         let head = self.store.head().await?;
         let limit = Duration::from_millis(self.limits.catch_up_ms);
         // Views that stay behind have been asked; what they know is the answer.

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use events::api::Problem;
 use events::projection::{
-    AgentFilter, AuditFilter, CrewFilter, MessageFilter, Outcome, TaskFilter, TaskView,
+    AgentFilter, AuditFilter, CrewFilter, MessageFilter, Outcome, TaskFilter, TaskView, ViewError,
 };
 use events::{AgentId, EntityKind, Principal, TaskId, domain};
 use schemars::JsonSchema;
@@ -69,16 +69,9 @@ pub(super) struct One {
     min_position: Option<u64>,
 }
 
-/// What `$find` finds; if it finds nothing, once more when the views have caught up with the log.
-macro_rules! found {
-    ($api:ident, $kind:expr, $id:expr, $find:expr) => {{
-        let mut found = $find.await.map_err(Problem::from)?;
-        if found.is_none() {
-            $api.catch_up().await?;
-            found = $find.await.map_err(Problem::from)?;
-        }
-        found.ok_or_else(|| Problem::not_found($kind, $id))?
-    }};
+/// What was found, or that there is nothing of this id.
+fn found<T>(found: Result<Option<T>, ViewError>, kind: EntityKind, id: &str) -> Result<T, Problem> {
+    found?.ok_or_else(|| Problem::not_found(kind, id))
 }
 
 pub(super) async fn crew(
@@ -89,7 +82,7 @@ pub(super) async fn crew(
 ) -> Answer<CrewModel> {
     api.settle(query.min_position).await?;
     let id = crew_id(&api, &caller.tenant, &crew).await?;
-    let view = found!(api, EntityKind::Crew, id.as_str(), api.views.crew(&caller.tenant, &id));
+    let view = found(api.views.crew(&caller.tenant, &id).await, EntityKind::Crew, id.as_str())?;
     Ok(Json(CrewModel::full(view)))
 }
 
@@ -139,7 +132,7 @@ pub(super) async fn agent(
 ) -> Answer<AgentModel> {
     api.settle(query.min_position).await?;
     let id: AgentId = parse("agent", &agent)?;
-    let view = found!(api, EntityKind::Agent, id.as_str(), api.views.agent(&caller.tenant, &id));
+    let view = found(api.views.agent(&caller.tenant, &id).await, EntityKind::Agent, id.as_str())?;
     Ok(Json(AgentModel::new(view, &api.sandbox)))
 }
 
@@ -175,8 +168,9 @@ pub(super) async fn agent_log(
     Segments(agent): Segments<String>,
     Params(query): Params<LogEnd>,
 ) -> Answer<AgentLog> {
+    api.settle(None).await?;
     let id: AgentId = parse("agent", &agent)?;
-    let view = found!(api, EntityKind::Agent, id.as_str(), api.views.agent(&caller.tenant, &id));
+    let view = found(api.views.agent(&caller.tenant, &id).await, EntityKind::Agent, id.as_str())?;
     let bytes = query.tail_bytes.unwrap_or(LOG_BYTES).min(LOG_BYTES_MAX);
     let log = match &view.state.sandbox {
         Some(sandbox) => api.logs.log(sandbox, bytes).await?,
@@ -239,10 +233,10 @@ pub(super) async fn task(
     let id: TaskId = parse("task", &task)?;
     let wait = Duration::from_millis(query.wait_ms.unwrap_or(0).min(api.limits.wait_ms_max));
     let until = Instant::now() + wait;
-    let mut view = found!(api, EntityKind::Task, id.as_str(), api.views.task(&caller.tenant, &id));
+    let mut view = found(api.views.task(&caller.tenant, &id).await, EntityKind::Task, id.as_str())?;
     while !view.state.status.is_terminal() && Instant::now() < until && !api.stop.is_cancelled() {
         changed(&api, until).await;
-        view = found!(api, EntityKind::Task, id.as_str(), api.views.task(&caller.tenant, &id));
+        view = found(api.views.task(&caller.tenant, &id).await, EntityKind::Task, id.as_str())?;
     }
     Ok(Json(whole(&api, &caller.tenant, view).await?))
 }
@@ -325,7 +319,7 @@ pub(super) async fn profile(
     api.settle(query.min_position).await?;
     let shown: String = name.chars().take(80).collect();
     let view =
-        found!(api, EntityKind::Profile, &shown, api.views.profile(&caller.tenant, &name, query.version));
+        found(api.views.profile(&caller.tenant, &name, query.version).await, EntityKind::Profile, &shown)?;
     Ok(Json(view.into()))
 }
 
