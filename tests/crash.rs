@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::json;
 
 use laws::Log;
-use support::{Api, Home, Up, eventually};
+use support::{Api, Home, Up};
 use work::{Accepted, Work};
 
 /// How often the platform is killed where nothing else is said.
@@ -57,7 +57,7 @@ async fn tk_1_every_accepted_task_ends_once_however_often_the_platform_is_killed
     api.crew_gone(&crew).await;
     let status = up.stop().await;
     assert!(status.success(), "the platform ended with {status}");
-    eventually("the end of every process", async || home.processes().is_empty().then_some(())).await;
+    home.processes_end().await;
     assert_eq!(home.sockets(), Vec::<std::path::PathBuf>::new());
 
     let log = Log::read(&home.data()).await;

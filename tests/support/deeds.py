@@ -58,7 +58,22 @@ def execute(task, deed):
         return "lived"
     if what == "delegate":
         child = call("task/delegate", taskId=task_id, key="child", to=deed["to"], input=deed["input"])
+        if child["state"] != "completed":
+            raise Refused({"code": 500, "message": f"the child is {child['state']}"})
         return {"child": child["taskId"], "state": child["state"], "output": child.get("output")}
+    if what == "checkpoint":  # once a large one, and then an end; the next attempt tells what it was given
+        if "checkpoint" in task:
+            return {"kept": len(task["checkpoint"]["kept"])}
+        call("task/checkpoint", taskId=task_id, data={"kept": "x" * deed["chars"]})
+        die()
+    if what == "noise":
+        for number in range(50_000):
+            print(f"this is no message {number}", file=sys.stderr)
+        with lock:
+            print("half a line, then whole ones that are no messages either\n" * 50_000, flush=True)
+        return "heard in spite of the noise"
+    if what == "send":
+        return call("message/send", to=deed["to"], text=deed["text"])
     if what == "ask":
         return call("input/request", taskId=task_id, key="question", kind="approval", title=deed["title"])
     raise Refused({"code": 422, "message": f"no such deed: {what}"})
@@ -79,7 +94,8 @@ def answer(request):
     if canceled.pop(task_id).is_set():
         outcome = {"result": {"state": "canceled"}}
         diary(task=task_id, attempt=task["attempt"], deed="cancel")
-    send({"id": request["id"], **outcome})
+    for _ in range(deed.get("answers", 1)):
+        send({"id": request["id"], **outcome})
 
 
 for message in map(json.loads, sys.stdin):

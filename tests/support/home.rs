@@ -1,11 +1,13 @@
 //! A directory of a test's own: the platform's data, the test's files, and every process that belongs to them.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::processes::{self, Process};
+use super::{LOOK, PATIENCE};
 
 /// A platform's data directory and what the test keeps beside it. When it is dropped, nothing of it runs any more.
 pub(crate) struct Home {
@@ -56,6 +58,19 @@ impl Home {
     /// Everything that runs and belongs to this home.
     pub(crate) fn processes(&self) -> Vec<Process> {
         processes::that_know(self.dir.path())
+    }
+
+    /// Waits until nothing runs that belongs to this home.
+    pub(crate) async fn processes_end(&self) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = self.processes();
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < until, "still there: {left:#?}");
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// What the platform and its sandboxes left of sockets.

@@ -1,0 +1,19 @@
+//! The real binary as its users have it: `up` in one terminal, commands in another, handlers of their own, and whatever
+//! goes wrong between them.
+
+#[path = "e2e/demo.rs"]
+mod demo;
+#[path = "e2e/example.rs"]
+mod example;
+#[path = "e2e/faults.rs"]
+mod faults;
+#[path = "e2e/input.rs"]
+mod input;
+#[path = "e2e/stage.rs"]
+mod stage;
+#[path = "support/support.rs"]
+mod support;
+#[path = "e2e/tasks.rs"]
+mod tasks;
+#[path = "e2e/up.rs"]
+mod up;

@@ -1,0 +1,94 @@
+//! Handlers that die, hang or never come up.
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::stage::{CREW, Stage, wait_for};
+use crate::support::{eventually, send};
+
+/// The first attempt of a task is ended as `outcome` by `harm`; the next one brings the result.
+async fn survives(outcome: &str, harm: impl FnOnce(&Stage, i32)) {
+    let stage = Stage::with_crew().await;
+    let task = stage.submit(&wait_for(&stage.home, "go")).await;
+    let handler = stage.in_hand(&task, 1).await;
+    harm(&stage, handler);
+    let next = stage.in_hand(&task, 2).await;
+    assert_ne!(handler, next, "another handler has it in hand");
+    stage.home.write("go", "");
+    let ended = stage.ended(&task).await;
+    assert_eq!(ended["status"], "completed", "{ended:#}");
+    assert_eq!(ended["history"][0]["outcome"], outcome, "{ended:#}");
+    let recovered = |agent: &Value| agent["incarnation"] == 2 && agent["status"] == "ready";
+    let agent = stage.agent("lead", "recovered", recovered).await;
+    assert_eq!(agent["lastExit"]["incarnation"], 1, "{agent:#}");
+    assert!(!stage.home.processes().iter().any(|process| process.pid == handler), "the first handler lives");
+    stage.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_survives_its_handler_s_sigkill() {
+    survives("crash", |_, handler| send(handler, Signal::SIGKILL)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_survives_its_handler_s_sigstop() {
+    survives("hung", |_, handler| send(handler, Signal::SIGSTOP)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_survives_its_runner_s_sigkill() {
+    survives("crash", |stage, handler| {
+        let status = std::fs::read_to_string(format!("/proc/{handler}/status")).expect("the handler lives");
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("it has a parent");
+        let runner = parent.trim().parse().expect("a process id");
+        let ours = stage.home.processes();
+        assert!(ours.iter().any(|process| process.pid == runner && process.command.contains("runner")));
+        send(runner, Signal::SIGKILL);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crew_whose_handler_exits_at_once_is_not_assembled_and_leaves_nothing() {
+    let stage = Stage::empty().await;
+    let broken = CREW.replace("{name: worker, profile: deeds}", "{name: worker, profile: broken}");
+    let profile = r#"
+apiVersion: hypercode.dev/v1
+kind: Profile
+metadata: {name: broken}
+spec:
+  handler: {command: [sh, -c, "echo no such luck >&2; exit 3"]}
+---"#;
+    let said = stage.assemble(&format!("{profile}{broken}")).await.refused(1);
+    assert!(said.contains("worker") && said.contains("no such luck"), "the reason is not said: {said}");
+    let only_the_platform = || stage.home.processes().iter().all(|process| process.command.contains(" up "));
+    eventually("the end of every agent", async || only_the_platform().then_some(())).await;
+    let crews = stage.json(&["crew", "list"]).await;
+    assert!(
+        crews["items"].as_array().into_iter().flatten().all(|crew| crew["status"] != "running"),
+        "{crews}"
+    );
+    // Its name is free again.
+    stage.assemble(CREW).await.ok();
+    stage.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crew_of_an_unknown_profile_is_refused() {
+    let stage = Stage::empty().await;
+    let said = stage.assemble(&CREW.replace("profile: deeds", "profile: deed")).await.err;
+    assert!(said.contains("deed"), "{said}");
+    assert!(stage.home.diary().is_empty());
+    stage.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_s_noise_and_second_answers_do_no_harm() {
+    let stage = Stage::with_crew().await;
+    let task = stage.submit(&json!({"do": "noise", "answers": 3})).await;
+    let ended = stage.ended(&task).await;
+    assert_eq!(ended["output"]["parts"][0]["text"], "heard in spite of the noise", "{ended:#}");
+    let agent = stage.agent("lead", "as before", |agent| agent["status"] == "ready").await;
+    assert_eq!(agent["incarnation"], 1, "{agent:#}");
+    stage.leave().await;
+}

@@ -1,0 +1,158 @@
+//! What a task can go through: children, cancellation, deadlines, questions, dead letters.
+
+use serde_json::{Value, json};
+
+use crate::stage::{Stage, wait_for};
+use crate::support::eventually;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_delegates_and_gets_the_child_s_result() {
+    let stage = Stage::with_crew().await;
+    let child = json!({"do": "echo", "text": "from the worker"});
+    let task = stage.submit(&json!({"do": "delegate", "to": "worker", "input": child})).await;
+    let ended = stage.ended(&task).await;
+    let output = &ended["output"]["parts"][0]["data"];
+    assert_eq!(output["state"], "completed", "{ended:#}");
+    let child = stage.json(&["task", "show", output["child"].as_str().expect("a child")]).await;
+    assert_eq!((&child["parent"], &child["member"]), (&json!(task), &json!("worker")), "{child:#}");
+    stage.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelling_a_task_ends_its_children_too() {
+    let stage = Stage::with_crew().await;
+    let child = wait_for(&stage.home, "never");
+    let parent = stage.submit(&json!({"do": "delegate", "to": "worker", "input": child})).await;
+    let child = eventually("the child", async || {
+        let diary = stage.home.diary();
+        diary.iter().find(|entry| entry["member"] == "worker").map(|entry| entry["task"].clone())
+    })
+    .await;
+    let child = child.as_str().expect("an id").to_owned();
+    stage.hypercode(&["task", "cancel", &parent, "--reason", "no longer wanted"]).await.ok();
+    for task in [&child, &parent] {
+        assert_eq!(stage.ended(task).await["status"], "canceled", "{task}");
+    }
+    let heard = |entry: &Value| entry["task"] == child.as_str() && entry["deed"] == "cancel";
+    eventually("the handler hears of it", async || stage.home.diary().iter().any(heard).then_some(())).await;
+    // What has ended stays so.
+    stage.hypercode(&["task", "cancel", &parent]).await.ok();
+    stage.hypercode(&["task", "retry", &parent]).await.refused(1);
+    stage.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_fails_at_its_deadline() {
+    let stage = Stage::with_crew().await;
+    let input = wait_for(&stage.home, "never").to_string();
+    let submit = ["task", "submit", "troupe", "--input", &input, "--deadline", "500ms", "--wait"];
+    let said = stage.hypercode(&submit).await.refused(1);
+    assert!(said.contains("failed") && said.contains("deadline"), "{said}");
+    stage.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_waits_for_a_person_s_answer() {
+    let stage = Stage::with_crew().await;
+    for (verb, action) in [("approve", "accept"), ("reject", "decline")] {
+        let task = stage.submit(&json!({"do": "ask", "title": "may I?"})).await;
+        let question = eventually("the question", async || {
+            let list = stage.json(&["approval", "list"]).await;
+            let questions = list["items"].as_array()?.clone();
+            questions.into_iter().find(|question| question["task"] == task.as_str())
+        })
+        .await;
+        assert_eq!(question["request"]["title"], "may I?", "{question:#}");
+        let table = stage.hypercode(&["approval", "list"]).await.ok();
+        assert!(table.contains("may I?") && table.contains(&task), "{table}");
+        stage.hypercode(&["approval", verb, &task, "question"]).await.ok();
+        let ended = stage.ended(&task).await;
+        assert_eq!(ended["output"]["parts"][0]["data"]["action"], action, "{ended:#}");
+    }
+    stage.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_kills_its_handlers_becomes_a_dead_letter_and_can_be_retried() {
+    let stage = Stage::with_crew().await;
+    let task = stage.submit(&json!({"do": "die_unless", "file": stage.home.path("cured")})).await;
+    let ended = stage.ended(&task).await;
+    assert_eq!(ended["status"], "dead_lettered", "{ended:#}");
+    assert_eq!(ended["history"].as_array().map(Vec::len), Some(3), "{ended:#}");
+    let dead = stage.json(&["task", "list", "--status", "dead_lettered"]).await;
+    assert_eq!(dead["items"][0]["id"], task.as_str(), "{dead:#}");
+    stage.hypercode(&["task", "result", &task]).await.refused(1);
+    stage.home.write("cured", "");
+    stage.hypercode(&["task", "retry", &task]).await.ok();
+    let ended = eventually("the end of the retried task", async || {
+        let found = stage.ended(&task).await;
+        (found["status"] == "completed").then_some(found)
+    })
+    .await;
+    assert_eq!(ended["output"]["parts"][0]["text"], "lived", "{ended:#}");
+    stage.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_gives_one_task_and_no_other() {
+    let stage = Stage::with_crew().await;
+    let input = json!({"do": "echo", "text": "once"}).to_string();
+    let submit = ["task", "submit", "troupe", "--idempotency-key", "k1", "--input"];
+    let first = stage.json(&[&submit[..], &[&input]].concat()).await;
+    let again = stage.json(&[&submit[..], &[&input]].concat()).await;
+    assert_eq!(first["id"], again["id"]);
+    let said = stage.hypercode(&[&submit[..], &[r#"{"do": "fail"}"#]].concat()).await;
+    assert_ne!(said.code, 0, "another task under the same key: {said:?}");
+    assert_eq!(stage.ended(first["id"].as_str().expect("an id")).await["status"], "completed");
+    stage.leave().await;
+}
+
+/// Bodies over 4 KiB are kept beside the log; handlers do not notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_reach_handlers_whole() {
+    let stage = Stage::with_crew().await;
+    let text = "0123456789abcdef".repeat(5_000);
+    let task = stage.api.insist("/v1/tasks", &large(&text), "large").await.done();
+    let ended = stage.ended(task["id"].as_str().expect("an id")).await;
+    let output = &ended["output"]["parts"][0]["data"]["output"]["parts"][0]["text"];
+    assert_eq!(output.as_str().map(str::len), Some(text.len()), "through a child and back");
+    let task = stage.submit(&json!({"do": "checkpoint", "chars": 50_000})).await;
+    let ended = stage.ended(&task).await;
+    assert_eq!(ended["output"]["parts"][0]["data"]["kept"], 50_000, "{ended:#}");
+    let huge = stage.api.post("/v1/tasks", &large(&"x".repeat(1 << 20)), None).await.expect("an answer");
+    assert_eq!(huge.status, 400, "{huge:?}");
+    stage.leave().await;
+}
+
+fn large(text: &str) -> Value {
+    let child = json!({"do": "echo", "text": text});
+    json!({"crew": "troupe", "input": {"do": "delegate", "to": "worker", "input": child}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_cross_only_where_a_channel_is() {
+    let stage = Stage::with_crew().await;
+    let task = stage.submit(&json!({"do": "send", "to": "worker", "text": "hello"})).await;
+    let ended = stage.ended(&task).await;
+    assert_eq!(ended["output"]["parts"][0]["data"]["recipients"], 1, "{ended:#}");
+    let message = eventually("the message is settled", async || {
+        let messages = stage.api.list("/v1/messages").await;
+        messages.into_iter().find(|message| message["deliveries"][0]["status"] == "unhandled")
+    })
+    .await;
+    assert_eq!(
+        (&message["from"]["member"], &message["to"]),
+        (&json!("lead"), &json!("worker")),
+        "{message:#}"
+    );
+
+    let back = json!({"do": "send", "to": "lead", "text": "hello"});
+    let body = json!({"crew": "troupe", "to": "worker", "input": back});
+    let task = stage.api.insist("/v1/tasks", &body, "back").await.done();
+    let ended = stage.ended(task["id"].as_str().expect("an id")).await;
+    assert_eq!(ended["status"], "failed", "{ended:#}");
+    assert!(ended["error"].as_str().is_some_and(|error| error.contains("channel")), "{ended:#}");
+    let denied = stage.api.list("/v1/audit?outcome=denied").await;
+    assert_eq!(denied.len(), 1, "{denied:#?}");
+    stage.leave().await;
+}
