@@ -56,7 +56,7 @@ impl Commands for Answerer {
             Command::TaskCancel { task, reason } => {
                 self.task(caller, &task, task::Command::Cancel { reason }).await
             }
-            Command::TaskRetry { task } => self.task(caller, &task, task::Command::Retry).await,
+            Command::TaskRetry { task } => self.retry(caller, &task).await,
             Command::InputAnswer { task, key, accept, content } => {
                 let action = if accept { "accept" } else { "decline" }.to_owned();
                 let answer = task::Answer { action, content, by: caller.principal.to_string() };
@@ -324,6 +324,19 @@ impl Answerer {
         let position = self.position(&outcome).await?;
         let body = json!({ "task": id, "status": outcome.state.status });
         Ok(reply(EntityKind::Task, id.as_str(), position, body))
+    }
+
+    async fn retry(&self, caller: &Caller, id: &TaskId) -> Result<Reply, Problem> {
+        let state = self.core.tasks.read(id.as_str()).await?;
+        if let Some(submitted) = &state.submitted {
+            let crew = self.core.crews.read(submitted.crew.as_str()).await?;
+            if crew.status.has_ended() {
+                let detail =
+                    format!("the task's crew `{}` is {}; nobody can retry it", submitted.crew, crew.status);
+                return Err(Problem::new(ProblemKind::Conflict, detail));
+            }
+        }
+        self.task(caller, id, task::Command::Retry).await
     }
 
     async fn task(&self, caller: &Caller, id: &TaskId, command: task::Command) -> Result<Reply, Problem> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use events::domain::agent::Command;
-use events::domain::task;
+use events::domain::task::{self, Attempt};
 use events::supervision::Exit;
 use events::{CommandId, SandboxId, TaskId};
 use gateway::{Activity, HeldTask, HostCall, Linked, Peer};
@@ -87,10 +87,10 @@ impl Host {
 
     /// Sends what the agent has in hand and its runner does not know of.
     async fn send_held(&self, post: &Post) {
-        let Some(place) = self.core.rosters.place(&post.crew, &post.agent) else { return };
-        for task in place.held {
+        for task in self.core.tallies.of(&post.crew) {
             let state = self.core.look(&self.core.tasks, task.as_str()).await;
-            if let Some(attempt) = &state.attempt {
+            let theirs = |live: &&Attempt| live.placement.agent == post.agent;
+            if let Some(attempt) = state.attempt.as_ref().filter(theirs) {
                 hosted::dispatch(&self.core, task.as_str(), attempt).await;
             }
         }

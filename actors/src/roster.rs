@@ -153,14 +153,9 @@ impl Rosters {
         });
     }
 
-    /// The agent takes no more work; says what it had in hand.
-    pub(crate) fn unready(&self, crew: &CrewId, agent: &AgentId) -> Vec<TaskId> {
-        let mut held = Vec::new();
-        self.change(crew, agent, |place| {
-            place.ready = false;
-            held = place.held.iter().cloned().collect();
-        });
-        held
+    /// The agent takes no more work.
+    pub(crate) fn unready(&self, crew: &CrewId, agent: &AgentId) {
+        self.change(crew, agent, |place| place.ready = false);
     }
 
     /// The agent is gone for good.

@@ -48,8 +48,8 @@ fn observe_one(core: &Arc<Core>, requested: &Requested, state: &Arc<State>, even
         }
         Event::Unhealthy(down) => {
             core.links().set_ready(agent, false);
-            let tasks = core.rosters.unready(crew, agent);
-            end_attempts(core, requested, down.incarnation, down.exit, &down.detail, tasks);
+            core.rosters.unready(crew, agent);
+            end_attempts(core, requested, down.incarnation, down.exit, &down.detail);
         }
         Event::Draining(_) => {
             core.links().set_ready(agent, false);
@@ -57,8 +57,8 @@ fn observe_one(core: &Arc<Core>, requested: &Requested, state: &Arc<State>, even
         }
         Event::Quarantined(_) | Event::Failed(_) | Event::Terminated(_) => {
             core.links().set_ready(agent, false);
-            let tasks = core.rosters.unready(crew, agent);
-            end_attempts(core, requested, state.incarnation, Exit::Killed, "its agent was ended", tasks);
+            core.rosters.unready(crew, agent);
+            end_attempts(core, requested, state.incarnation, Exit::Killed, "its agent was ended");
         }
         Event::Requested(_) | Event::Warming(_) | Event::Recovering(_) => {}
     }
@@ -91,20 +91,14 @@ fn settled(core: &Arc<Core>, requested: &Requested, incarnation: Incarnation) {
 }
 
 /// What an incarnation had in hand when it ended goes back to be tried again, or not.
-fn end_attempts(
-    core: &Arc<Core>,
-    requested: &Requested,
-    incarnation: Incarnation,
-    exit: Exit,
-    detail: &str,
-    tasks: Vec<events::TaskId>,
-) {
+fn end_attempts(core: &Arc<Core>, requested: &Requested, incarnation: Incarnation, exit: Exit, detail: &str) {
     let ended = match exit {
         Exit::Lost => task::Ended::Lost,
         Exit::Hung => task::Ended::Hung,
         _ => task::Ended::Crash,
     };
-    for id in tasks {
+    // Every open task of the crew is looked at: what is forgotten here would never end.
+    for id in core.tallies.of(&requested.crew) {
         let (worker, requested, detail) = (Arc::clone(core), requested.clone(), detail.to_owned());
         core.spawn(async move {
             let state = worker.look(&worker.tasks, id.as_str()).await;

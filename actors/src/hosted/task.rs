@@ -91,15 +91,17 @@ pub(crate) fn place_waiting(core: &Arc<Core>, crew: &CrewId) {
         core.spawn(async move {
             let Some((tenant, _)) = worker.rosters.crew(&crew) else { return };
             let meta = worker.system_meta(&tenant, PART);
-            let agent = placement.agent.clone();
-            let command = Command::Start { placement };
+            let command = Command::Start { placement: placement.clone() };
             let id = wish.task.as_str();
             let command_id = worker.clock.fresh_command();
             let answer = worker.command(&worker.tasks, id, command, command_id, meta).await;
-            if let Err(problem) = answer {
+            let Err(problem) = answer else { return };
+            // A start whose answer was lost is refused when it is repeated: the place is taken all the same.
+            let state = worker.look(&worker.tasks, id).await;
+            if state.attempt.as_ref().is_none_or(|live| live.placement != placement) {
                 // Cancelled or expired while it waited: the place goes to the next.
                 tracing::debug!(task = id, %problem, "task is not started");
-                worker.rosters.release(&crew, &agent, &wish.task);
+                worker.rosters.release(&crew, &placement.agent, &wish.task);
                 place_waiting(&worker, &crew);
             }
         });
@@ -118,7 +120,7 @@ pub(crate) fn wish(submitted: &Submitted) -> Wish {
 
 async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
     match effect {
-        Effect::Queue { not_before_ms, .. } => queue(core, id, not_before_ms).await,
+        Effect::Queue { not_before_ms, .. } => queue(core, id, cause, not_before_ms).await,
         Effect::Dispatch(attempt) => dispatch(core, id, &attempt).await,
         Effect::Stop { attempt, children, reason } => {
             stop(core, id, cause, attempt.as_ref(), &children, &reason).await;
@@ -145,14 +147,22 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
     }
 }
 
-async fn queue(core: &Arc<Core>, id: &str, not_before_ms: i64) {
+async fn queue(core: &Arc<Core>, id: &str, cause: &Cause, not_before_ms: i64) {
     core.clock.sleep_until_ms(not_before_ms).await;
     let state = core.look(&core.tasks, id).await;
     let Some(submitted) = state.submitted.as_ref().filter(|_| state.attempt.is_none()) else { return };
-    if state.status == events::domain::task::Status::Submitted {
-        core.rosters.queue(&submitted.crew, wish(submitted));
-        place_waiting(core, &submitted.crew);
+    if state.status != events::domain::task::Status::Submitted {
+        return;
     }
+    // Whether the crew ended before or after it got the task: one of the two sees the other, and calls it off.
+    let crew = core.look(&core.crews, submitted.crew.as_str()).await;
+    if crew.status.has_ended() {
+        let command = Command::Cancel { reason: format!("its crew is {}", crew.status) };
+        core.follow(&core.tasks, id, command, cause, PART, 4).await;
+        return;
+    }
+    core.rosters.queue(&submitted.crew, wish(submitted));
+    place_waiting(core, &submitted.crew);
 }
 
 /// Hands the attempt to its agent's runner, now if the handler is up, else as soon as it is.

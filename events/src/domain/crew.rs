@@ -208,6 +208,11 @@ impl Status {
             Self::Failed => "failed",
         }
     }
+
+    /// Whether the crew is over, or on its way there: its tasks are called off.
+    pub fn has_ended(self) -> bool {
+        matches!(self, Self::Disbanding | Self::Disbanded | Self::Failed)
+    }
 }
 
 impl std::fmt::Display for Status {
