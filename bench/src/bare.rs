@@ -20,7 +20,7 @@ const BATCH_ROWS_MAX: usize = 512;
 const CHECKPOINT_PAGES: u32 = 4_000;
 
 const INSERT: &str = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-const STREAM: &str = "SELECT * FROM events WHERE stream = ? ORDER BY version";
+const STREAM: &str = "SELECT version, kind, schema, payload FROM events WHERE stream = ? ORDER BY version";
 const LOG: &str = "SELECT * FROM events ORDER BY position";
 
 /// A row as its writer has it; the log gives it its position.
@@ -124,29 +124,38 @@ fn execute(insert: &mut rusqlite::Statement<'_>, position: i64, row: &Row) -> ru
     Ok(())
 }
 
-/// Reads the rows of `stream`, or of the whole log, and hands each to `each`; says how many there were.
-pub(crate) fn read(
+/// Reads what a fold of `stream` needs, hands kind, schema and payload to `each`, and says how many there were.
+pub(crate) fn read_stream(
     file: &Path,
-    stream: Option<&str>,
-    mut each: impl FnMut(i64, Row) -> Result<()>,
-) -> Result<usize> {
+    stream: &str,
+    mut each: impl FnMut(&str, u16, &str) -> Result<()>,
+) -> Result<u64> {
     let connection = open(file)?;
-    let mut select = connection.prepare(if stream.is_some() { STREAM } else { LOG })?;
-    let mut rows = match stream {
-        Some(stream) => select.query([stream])?,
-        None => select.query([])?,
-    };
+    let mut select = connection.prepare(STREAM)?;
+    let mut rows = select.query([stream])?;
+    let mut version: i64 = 0;
+    while let Some(row) = rows.next()? {
+        version = row.get(0)?;
+        each(row.get_ref(1)?.as_str()?, row.get(2)?, row.get_ref(3)?.as_str()?)?;
+    }
+    Ok(version.cast_unsigned())
+}
+
+/// Reads every column of every row of the log, and says how many rows there were.
+pub(crate) fn read_log(file: &Path) -> Result<u64> {
+    let connection = open(file)?;
+    let mut select = connection.prepare(LOG)?;
+    let mut rows = select.query([])?;
     let mut count = 0;
     while let Some(row) = rows.next()? {
-        let (position, row) = typed(row)?;
-        each(position, row)?;
+        std::hint::black_box(typed(row)?);
         count += 1;
     }
     Ok(count)
 }
 
-fn typed(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Row)> {
-    let typed = Row {
+fn typed(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    Ok(Row {
         stream: row.get(1)?,
         version: row.get(2)?,
         kind: row.get(3)?,
@@ -163,6 +172,5 @@ fn typed(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, Row)> {
         epoch: row.get(14)?,
         payload: row.get(15)?,
         hash: row.get(16)?,
-    };
-    Ok((row.get(0)?, typed))
+    })
 }

@@ -5,17 +5,26 @@
 
 mod append;
 mod bare;
+mod density;
 mod load;
 mod machine;
+mod message;
+mod recover;
+mod restart;
+mod rig;
 mod samples;
 mod table;
+mod task;
+mod worker;
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 
+use crate::samples::Samples;
 use crate::table::{Table, time};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -41,6 +50,16 @@ enum Name {
     Append,
     /// Reads of a long stream and of the whole log.
     Load,
+    /// Tasks, from the command to their durable end.
+    Task,
+    /// Messages, from agent to agent.
+    Message,
+    /// An agent's process is killed.
+    Recover,
+    /// The platform is killed.
+    Restart,
+    /// Memory of many agents, and the start of an empty platform.
+    Density,
 }
 
 /// Where and how long a bench measures.
@@ -48,10 +67,26 @@ struct Setup {
     /// Empty, and removed afterwards.
     directory: PathBuf,
     seconds: u64,
+    /// How long the disk took just before.
+    fsync: Samples,
 }
 
+/// By the name or the first word with which it is started, this program is also the small programs that a platform
+/// starts beside itself, the handler of the benches, or a platform that is there to be killed.
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let name = args.first().and_then(|name| Path::new(name).file_name()?.to_str());
+    let outcome = match (name, args.get(1).and_then(|word| word.to_str())) {
+        (Some(sandbox::Runner::ARGV0), _) => return runner::main(args.into_iter().skip(1)),
+        (Some(sandbox::Options::KEEPER), _) => return sandbox::keeper_main(args),
+        (_, Some("worker")) => return worker::serve(),
+        (_, Some("platform")) => runtime().and_then(|runtime| {
+            let directory = args.get(2).ok_or("the platform needs a directory")?;
+            runtime.block_on(restart::serve(directory.into()))
+        }),
+        _ => run(&Args::parse()),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -60,11 +95,15 @@ fn main() -> ExitCode {
     }
 }
 
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
 fn run(args: &Args) -> Result<()> {
     std::fs::create_dir_all(&args.dir)?;
     let directory = args.dir.canonicalize()?;
     println!("{}", machine::describe(&directory));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let mut missed = 0;
     for name in &args.names {
         let table = runtime.block_on(measure(*name, &directory, args.seconds))?;
@@ -84,10 +123,15 @@ async fn measure(name: Name, directory: &Path, seconds: u64) -> Result<Table> {
     println!("\n## {title}\n");
     let probe =
         format!("fdatasync of 8 KiB just before: p50 {}, p99 {}", time(fsync.p50()), time(fsync.p99()));
-    let setup = Setup { directory: place.path().to_owned(), seconds };
+    let setup = Setup { directory: place.path().to_owned(), seconds, fsync };
     let mut table = match name {
         Name::Append => append::run(&setup).await?,
         Name::Load => load::run(&setup).await?,
+        Name::Task => task::run(&setup).await?,
+        Name::Message => message::run(&setup).await?,
+        Name::Recover => recover::run(&setup).await?,
+        Name::Restart => restart::run(&setup).await?,
+        Name::Density => density::run(&setup).await?,
     };
     table.note(probe);
     Ok(table)

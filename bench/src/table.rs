@@ -22,10 +22,21 @@ impl Row {
     }
 
     /// How many there were, and how long they took.
-    pub(crate) fn samples(mut self, samples: &Samples) -> Self {
-        self.cells[1] = samples.count().to_string();
-        self.cells[2] = time(samples.p50());
-        self.cells[3] = time(samples.p99());
+    pub(crate) fn samples(self, samples: &Samples) -> Self {
+        self.measured(samples.count() as u64, samples.p50(), samples.p99())
+    }
+
+    /// The same, where the samples themselves are elsewhere.
+    pub(crate) fn measured(mut self, count: u64, p50: Duration, p99: Duration) -> Self {
+        self.cells[1] = count.to_string();
+        self.cells[2] = time(p50);
+        self.cells[3] = time(p99);
+        self
+    }
+
+    /// How much memory it takes, in place of a rate.
+    pub(crate) fn memory(mut self, bytes: u64) -> Self {
+        self.cells[4] = format!("{} MiB", bytes >> 20);
         self
     }
 
