@@ -60,7 +60,10 @@ fn observe_one(core: &Arc<Core>, submitted: &Submitted, event: &Event) {
             let sign = Sign::TaskStarted { task: submitted.task.clone(), frames };
             core.tell(Signal::Of(subject(&started.agent, started.incarnation), sign));
         }
-        Event::InputRequested(_) => tell_holder(core, submitted, Sign::InputOpened),
+        // A parked attempt is over: nobody holds the task while it waits.
+        Event::InputRequested(requested) if !requested.parks => {
+            tell_holder(core, submitted, Sign::InputOpened)
+        }
         Event::InputAnswered(_) => tell_holder(core, submitted, Sign::InputClosed),
         _ => {}
     }
@@ -78,6 +81,11 @@ fn released(core: &Arc<Core>, submitted: &Submitted, state: &State) {
     core.rosters.release(&submitted.crew, &agent, &submitted.task);
     if let Some(sandbox) = core.rosters.place(&submitted.crew, &agent).and_then(|place| place.sandbox) {
         core.posts.forget_send(&sandbox, &submitted.task, state.fence);
+    }
+    if !state.parked {
+        for _ in state.open_questions() {
+            core.tell(Signal::Of(Subject { agent: agent.clone(), incarnation }, Sign::InputClosed));
+        }
     }
     let sign = Sign::TaskEnded { task: submitted.task.clone() };
     core.tell(Signal::Of(Subject { agent, incarnation }, sign));
