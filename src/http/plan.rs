@@ -56,6 +56,8 @@ pub(super) async fn plan(
 
 /// The newest versions of all profiles.
 async fn applied(api: &Api, tenant: &Tenant) -> Result<BTreeMap<Name, ProfileSummary>, Refusal> {
+    // A profile that was applied a moment ago is there to be planned with.
+    api.settle(None).await?;
     let mut profiles = BTreeMap::new();
     let mut page = PageRequest { items_max: 1_000, ..PageRequest::default() };
     loop {

@@ -123,7 +123,7 @@ while True:
 async fn a_loop_without_work_is_told_so_and_a_crash_names_its_task() {
     let mut sandbox = pull(
         r#"
-nothing = post("next", {"waitMs": 1})
+nothing = post("next", {"waitMs": 1, "accept": ["message"]})
 wrong = post("next", {"wait": 1})
 work = post("next", {"waitMs": 60000})
 post("task/result", {"taskId": work["taskId"], "output": [nothing, wrong["status"], post("no/such", {})["status"]]})
