@@ -66,8 +66,13 @@ async fn serve(
         limits: limits.clone(),
         stop: stop.clone(),
     });
-    println!("hypercode {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
-    println!("data in {}, admin token in {}", config.data_dir.display(), config.token_file().display());
+    // Whoever reads this may have gone by now; the platform stays.
+    crate::output::print(&format!(
+        "hypercode {} listens on http://{address}\ndata in {}, admin token in {}",
+        env!("CARGO_PKG_VERSION"),
+        config.data_dir.display(),
+        config.token_file().display()
+    ));
     let grace = Duration::from_millis(config.drain_ms);
     let serving = http::serve(listener, router, &limits, stop.clone(), grace);
     let stopping = async {
