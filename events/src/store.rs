@@ -15,6 +15,7 @@
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
+mod intake;
 mod judge;
 mod memory;
 mod request;

@@ -4,7 +4,7 @@
 //! itself has already accepted. Nothing is changed until the store has made the batch durable and calls
 //! [`Known::absorb`]; so a batch that fails leaves no trace.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{AppendError, AppendRequest, Appended, Expected, Head, Reservation};
 use crate::chain;
@@ -46,6 +46,32 @@ impl Known {
         }
     }
 
+    /// Judges `requests`, which were checked before, one after another.
+    pub(crate) fn judge<'a>(&self, requests: impl Iterator<Item = &'a AppendRequest>) -> Judged {
+        let mut batch = Batch::new(self);
+        let verdicts = requests.map(|request| batch.admit(request)).collect();
+        (verdicts, batch.into_changes())
+    }
+
+    /// The streams of `requests` whose versions are not in the cache.
+    pub(crate) fn unknown_streams<'a>(
+        &self,
+        requests: impl Iterator<Item = &'a AppendRequest>,
+    ) -> HashSet<&'a StreamId> {
+        requests.map(|request| &request.stream).filter(|stream| !self.streams.contains_key(stream)).collect()
+    }
+
+    /// Keeps what is remembered within `keys_max`. Names are looked up whenever they are needed.
+    pub(crate) fn forget(&mut self, keys_max: usize) {
+        self.names.clear();
+        if self.streams.len() > keys_max {
+            self.streams.clear();
+        }
+        if self.commands.len() > keys_max {
+            self.commands.clear();
+        }
+    }
+
     /// Takes over what a batch changed, once it is durable.
     pub(crate) fn absorb(&mut self, changes: Changes) {
         self.head = changes.head;
@@ -72,6 +98,9 @@ pub(crate) struct Changes {
     /// Names that were taken before the batch and given back in it.
     pub(crate) freed: Vec<Reservation>,
 }
+
+/// A batch's verdicts, in the order of its requests, and what they change.
+pub(crate) type Judged = (Vec<Result<Appended, AppendError>>, Changes);
 
 /// Requests that are judged together and become durable together.
 pub(crate) struct Batch<'a> {

@@ -22,13 +22,14 @@ use async_trait::async_trait;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use self::appender::{Appender, Work};
+use self::appender::Appender;
 use self::lock::DirectoryLock;
 use self::writer::Writer;
-use super::{AppendError, AppendRequest, Appended, Epoch, EventStore, Head, ReadError, Reservation, request};
+use super::intake::{self, Intake};
+use super::{AppendError, AppendRequest, Appended, Epoch, EventStore, Head, ReadError, Reservation};
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
 
@@ -39,9 +40,6 @@ pub const LOG_FILE: &str = "log.db";
 
 /// Most events that one read gives.
 pub const READ_EVENTS_MAX: usize = 10_000;
-
-/// What an append costs in the intake beside its payload.
-const REQUEST_BYTES: usize = 512;
 
 /// The store's limits.
 #[derive(Clone, Debug)]
@@ -87,9 +85,7 @@ pub struct Sqlite {
 
 #[derive(Debug)]
 struct Shared {
-    intake: mpsc::Sender<Work>,
-    intake_bytes: Arc<Semaphore>,
-    intake_bytes_max: usize,
+    intake: Intake,
     reader: SqlitePool,
     head: watch::Receiver<Position>,
     appender: Mutex<Option<JoinHandle<()>>>,
@@ -104,18 +100,16 @@ impl Sqlite {
         schema::prepare(&file, schema::IfOlder::Refuse).await?;
         let (writer, known) = Writer::open(&file, &options).await?;
         let reader = reader(&file, &options).await?;
-        let (intake, requests) = mpsc::channel(options.intake_requests_max);
+        let (intake, queue) = intake::open(intake::Limits {
+            requests_max: options.intake_requests_max,
+            bytes_max: options.intake_bytes_max,
+            batch_requests_max: options.batch_requests_max,
+            batch_bytes_max: options.batch_bytes_max,
+        });
         let (head_sender, head) = watch::channel(known.head.position);
-        let intake_bytes_max = options.intake_bytes_max;
-        let appender = Appender::new(file, options, lock, writer, known, requests, head_sender);
-        let shared = Shared {
-            intake,
-            intake_bytes: Arc::new(Semaphore::new(intake_bytes_max)),
-            intake_bytes_max,
-            reader,
-            head,
-            appender: Mutex::new(Some(tokio::spawn(appender.run()))),
-        };
+        let appender = Appender::new(file, options, lock, writer, known, queue, head_sender);
+        let shared =
+            Shared { intake, reader, head, appender: Mutex::new(Some(tokio::spawn(appender.run()))) };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -128,8 +122,7 @@ impl Sqlite {
 
     /// Refuses further appends, makes durable what was taken in, and gives the directory back.
     pub async fn close(&self) {
-        // A closed intake means that the appender has ended already.
-        let _ = self.shared.intake.send(Work::Close).await;
+        self.shared.intake.close().await;
         let appender = self.shared.appender.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(appender) = appender
             && let Err(error) = appender.await
@@ -138,34 +131,12 @@ impl Sqlite {
         }
         self.shared.reader.close().await;
     }
-
-    /// Admits `bytes` to the intake, or says that it is full.
-    fn admit(&self, bytes: usize) -> Result<tokio::sync::OwnedSemaphorePermit, AppendError> {
-        // A request that is larger than the whole intake passes when it is alone.
-        let permits = bytes.min(self.shared.intake_bytes_max);
-        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
-        Arc::clone(&self.shared.intake_bytes).try_acquire_many_owned(permits).map_err(|_| AppendError::Full)
-    }
-
-    fn submit(&self, work: Work) -> Result<(), AppendError> {
-        self.shared.intake.try_send(work).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => AppendError::Full,
-            mpsc::error::TrySendError::Closed(_) => {
-                AppendError::Unavailable { reason: "the log is closed".into() }
-            }
-        })
-    }
 }
 
 #[async_trait]
 impl EventStore for Sqlite {
-    /// The appender owns the request from the moment it was taken in: a caller that goes away changes nothing.
     async fn append(&self, request: AppendRequest) -> Result<Appended, AppendError> {
-        let bytes = request::check(&request)? + REQUEST_BYTES * request.events.len();
-        let permit = self.admit(bytes)?;
-        let (reply, answer) = oneshot::channel();
-        self.submit(Work::Append { request: Box::new(request), bytes, permit, reply })?;
-        answer.await.unwrap_or_else(|_| Err(AppendError::Unknown { reason: "the appender ended".into() }))
+        self.shared.intake.append(request).await
     }
 
     async fn find_command(&self, id: CommandId) -> Result<Option<Appended>, ReadError> {
@@ -194,9 +165,7 @@ impl EventStore for Sqlite {
     }
 
     async fn take_shard(&self, shard: u8, holder: &str) -> Result<Epoch, AppendError> {
-        let (reply, answer) = oneshot::channel();
-        self.submit(Work::TakeShard { shard, holder: holder.to_owned(), reply })?;
-        answer.await.unwrap_or_else(|_| Err(AppendError::Unknown { reason: "the appender ended".into() }))
+        self.shared.intake.take_shard(shard, holder).await
     }
 
     fn watch(&self) -> watch::Receiver<Position> {
