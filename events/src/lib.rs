@@ -11,6 +11,7 @@ pub mod domain;
 pub mod event;
 pub mod id;
 pub mod invariant;
+pub mod lease;
 pub mod projection;
 pub mod snapshot;
 pub mod store;

@@ -1,5 +1,7 @@
 //! The reference store: everything in memory, deterministic, with faults on demand.
 
+mod leases;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use self::leases::Book;
 use super::judge::{Batch, Known};
 use super::{AppendError, AppendRequest, Appended, Epoch, EventStore, Head, ReadError, Reservation, request};
 use crate::event::Recorded;
@@ -81,6 +84,7 @@ struct Log {
     /// Of each stream, where its events stand in `events`.
     streams: HashMap<StreamId, Vec<usize>>,
     known: Known,
+    leases: Book,
 }
 
 /// An event store in memory. Clones are handles to the same log.
@@ -100,7 +104,7 @@ impl Default for Memory {
 impl Memory {
     /// An empty log.
     pub fn new() -> Self {
-        let log = Log { events: Vec::new(), streams: HashMap::new(), known: Known::empty() };
+        let log = Log { events: Vec::new(), streams: HashMap::new(), known: Known::empty(), leases: Book::new() };
         Self {
             log: Arc::new(Mutex::new(log)),
             head: watch::Sender::new(Position::default()),
@@ -223,7 +227,17 @@ mod tests {
         async fn restart(&mut self) {}
     }
 
+    impl crate::lease::conformance::Fixture for Memory {
+        fn leases(&self) -> Arc<dyn crate::lease::Leases> {
+            Arc::new(self.clone())
+        }
+    }
+
     crate::event_store_conformance!(async { Memory::new() });
+
+    mod leases {
+        crate::lease_conformance!(async { super::Memory::new() });
+    }
 
     #[tokio::test(start_paused = true)]
     async fn faults_come_in_their_order_and_say_the_truth() {
