@@ -20,6 +20,7 @@ const WALLS: &[Wall] = &[
     ("hypercode-runner", &["hypercode-link"]),
     ("hypercode-sandbox", &["hypercode-link"]),
     ("hypercode-gateway", &["hypercode-events", "hypercode-link"]),
+    ("hypercode-nats", &["hypercode-events"]),
     (
         "hypercode-actors",
         &[
@@ -27,6 +28,7 @@ const WALLS: &[Wall] = &[
             "hypercode-gateway",
             "hypercode-link",
             "hypercode-manifest",
+            "hypercode-nats",
             "hypercode-sandbox",
         ],
     ),
@@ -44,6 +46,7 @@ const PRODUCT: &[&str] = &[
     "hypercode-gateway",
     "hypercode-link",
     "hypercode-manifest",
+    "hypercode-nats",
     "hypercode-runner",
     "hypercode-sandbox",
 ];

@@ -1,9 +1,10 @@
-//! The developer's commands: `cargo xtask ci | test | bench | soak`.
+//! The developer's commands: `cargo xtask ci | test | tools | bench | soak`.
 
 mod ci;
 mod steps;
 mod style;
 mod test;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Install the programs that the tests start, below `target/tools`; `test` does it by itself.
+    Tools,
     /// Measure, and say how far from the machine's limits it is; without names, what there is to measure.
     Bench {
         /// What to measure, and the measuring program's options.
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Ci => ci::run(),
         Command::Test { args } => test::run(&args),
+        Command::Tools => tools::run(),
         Command::Bench { args } => bench(&args),
         Command::Soak { moments } => test::soak(moments),
     };

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::steps::{Failed, cargo};
+use crate::tools;
 
 /// How often the crash test kills the platform; without it, as often as a run of all tests can wait for.
 const MOMENTS: &str = "HYPERCODE_CRASH_MOMENTS";
@@ -12,6 +13,7 @@ const SEEDS: u32 = 2_000;
 /// Runs every test, those of the documents first, so that the runner's summary is what stands last.
 pub(crate) fn run(args: &[String]) -> Result<(), Failed> {
     python()?;
+    tools::run()?;
     if !nextest() {
         return cargo(["test", "--workspace", "--"]).args(args).run();
     }
@@ -49,10 +51,7 @@ fn python() -> Result<(), Failed> {
     if quiet.is_ok_and(|status| status.success()) {
         return Ok(());
     }
-    Err(Failed(
-        "`python3` is not found: the tests drive handlers in Python; install it (no packages are needed)"
-            .into(),
-    ))
+    Err(Failed("`python3` is not found: the tests drive handlers in Python; install it (and `pip`)".into()))
 }
 
 /// Whether the test runner is there, after having tried to get it.
