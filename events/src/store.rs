@@ -13,11 +13,13 @@
 //! ES-5 the same command id gives the first outcome. ES-6 a reader that stops and resumes misses and repeats
 //! nothing. ES-7 the chain verifies. ES-8 a stale epoch is refused.
 
+mod columns;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
 mod intake;
 mod judge;
 mod memory;
+pub mod postgres;
 mod request;
 pub mod sqlite;
 
@@ -30,6 +32,7 @@ use crate::event::{Meta, NewEvent, Recorded};
 use crate::id::{CommandId, Digest, Position, StreamId, Timestamp, Version};
 
 pub use memory::{Fault, Faults, Memory};
+pub use postgres::Postgres;
 pub use request::{EVENTS_MAX, NAMES_MAX, PAYLOAD_BYTES_MAX, TEXT_BYTES_MAX};
 pub use sqlite::Sqlite;
 

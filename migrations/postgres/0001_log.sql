@@ -3,7 +3,7 @@
 -- One row per event, never changed. The order of the columns is the order in which the chain hashes them.
 CREATE TABLE events (
     position       bigint   PRIMARY KEY,
-    stream         text     NOT NULL,
+    stream         text     COLLATE "C" NOT NULL,
     version        bigint   NOT NULL,
     kind           text     NOT NULL,
     schema         smallint NOT NULL,

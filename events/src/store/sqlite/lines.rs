@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::event::{Meta, Recorded};
 use crate::id::{CommandId, EventId, Position, Timestamp, Version};
 use crate::store::ReadError;
+use crate::store::columns::{is_stream, shared};
 
 const LINE_END: char = '\u{1e}';
 const FIELD_END: char = '\u{1f}';
@@ -66,23 +67,12 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Neighbours often have the same texts, which they then share in memory.
-fn shared(text: &str, before: Option<&Arc<str>>) -> Arc<str> {
-    match before {
-        Some(before) if **before == *text => Arc::clone(before),
-        _ => text.into(),
-    }
-}
-
 fn event(line: &str, before: Option<&Recorded>) -> Result<Recorded, String> {
     let mut fields = Fields(line.splitn(17, FIELD_END));
     let meta = before.map(|before| &before.meta);
     Ok(Recorded {
         position: Position(fields.parsed()?),
-        stream: fields.same(before.map(|before| &before.stream), |stream, text| {
-            text.strip_prefix(stream.kind.as_str()).and_then(|rest| rest.strip_prefix('/'))
-                == Some(&stream.id)
-        })?,
+        stream: fields.same(before.map(|before| &before.stream), is_stream)?,
         version: Version(fields.parsed()?),
         kind: shared(fields.text()?, before.map(|before| &before.kind)),
         schema: fields.parsed()?,

@@ -5,10 +5,10 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::error::unreadable;
 use super::lines;
-use super::rows::{bytes, digest, signed, unsigned};
-use super::writer::parse_stream;
+use super::rows::bytes;
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
+use crate::store::columns::{digest, parse_stream, signed, unsigned};
 use crate::store::{Appended, Head, ReadError, Reservation};
 
 pub(super) async fn log(

@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use uuid::Uuid;
 
 use crate::event::Recorded;
-use crate::id::Digest;
+use crate::store::columns::signed;
 
 /// Columns of the `events` table.
 const COLUMNS: usize = 17;
@@ -60,19 +60,6 @@ fn bind(query: Insert, event: &Recorded) -> Insert {
         .bind(signed(event.epoch))
         .bind(Arc::clone(&event.payload))
         .bind(event.hash.0.to_vec())
-}
-
-/// SQLite's integers are signed; a log's counters never come near the sign.
-pub(super) fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-pub(super) fn unsigned(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or_default()
-}
-
-pub(super) fn digest(bytes: &[u8]) -> Result<Digest, sqlx::Error> {
-    bytes.try_into().map(Digest).map_err(|_| sqlx::Error::Decode("a hash does not have 32 bytes".into()))
 }
 
 /// A UUID as a column keeps it.

@@ -8,9 +8,10 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Row as _};
 
 use super::error::WriteError;
-use super::rows::{bytes, digest, insert_events, signed, unsigned, uuid};
+use super::rows::{bytes, insert_events, uuid};
 use super::{OpenError, Options};
 use crate::id::{CommandId, Position, StreamId, Version};
+use crate::store::columns::{digest, parse_stream, signed, unsigned};
 use crate::store::judge::{Changes, Command, Known};
 use crate::store::{Epoch, Head, Reservation};
 
@@ -164,8 +165,4 @@ async fn insert(
 async fn head(connection: &mut SqliteConnection, sql: &'static str) -> Result<Head, sqlx::Error> {
     let Some(row) = sqlx::query(sql).fetch_optional(connection).await? else { return Ok(Head::EMPTY) };
     Ok(Head { position: Position(unsigned(row.try_get(0)?)), hash: digest(row.try_get(1)?)? })
-}
-
-pub(super) fn parse_stream(text: &str) -> Result<StreamId, sqlx::Error> {
-    text.parse().map_err(|error: crate::id::InvalidId| sqlx::Error::Decode(error.into()))
 }

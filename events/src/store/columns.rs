@@ -1,0 +1,35 @@
+//! Values as columns of a log keep them, the same in every dialect.
+
+use std::sync::Arc;
+
+use crate::id::{Digest, StreamId};
+
+/// The integers of databases are signed; a log's counters never come near the sign.
+pub(super) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+pub(super) fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or_default()
+}
+
+pub(super) fn digest(bytes: &[u8]) -> Result<Digest, sqlx::Error> {
+    bytes.try_into().map(Digest).map_err(|_| sqlx::Error::Decode("a hash does not have 32 bytes".into()))
+}
+
+pub(super) fn parse_stream(text: &str) -> Result<StreamId, sqlx::Error> {
+    text.parse().map_err(|error: crate::id::InvalidId| sqlx::Error::Decode(error.into()))
+}
+
+/// Neighbours in a log often have the same texts, which they then share in memory.
+pub(super) fn shared(text: &str, before: Option<&Arc<str>>) -> Arc<str> {
+    match before {
+        Some(before) if **before == *text => Arc::clone(before),
+        _ => text.into(),
+    }
+}
+
+/// Whether `text` is `stream` as a column keeps it.
+pub(super) fn is_stream(stream: &StreamId, text: &str) -> bool {
+    text.strip_prefix(stream.kind.as_str()).and_then(|rest| rest.strip_prefix('/')) == Some(&stream.id)
+}

@@ -1,0 +1,2 @@
+-- $1 namespace, $2 key
+SELECT stream FROM reservations WHERE namespace = $1 AND key = $2

@@ -1,0 +1,1 @@
+SELECT shard, epoch FROM leases

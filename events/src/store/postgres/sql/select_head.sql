@@ -1,0 +1,1 @@
+SELECT position, hash FROM head WHERE one = 1
