@@ -5,11 +5,13 @@
 
 pub mod bus;
 mod client;
+pub mod cloud_event;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 mod memory;
 mod message;
 mod percent;
+pub mod relay;
 #[cfg(feature = "test-util")]
 pub mod server;
 pub mod subject;
@@ -18,4 +20,5 @@ pub use bus::{Bus, BusError, Connection, StreamSpec, StreamState, Streams, Subsc
 pub use client::{Address, Credentials, InvalidAddress, Nats, Options, Tls};
 pub use memory::Memory;
 pub use message::{Headers, Message};
+pub use relay::Relay;
 pub use subject::{Pattern, Subject};

@@ -1,5 +1,17 @@
 //! Percent-encoding (RFC 3986 §2.1), as subjects and the headers of CloudEvents have it.
 
+use std::fmt::Write as _;
+
+/// Writes `text` with every byte escaped that is not `plain`.
+pub(crate) fn encode(text: &str, plain: fn(u8) -> bool, into: &mut String) {
+    for byte in text.bytes() {
+        match byte {
+            byte if plain(byte) => into.push(char::from(byte)),
+            byte => write!(into, "%{byte:02X}").expect("a string takes what is written"),
+        }
+    }
+}
+
 /// The text that was encoded; `None` where an escape is not two hex digits, or the bytes are no UTF-8.
 pub(crate) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());

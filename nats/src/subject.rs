@@ -1,10 +1,12 @@
 //! Subjects: made of tokens, so that no text of a user's becomes a wildcard, a dot or the end of a line.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use events::Recorded;
+
+use crate::percent;
 
 /// Longest subject that is accepted as text, in bytes. A server's control line has 4,096 bytes by default.
 pub const SUBJECT_BYTES_MAX: usize = 1_024;
@@ -156,12 +158,7 @@ fn encode(text: &str, into: &mut String) {
     if text.is_empty() {
         into.push('%');
     }
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => into.push(char::from(byte)),
-            byte => write!(into, "%{byte:02X}").expect("a string takes what is written"),
-        }
-    }
+    percent::encode(text, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'), into);
 }
 
 /// The text that a token of [`Subject::of`] stands for; `None` for a token that it does not make.
@@ -169,7 +166,7 @@ pub fn decode(token: &str) -> Option<String> {
     if token == "%" {
         return Some(String::new());
     }
-    crate::percent::decode(token)
+    percent::decode(token)
 }
 
 #[cfg(test)]

@@ -104,7 +104,8 @@ impl Default for Memory {
 impl Memory {
     /// An empty log.
     pub fn new() -> Self {
-        let log = Log { events: Vec::new(), streams: HashMap::new(), known: Known::empty(), leases: Book::new() };
+        let log =
+            Log { events: Vec::new(), streams: HashMap::new(), known: Known::empty(), leases: Book::new() };
         Self {
             log: Arc::new(Mutex::new(log)),
             head: watch::Sender::new(Position::default()),

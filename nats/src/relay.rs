@@ -1,0 +1,260 @@
+//! The relay: publishes the log to a stream, every event once and in order.
+//!
+//! ```text
+//!   log       1  2  3  4  5  6            head = 6
+//!   stream    1  2  3  4                  last = 4: the relay goes on with 5
+//! ```
+//!
+//! A message's number in the stream is its event's position in the log, and the stream takes a message only behind
+//! the one that comes before it. So the stream's end is the relay's cursor, wherever and whenever a relay starts; a
+//! lost acknowledgement, a second relay or a stream that was lost can neither repeat nor reorder anything.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::store::ReadError;
+use events::subscription::{self, Subscription};
+use events::{EventStore, Position};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::{Acknowledgement, Bus, BusError, Connection, StreamSpec, Streams};
+use crate::{cloud_event, subject};
+
+/// The stream's name.
+pub const STREAM: &str = "HYPERCODE_EVENTS";
+
+/// Every bound of the relay.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many servers of a cluster keep the stream.
+    pub replicas: usize,
+    /// Events that are read at once.
+    pub batch_events_max: usize,
+    /// Events that wait for their acknowledgement at once.
+    pub in_flight_max: usize,
+    /// How long is waited after a failure, in milliseconds.
+    pub retry_ms: u64,
+    /// How often the stream is looked at, in milliseconds: one that was lost is noticed so, even if nothing happens.
+    pub look_ms: u64,
+    /// How often the log is looked at when no hint comes, in milliseconds.
+    pub poll_ms: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            replicas: 1,
+            batch_events_max: 500,
+            in_flight_max: 1_024,
+            retry_ms: 500,
+            look_ms: 5_000,
+            poll_ms: 250,
+        }
+    }
+}
+
+/// How the relay stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Every event up to this position is in the stream.
+    pub position: Position,
+    /// What it does.
+    pub state: State,
+}
+
+/// What the relay does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has not reached the stream yet.
+    Starting,
+    /// It publishes what there is.
+    Following,
+    /// It does not get on, and tries again.
+    Interrupted {
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// It will not get on until somebody does something, and looks from time to time.
+    Refused {
+        /// Why, and what to do.
+        reason: Arc<str>,
+    },
+}
+
+/// What ends a session of the relay with the stream.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    #[error(transparent)]
+    Log(#[from] ReadError),
+    #[error(
+        "publish to the stream `{STREAM}`: it ends at {found}, though it had {expected}; it is filled again"
+    )]
+    Lost { expected: u64, found: u64 },
+    #[error(
+        "publish to the stream `{STREAM}`: {0}; use another server or account, or delete the stream to have it filled from this log"
+    )]
+    OtherLog(String),
+}
+
+/// Publishes a log to a stream.
+pub struct Relay<B> {
+    store: Arc<dyn EventStore>,
+    bus: B,
+    options: Options,
+    status: watch::Sender<Status>,
+}
+
+impl<B: Bus + Streams> Relay<B> {
+    /// A relay from this log to the stream of this bus.
+    pub fn new(store: Arc<dyn EventStore>, bus: B, options: Options) -> Self {
+        let status = Status { position: Position(0), state: State::Starting };
+        Self { store, bus, options, status: watch::Sender::new(status) }
+    }
+
+    /// How it stands, and every change of it.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// Publishes until `stop`. Whatever goes wrong, it tries again.
+    pub async fn run(self, stop: CancellationToken) {
+        let running = async {
+            loop {
+                let Err(fault) = self.session().await;
+                self.tell(&fault);
+                self.rest(&fault).await;
+            }
+        };
+        stop.run_until_cancelled(running).await;
+    }
+
+    /// Publishes from where the stream ends, until something goes wrong.
+    async fn session(&self) -> Result<Infallible, Fault> {
+        let cursor = self.reconcile().await?;
+        tracing::info!(position = %cursor, "the relay follows the log");
+        self.status.send_replace(Status { position: cursor, state: State::Following });
+        let (sent, acks) = mpsc::channel(self.options.in_flight_max);
+        tokio::select! {
+            ended = self.send(cursor, sent) => ended,
+            ended = self.settle(cursor, acks) => ended,
+            ended = self.look() => ended,
+        }
+    }
+
+    /// Where the stream ends, if it is a stream of this log.
+    async fn reconcile(&self) -> Result<Position, Fault> {
+        let stream = self.bus.open_stream(&self.stream()).await?;
+        let head = self.store.head().await?;
+        if stream.last > head.position.0 {
+            let found = format!("it has {} messages, and the log only {} events", stream.last, head.position);
+            return Err(Fault::OtherLog(found));
+        }
+        let Some(message) = stream.message else { return Ok(Position(stream.last)) };
+        let own = self.store.read(Position(stream.last.saturating_sub(1)), 1).await?;
+        let hash = own.first().map(|event| event.hash.to_string());
+        match hash.as_deref() == message.headers.get(cloud_event::HASH) {
+            true => Ok(Position(stream.last)),
+            false => {
+                let found =
+                    format!("its message {} is not the event at that position of this log", stream.last);
+                Err(Fault::OtherLog(found))
+            }
+        }
+    }
+
+    fn stream(&self) -> StreamSpec {
+        StreamSpec {
+            name: STREAM.into(),
+            subjects: subject::EVENTS.parse().expect("the pattern is legal"),
+            description: "the log of HyperCode; a message's number is its event's position".into(),
+            replicas: self.options.replicas,
+            duplicate_ms: 120_000,
+        }
+    }
+
+    /// Sends every event after `cursor`, without waiting for what became of the one before.
+    async fn send(&self, cursor: Position, acks: mpsc::Sender<Acknowledgement>) -> Result<Infallible, Fault> {
+        let Options { batch_events_max, poll_ms, .. } = self.options;
+        let options = subscription::Options { batch_events_max, poll_ms };
+        let mut log = Subscription::after(Arc::clone(&self.store), cursor, options);
+        loop {
+            for event in log.next().await? {
+                let (message, id) = (cloud_event::encode(&event), event.event_id.to_string());
+                let ack = self.bus.append(STREAM, message, &id, event.position.0 - 1).await?;
+                // The other end goes only when the session does.
+                let _ = acks.send(ack).await;
+            }
+        }
+    }
+
+    /// Takes the acknowledgements in order.
+    async fn settle(
+        &self,
+        cursor: Position,
+        mut acks: mpsc::Receiver<Acknowledgement>,
+    ) -> Result<Infallible, Fault> {
+        let mut expected = cursor.0;
+        while let Some(ack) = acks.recv().await {
+            let found = ack.await?;
+            expected += 1;
+            if found != expected {
+                return Err(Fault::Lost { expected, found });
+            }
+            self.status.send_modify(|status| status.position = Position(expected));
+        }
+        std::future::pending().await
+    }
+
+    /// Looks at the connection and, from time to time, at the stream.
+    async fn look(&self) -> Result<Infallible, Fault> {
+        let mut connection = self.bus.connection();
+        let look = Duration::from_millis(self.options.look_ms);
+        loop {
+            let down = connection.wait_for(|now| matches!(now, Connection::Down { .. }));
+            if let Ok(Ok(now)) = tokio::time::timeout(look, down).await
+                && let Connection::Down { reason } = &*now
+            {
+                return Err(BusError::unavailable(Arc::clone(reason)).into());
+            }
+            let expected = self.status.borrow().position.0;
+            let found = self.bus.open_stream(&self.stream()).await?.last;
+            if found < expected {
+                return Err(Fault::Lost { expected, found });
+            }
+        }
+    }
+
+    /// Says what went wrong, once.
+    fn tell(&self, fault: &Fault) {
+        let reason: Arc<str> = fault.to_string().into();
+        let state = match fault {
+            Fault::OtherLog(_) => State::Refused { reason },
+            _ => State::Interrupted { reason },
+        };
+        self.status.send_if_modified(|status| {
+            let is_new = status.state != state;
+            if is_new {
+                tracing::warn!(error = %fault, "the relay does not get on");
+                status.state = state;
+            }
+            is_new
+        });
+    }
+
+    /// Waits until it is worth trying again.
+    async fn rest(&self, fault: &Fault) {
+        // The stream has only moved on: there is nothing to wait for, but no reason to spin either.
+        let ms = match fault {
+            Fault::Bus(BusError::Moved { .. }) | Fault::Lost { .. } => self.options.retry_ms.min(20),
+            Fault::OtherLog(_) => self.options.look_ms,
+            _ => self.options.retry_ms,
+        };
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        // Ends only with the bus itself, and then nothing is left to be done.
+        let _ = self.bus.connection().wait_for(|now| *now == Connection::Up).await;
+    }
+}
