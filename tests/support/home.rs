@@ -105,5 +105,9 @@ impl Drop for Home {
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!("what the platform left is kept in {}", self.dir.path().display());
+        }
     }
 }

@@ -34,14 +34,10 @@ fn simulate(seeds: u32) -> Result<(), Failed> {
     simulation.args(["--", "the_laws"]).env("HYPERCODE_SIM_SEEDS", seeds.to_string()).run()
 }
 
-/// Runs the crash test with many more moments than usual.
+/// Runs the crash test with many more moments than usual, in sight, and with no bound to its time.
 pub(crate) fn soak(moments: u32) -> Result<(), Failed> {
     python()?;
-    if !nextest() {
-        let crash = cargo(["test", "--package", "hypercode", "--test", "crash", "--", "--nocapture"]);
-        return crash.env(MOMENTS, moments.to_string()).run();
-    }
-    let crash = cargo(["nextest", "run", "--package", "hypercode", "--test", "crash", "--profile", "soak"]);
+    let crash = cargo(["test", "--package", "hypercode", "--test", "crash", "--", "--nocapture"]);
     crash.env(MOMENTS, moments.to_string()).run()
 }
 
