@@ -20,15 +20,19 @@ mod task;
 mod up;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
 
 use clap::{Args, Parser, Subcommand};
 use events::api::Problem;
 use serde_json::Value;
+use tokio::runtime::Runtime;
 
 use crate::http::Details;
-use crate::output::{Format, Output};
+use crate::output::{Format, Output, harmless, remark};
 
 use session::Session;
 
@@ -146,10 +150,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return crate::code_health::run(role);
     }
     let format = cli.global.output;
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("hypercode: start the runtime: {error}");
+            remark(format_args!("hypercode: start the runtime's threads: {error}"));
             return ExitCode::from(5);
         }
     };
@@ -160,6 +164,20 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         report(&problem, format);
         ExitCode::from(problem.kind.exit_code())
     })
+}
+
+/// The runtime, whose threads are tried first: where one cannot be started, tokio would panic, or wait for ever.
+fn runtime() -> io::Result<Runtime> {
+    let threads = thread::available_parallelism()?.get();
+    let gate = Mutex::new(());
+    thread::scope(|scope| {
+        let _all_at_once = gate.lock();
+        for _ in 0..threads {
+            thread::Builder::new().spawn_scoped(scope, || drop(gate.lock()))?;
+        }
+        io::Result::Ok(())
+    })?;
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
 }
 
 impl Command {
@@ -193,14 +211,14 @@ impl Command {
 fn report(problem: &Problem, format: Format) {
     match format {
         Format::Table => {
-            eprintln!("hypercode: {}", crate::output::harmless(&problem.detail));
+            remark(format_args!("hypercode: {}", harmless(&problem.detail)));
             for fault in &problem.faults {
                 let line = fault["message"].as_str().map_or_else(|| fault.to_string(), str::to_owned);
-                eprintln!("  {}", crate::output::harmless(&line));
+                remark(format_args!("  {}", harmless(&line)));
             }
         }
         Format::Json | Format::Yaml => {
-            eprintln!("{}", serde_json::to_value(Details::from(problem.clone())).unwrap_or(Value::Null));
+            remark(serde_json::to_value(Details::from(problem.clone())).unwrap_or(Value::Null));
         }
     }
 }

@@ -49,7 +49,10 @@ pub fn run(role: &str) -> ExitCode {
         "analyst" => serve_stdio(Analyst::from_environment()),
         "editor" => serve_stdio(Editor),
         _ => {
-            eprintln!("no role `{role}` in the crew code-health: one of {}", ROLES.join(", "));
+            crate::output::remark(format_args!(
+                "no role `{role}` in the crew code-health: one of {}",
+                ROLES.join(", ")
+            ));
             ExitCode::from(2)
         }
     }

@@ -109,7 +109,7 @@ async fn demo(options: &Options) -> Result<(), DemoError> {
         (None, None) => unreachable!("one of the two is there"),
     };
     let platform = Arc::new(Platform::start(&Config { data_dir, ..Config::default() }).await?);
-    let mut show = Show { platform: Arc::clone(&platform), started: Instant::now(), crew: None };
+    let show = Show { platform: Arc::clone(&platform), started: Instant::now() };
     let outcome = tokio::select! {
         outcome = show.perform(&path, options.chaos) => outcome,
         () = interrupted() => Err(DemoError::Interrupted),
@@ -135,7 +135,6 @@ async fn interrupted() {
 struct Show {
     platform: Arc<Platform>,
     started: Instant,
-    crew: Option<CrewId>,
 }
 
 impl Show {
@@ -149,18 +148,16 @@ impl Show {
         self.platform.commands.execute(&caller, command).await
     }
 
-    async fn perform(&mut self, path: &Path, chaos: bool) -> Result<(), DemoError> {
+    async fn perform(&self, path: &Path, chaos: bool) -> Result<(), DemoError> {
         let follower = Follower::start(Arc::clone(&self.platform.store), self.started);
         for (name, spec) in profiles()? {
             self.give(Command::ProfileApply { name, spec, bundle: None }).await?;
         }
         let began = Instant::now();
         let (name, labels, spec) = crew(chaos)?;
-        let reply = self.give(Command::CrewAssemble { name, labels, spec }).await;
-        let reply = reply?;
+        let reply = self.give(Command::CrewAssemble { name, labels, spec }).await?;
         let assembly = began.elapsed();
         let crew: CrewId = parse(&reply.id)?;
-        self.crew = Some(crew.clone());
         let killed = chaos.then(|| chaos::start(Arc::clone(&self.platform)));
         let input = code_health::report_task_input(path);
         let submit = Command::TaskSubmit { crew, to: None, input, context: None, deadline_ms: None };
@@ -249,8 +246,12 @@ impl Show {
         }
     }
 
-    async fn disband(&mut self) -> Result<(), DemoError> {
-        if let Some(crew) = self.crew.take() {
+    /// Ends the crew, also one that was still being assembled when somebody interrupted.
+    async fn disband(&self) -> Result<(), DemoError> {
+        let events = self.events().await?;
+        let started = events.iter().rfind(|event| &*event.kind == "crew_assembly_started");
+        if let Some(started) = started {
+            let crew = parse(&started.stream.id)?;
             self.give(Command::CrewDisband { crew, reason: "the demo is over".to_owned() }).await?;
         }
         Ok(())

@@ -59,7 +59,7 @@ pub fn serve_stdio(handler: impl Handler) -> ExitCode {
     match serve(handler, io::stdin().lock(), io::stdout()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("failed to read from the runner: {error}");
+            crate::output::remark(format_args!("failed to read from the runner: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -3,6 +3,7 @@
 mod table;
 mod yaml;
 
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use serde_json::Value;
@@ -78,6 +79,11 @@ pub fn print(text: &str) {
         .write_all(text.as_bytes())
         .and_then(|()| stdout.write_all(end.as_bytes()))
         .and_then(|()| stdout.flush());
+}
+
+/// Says something to the user beside the output: a line on standard error. That nobody reads it is no fault.
+pub fn remark(text: impl fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// Text whose control characters are escaped, so that what an agent wrote cannot steer the terminal.

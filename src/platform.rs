@@ -14,6 +14,7 @@ use events::artifact::{ArtifactStore, Files};
 use events::projection::{self, Unfinished, ViewError, Views};
 use events::store::sqlite::{self, Sqlite};
 use gateway::{Gateway, SandboxTokens};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::RngCore;
 use sandbox::{Instance, Process, Provider};
 
@@ -92,6 +93,7 @@ impl Platform {
     /// # Errors
     /// When a part cannot be started; the message says which and why.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        open_files_at_most();
         let data = &config.data_dir;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(file("make", data))?;
         // The log's lock makes this process the directory's only one, so it comes first.
@@ -179,6 +181,16 @@ impl Platform {
         self.gateway.shutdown().await;
         self.views.close().await;
         self.log.close().await;
+    }
+}
+
+/// Each agent takes some three descriptors, and the usual soft limit of 1,024 is there for select(2), which nobody here
+/// uses. Sandboxes get a limit of their own.
+fn open_files_at_most() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
     }
 }
 

@@ -9,6 +9,8 @@ mod example;
 mod faults;
 #[path = "e2e/input.rs"]
 mod input;
+#[path = "e2e/release.rs"]
+mod release;
 #[path = "e2e/stage.rs"]
 mod stage;
 #[path = "support/support.rs"]

@@ -169,9 +169,11 @@ impl Answerer {
         let started = self.started(caller, &crew, name, labels, &checked).await?;
         let command = crew::Command::Assemble(started);
         let outcome = self.give(&self.core.crews, caller, crew.as_str(), command, None).await?;
-        let settled = self.core.crews.wait(crew.as_str(), |state| state.status != Status::Assembling).await?;
+        // Who is told that it failed finds nothing of it left.
+        let is_settled = |state: &crew::State| !matches!(state.status, Status::Assembling | Status::Failed);
+        let settled = self.core.crews.wait(crew.as_str(), is_settled).await?;
         let position = self.position(&outcome).await?.max(self.core.store.head().await?.position);
-        if matches!(settled.status, Status::Failed) {
+        if settled.status.has_ended() {
             let mut problem =
                 Problem::new(ProblemKind::Failed, format!("crew was not assembled: {}", settled.reason));
             problem.position = Some(position);

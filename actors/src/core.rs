@@ -136,6 +136,12 @@ impl Core {
         });
     }
 
+    /// Runs an effect that takes something away: begun, it is carried on even while the platform stops, for as long
+    /// as that waits.
+    pub(crate) fn spawn_to_end(&self, effect: impl Future<Output = ()> + Send + 'static) {
+        self.effects.spawn(effect);
+    }
+
     /// The entity as it is, asked for until it is answered.
     pub(crate) async fn look<D: Hosted>(&self, directory: &Directory<D>, id: &str) -> Arc<D::State> {
         let mut wait = self.options.limits.effect_retry_initial_ms;

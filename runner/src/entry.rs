@@ -57,7 +57,7 @@ fn run(options: Options) -> io::Result<End> {
         let platform = Platform::new(events);
         let door = Door::new(options.socket.clone(), bearer.clone(), ARTIFACT_BYTES_MAX);
         let workspace = Workspace::new(work.clone(), door);
-        tokio::spawn(uplink::run(options.socket.clone(), bearer, platform.clone()));
+        tokio::spawn(uplink::run(options.socket.clone(), work.clone(), bearer, platform.clone()));
         Core::new(Parts { options, work, platform, workspace, token }).run(inbox).await
     });
     // A file operation on a stuck disk must not keep the runner alive.

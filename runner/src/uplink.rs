@@ -44,6 +44,8 @@ pub(crate) enum Uplink {
     Frame(Result<ToRunner, Error>),
     /// The link is lost, or was closed for this reason.
     Down(Option<u16>),
+    /// There is no gateway, and the sandbox's files are gone: nobody will ever come back for it.
+    Abandoned,
 }
 
 /// What the core sends.
@@ -56,7 +58,12 @@ pub(crate) enum Outgoing {
 }
 
 /// Keeps a link up for ever, or until it is dropped.
-pub(crate) async fn run(socket: PathBuf, token: watch::Receiver<Option<Secret>>, platform: Platform) {
+pub(crate) async fn run(
+    socket: PathBuf,
+    work: PathBuf,
+    token: watch::Receiver<Option<Secret>>,
+    platform: Platform,
+) {
     let mut pause_ms = RECONNECT_MS_MIN;
     loop {
         let bearer = token.borrow().clone();
@@ -66,7 +73,12 @@ pub(crate) async fn run(socket: PathBuf, token: watch::Receiver<Option<Secret>>,
                     pause_ms = RECONNECT_MS_MIN;
                 }
             }
-            Err(error) => tracing::debug!(%error, "the gateway cannot be reached"),
+            Err(error) => {
+                tracing::debug!(%error, "the gateway cannot be reached");
+                if !work.exists() {
+                    platform.tell(Event::Uplink(Uplink::Abandoned)).await;
+                }
+            }
         }
         // Half of the pause is random, so that all runners of a node do not come back at the same moment.
         let jittered = rand::rng().random_range(pause_ms / 2..=pause_ms);

@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use nix::fcntl::OFlag;
 use nix::libc;
 use tokio::sync::broadcast;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 
 use self::cgroup::Cgroup;
 use self::gates::Gates;
@@ -399,8 +399,10 @@ fn number(signal: Signal) -> i32 {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    match spawn_blocking(work).await {
+    match spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
         Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // The runtime is ending and takes the caller with it.
+        Err(Err(_)) => std::future::pending().await,
     }
 }

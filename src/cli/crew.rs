@@ -99,11 +99,12 @@ impl Crew {
                 let (profiles, crew) = split(&files)?;
                 for found in &profiles {
                     let done = profile::apply(session, found, None).await?;
-                    eprintln!(
+                    let Value::Object(applied) = &done["body"] else { continue };
+                    crate::output::remark(format_args!(
                         "profile {} version {}",
-                        done["id"].as_str().unwrap_or_default(),
-                        done["body"]["version"]
-                    );
+                        applied["name"].as_str().unwrap_or_default(),
+                        applied["version"]
+                    ));
                 }
                 let body = json!({ "manifest": crew });
                 let done =

@@ -56,7 +56,7 @@ pub(super) fn manifests(paths: &[PathBuf]) -> Result<Vec<Found>, Problem> {
         return Err(problem);
     }
     for fault in &faults {
-        eprintln!("{fault}");
+        crate::output::remark(fault);
     }
     Ok(found)
 }

@@ -43,7 +43,9 @@ impl Session {
         }
         self.output.page(&page, columns);
         if !page["next"].is_null() {
-            eprintln!("these are the newest {LIST_ITEMS_MAX}; `GET {path}` has them all, page by page");
+            crate::output::remark(format_args!(
+                "these are the newest {LIST_ITEMS_MAX}; `GET {path}` has them all, page by page"
+            ));
         }
         Ok(())
     }

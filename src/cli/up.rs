@@ -125,6 +125,8 @@ fn log_to_stderr(config: &Config) -> Result<(), Problem> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
+        // It would be said on standard error, where a full disk or a closed pipe makes it a panic.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     let started = match config.log_format {
         LogFormat::Text => builder.try_init(),

@@ -42,7 +42,7 @@ impl Handler for Editor {
     /// An analyst's few words: they go to the log. The report rests on the findings alone, for messages may come late,
     /// twice and in any order.
     fn deliver(&self, message: &Deliver) -> Result<(), Error> {
-        eprintln!("{} says: {}", message.from.member, message.text);
+        crate::output::remark(format_args!("{} says: {}", message.from.member, message.text));
         Ok(())
     }
 }

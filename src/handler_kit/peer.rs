@@ -55,7 +55,7 @@ impl Peer {
     pub(super) fn notify(&self, method: &str, params: Value) {
         let line = Line::Notification { method: method.to_owned(), params };
         if let Err(error) = self.write(&line) {
-            eprintln!("failed to notify of `{method}`: {error}");
+            crate::output::remark(format_args!("failed to notify of `{method}`: {error}"));
         }
     }
 
@@ -64,7 +64,7 @@ impl Peer {
         let line = Line::Response { id: id.clone(), outcome };
         if let Err(error) = self.write(&line) {
             // An answer that is too long is replaced by the reason, so that the request does not wait for ever.
-            eprintln!("failed to answer: {error}");
+            crate::output::remark(format_args!("failed to answer: {error}"));
             if error.kind == Some(ErrorType::TooLarge) {
                 let _ = self.write(&Line::Response { id, outcome: Err(error) });
             }
@@ -80,7 +80,9 @@ impl Peer {
         match (waiting, outcome) {
             // The channel has room for the one answer.
             (Some(waiting), outcome) => drop(waiting.send(outcome)),
-            (None, Err(error)) => eprintln!("the runner could not read a line: {error}"),
+            (None, Err(error)) => {
+                crate::output::remark(format_args!("the runner could not read a line: {error}"))
+            }
             (None, Ok(_)) => {}
         }
     }

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::process::ExitStatus;
 
 use nix::sys::signal::Signal;
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 
-use super::{Answer, Api, Home, PATIENCE, eventually, processes, program};
+use super::{Answer, Api, Home, PATIENCE, PROGRAM, eventually, processes, program, shell};
 
 /// A running `hypercode up`.
 pub(crate) struct Up {
@@ -17,11 +17,22 @@ pub(crate) struct Up {
 impl Up {
     /// Starts it; it listens some time later.
     pub(crate) fn spawn(home: &Home) -> Self {
+        Self::spawn_by(program(), home)
+    }
+
+    /// Starts it under what a line of shell sets first: limits, mounts.
+    pub(crate) fn spawn_after(line: &str, home: &Home) -> Self {
+        let mut shell = shell(&format!(r#"{line} && exec "$0" "$@""#));
+        shell.arg(PROGRAM);
+        Self::spawn_by(shell, home)
+    }
+
+    fn spawn_by(mut command: Command, home: &Home) -> Self {
         // What an earlier one that was killed has left would lead to where nobody listens.
         let _ = std::fs::remove_file(home.data().join("http.address"));
         let log = home.path("platform.log");
         let open = || File::options().append(true).create(true).open(&log).expect("the platform's log");
-        let child = program()
+        let child = command
             .arg("up")
             .arg("--data-dir")
             .arg(home.data())
@@ -65,12 +76,18 @@ impl Up {
 
     /// Ends it in good order.
     pub(crate) async fn stop(mut self) -> ExitStatus {
-        let pid = self.child.id().expect("it was not waited for").cast_signed();
-        processes::send(pid, Signal::SIGTERM);
-        match tokio::time::timeout(PATIENCE, self.child.wait()).await {
-            Ok(status) => status.expect("the platform is our child"),
-            Err(_) => panic!("the platform does not end on SIGTERM; its log:\n{}", self.log()),
-        }
+        processes::send(self.pid(), Signal::SIGTERM);
+        let Ok(status) = tokio::time::timeout(PATIENCE, self.child.wait()).await else {
+            panic!("the platform does not end on SIGTERM; its log:\n{}", self.log())
+        };
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        assert!(!log.contains("panicked at"), "the platform's log:\n{log}");
+        status.expect("the platform is our child")
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id().expect("it was not waited for").cast_signed()
     }
 
     /// The end of what it wrote about itself.

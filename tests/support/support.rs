@@ -21,9 +21,23 @@ pub(crate) use home::Home;
 pub(crate) use platform::Up;
 pub(crate) use processes::{Process, send};
 
-/// The program under test, with nothing set by whoever runs the tests, ended with the test.
+/// The program under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hypercode");
+
+/// The program under test, to be run.
 fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hypercode"));
+    quiet(Command::new(PROGRAM))
+}
+
+/// A line of shell, to be run with what is added as its arguments, `$0` the first.
+fn shell(line: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(line);
+    quiet(command)
+}
+
+/// With nothing set by whoever runs the tests, ended with the test.
+fn quiet(mut command: Command) -> Command {
     let set = std::env::vars_os().map(|(name, _)| name);
     for name in set.filter(|name| name.as_encoded_bytes().starts_with(b"HYPERCODE_")) {
         command.env_remove(name);

@@ -33,7 +33,9 @@ impl Hosted for Agent {
 
     fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
         let (worker, id, cause) = (Arc::clone(core), id.to_owned(), cause.clone());
-        core.spawn(async move { perform(&worker, &id, &cause, effect).await });
+        let takes_away = matches!(effect, Effect::Destroy { .. });
+        let work = async move { perform(&worker, &id, &cause, effect).await };
+        if takes_away { core.spawn_to_end(work) } else { core.spawn(work) }
     }
 }
 
@@ -243,6 +245,9 @@ pub(super) async fn destroy(core: &Arc<Core>, sandbox: &SandboxId) {
     let mut wait = core.options.limits.effect_retry_initial_ms;
     while let Err(error) = core.provider.destroy(&id).await {
         tracing::error!(%sandbox, %error, "sandbox is not gone yet; trying again");
+        if core.stop.is_cancelled() {
+            return;
+        }
         tokio::time::sleep(Duration::from_millis(wait)).await;
         wait = (wait * 2).min(core.options.limits.effect_retry_max_ms);
     }

@@ -38,9 +38,10 @@ impl Hosted for Crew {
     }
 
     fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
-        let (core, id, cause) = (Arc::clone(core), id.to_owned(), cause.clone());
-        let worker = Arc::clone(&core);
-        core.spawn(async move { perform(&worker, &id, &cause, effect).await });
+        let (worker, id, cause) = (Arc::clone(core), id.to_owned(), cause.clone());
+        let takes_away = matches!(effect, Effect::Dissolve { .. });
+        let work = async move { perform(&worker, &id, &cause, effect).await };
+        if takes_away { core.spawn_to_end(work) } else { core.spawn(work) }
     }
 }
 

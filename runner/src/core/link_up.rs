@@ -35,6 +35,7 @@ impl Core {
             Uplink::Frame(Ok(frame)) => self.on_frame(frame),
             Uplink::Frame(Err(error)) => self.refuse(None, error),
             Uplink::Down(code) => self.on_down(code),
+            Uplink::Abandoned => self.orphaned(),
         }
     }
 

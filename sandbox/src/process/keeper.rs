@@ -6,6 +6,7 @@
 //! exactly. It is not a child of the platform in any way that matters, so it outlives it.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
@@ -47,7 +48,7 @@ const KILL_PAUSE: Duration = Duration::from_millis(5);
 /// that a `main` does when its own name is `hypercode-keeper`: it needs a process with one thread, for it forks.
 pub fn keeper_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Some(dir) = args.into_iter().nth(1) else {
-        eprintln!("the keeper is started by the platform, with the directory of a sandbox");
+        complain("the keeper is started by the platform, with the directory of a sandbox");
         return ExitCode::from(2);
     };
     let mut stdout = io::stdout();
@@ -62,6 +63,11 @@ pub fn keeper_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Its standard error may be a file on a full disk: then there is nobody to tell.
+fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 struct Keeper {
@@ -102,7 +108,7 @@ impl Keeper {
         match self.place.write_ending(&self.ending) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("the keeper cannot record how the runner ended: {error}");
+                complain(format_args!("the keeper cannot record how the runner ended: {error}"));
                 ExitCode::FAILURE
             }
         }

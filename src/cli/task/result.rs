@@ -46,7 +46,7 @@ async fn write(session: &Session, task: &Value, out: &Path) -> Result<(), Proble
     if !task["output"].is_null() {
         let path = out.join("output.txt");
         std::fs::write(&path, readable(&task["output"]) + "\n").map_err(|error| failed(&path, &error))?;
-        eprintln!("{}", path.display());
+        crate::output::remark(path.display());
     }
     for artifact in task["artifacts"].as_array().into_iter().flatten() {
         let (name, url) =
@@ -56,7 +56,7 @@ async fn write(session: &Session, task: &Value, out: &Path) -> Result<(), Proble
             std::fs::create_dir_all(parent).map_err(|error| failed(parent, &error))?;
         }
         artifact::get(&session.client, url, Some(&path)).await?;
-        eprintln!("{}", path.display());
+        crate::output::remark(path.display());
     }
     Ok(())
 }

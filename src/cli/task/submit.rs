@@ -71,7 +71,7 @@ impl Submit {
             session.output.value(&done, |_| id.clone());
             return Ok(ExitCode::SUCCESS);
         }
-        eprintln!("task {id}");
+        crate::output::remark(format_args!("task {id}"));
         loop {
             let task = get(session, &id, WAIT_MS).await?;
             if task["isTerminal"] == true {
