@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 
-use super::{Home, eventually};
+use super::{Home, PATIENCE, eventually, eventually_within};
 
 /// Longer than the platform may hold an answer.
 const SILENCE: Duration = Duration::from_secs(90);
@@ -16,6 +16,7 @@ const SILENCE: Duration = Duration::from_secs(90);
 pub(crate) struct Api {
     client: Client,
     data: PathBuf,
+    patience: Duration,
 }
 
 /// What was answered.
@@ -42,7 +43,17 @@ impl Api {
     pub(crate) fn of(home: &Home) -> Self {
         // No connection is kept: the next platform is another one, and may have the port of the one before.
         let client = Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(SILENCE).build();
-        Self { client: client.expect("a client"), data: home.data() }
+        Self { client: client.expect("a client"), data: home.data(), patience: PATIENCE }
+    }
+
+    /// The same client, who insists for so long.
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// The same client, who finds the platform by other files.
+    pub(crate) fn with_data(self, data: PathBuf) -> Self {
+        Self { data, ..self }
     }
 
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, String> {
@@ -90,7 +101,7 @@ impl Api {
 
     /// Commands until it is answered, as a client does whose connection may be lost: always under the same key.
     pub(crate) async fn insist(&self, path: &str, body: &Value, key: &str) -> Answer {
-        eventually(&format!("an answer to POST {path} under {key}"), async || {
+        eventually_within(self.patience, &format!("an answer to POST {path} under {key}"), async || {
             let answer = self.post(path, body, Some(key)).await.ok()?;
             (!is_passing(&answer)).then_some(answer)
         })
