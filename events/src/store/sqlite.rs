@@ -8,6 +8,7 @@ mod error;
 mod lines;
 mod lock;
 mod read;
+mod reader;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
 
 pub use self::error::OpenError;
+pub use self::reader::ReadOnly;
 
 /// The log's file in the data directory.
 pub const LOG_FILE: &str = "log.db";

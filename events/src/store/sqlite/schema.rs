@@ -1,8 +1,9 @@
 //! The schema of a file and its migrations. SQLite's `user_version` counts the migrations that were applied.
 
+use std::cmp::Ordering;
 use std::path::Path;
 
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{Connection as _, Row as _};
 
 use super::OpenError;
@@ -32,7 +33,6 @@ pub(super) async fn prepare(file: &Path, if_older: IfOlder) -> Result<bool, Open
 
 async fn check(file: &Path, connection: &mut SqliteConnection, if_older: IfOlder) -> Result<bool, OpenError> {
     let failed = |error: sqlx::Error| OpenError::database(file, &error);
-    let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
     let found = number(connection, "PRAGMA user_version").await.map_err(failed)?;
     let owner = number(connection, "PRAGMA application_id").await.map_err(failed)?;
     let tables = number(connection, "SELECT count(*) FROM sqlite_schema").await.map_err(failed)?;
@@ -40,21 +40,34 @@ async fn check(file: &Path, connection: &mut SqliteConnection, if_older: IfOlder
         apply(connection, 0).await.map_err(failed)?;
         return Ok(true);
     }
-    if owner != APPLICATION_ID {
-        return Err(OpenError::Foreign { file: file.into() });
-    }
-    if found > known {
-        return Err(OpenError::Newer { file: file.into(), found, known });
-    }
-    if found == known {
-        return Ok(false);
-    }
-    if if_older == IfOlder::Refuse {
-        return Err(OpenError::Older { file: file.into(), found, known });
+    match compare(file, owner, found) {
+        Ok(()) => return Ok(false),
+        Err(OpenError::Older { .. }) if if_older == IfOlder::Migrate => {}
+        Err(error) => return Err(error),
     }
     let applied = usize::try_from(found).unwrap_or_default();
     apply(connection, applied).await.map_err(failed)?;
     Ok(true)
+}
+
+/// Checks that `file`, which `pool` reads, has this program's schema.
+pub(super) async fn inspect(file: &Path, pool: &SqlitePool) -> Result<(), OpenError> {
+    let failed = |error: sqlx::Error| OpenError::database(file, &error);
+    let mut connection = pool.acquire().await.map_err(failed)?;
+    let found = number(&mut connection, "PRAGMA user_version").await.map_err(failed)?;
+    let owner = number(&mut connection, "PRAGMA application_id").await.map_err(failed)?;
+    compare(file, owner, found)
+}
+
+fn compare(file: &Path, owner: i64, found: i64) -> Result<(), OpenError> {
+    let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
+    let file = || file.into();
+    match found.cmp(&known) {
+        _ if owner != APPLICATION_ID => Err(OpenError::Foreign { file: file() }),
+        Ordering::Greater => Err(OpenError::Newer { file: file(), found, known }),
+        Ordering::Less => Err(OpenError::Older { file: file(), found, known }),
+        Ordering::Equal => Ok(()),
+    }
 }
 
 /// Applies the migrations after the first `applied` in one transaction.

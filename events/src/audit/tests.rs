@@ -1,0 +1,311 @@
+//! The audit over a real log: what was tampered with is named, and a fork is never signed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use tempfile::TempDir;
+
+use super::*;
+use crate::id::Position;
+use crate::store::conformance::{request, stream};
+use crate::store::{EventStore, Expected, Sqlite, sqlite};
+
+const EVENTS: u64 = 700;
+
+/// Closed logs are tampered with, as somebody does who owns the files.
+struct Desk {
+    dir: TempDir,
+}
+
+impl Desk {
+    /// A log with checkpoints at 300, 600 and 700.
+    async fn new() -> Self {
+        let desk = Self { dir: TempDir::new().expect("a directory") };
+        let (store, tailer) = desk.open().await;
+        for size in [300, 600, EVENTS] {
+            desk.append_until(&store, size).await;
+            assert_eq!(tailer.cut().await.expect("a checkpoint").checkpoint().size, size);
+        }
+        desk.close(store, tailer).await;
+        desk
+    }
+
+    async fn open(&self) -> (Sqlite, Tailer) {
+        let dir = self.dir.path();
+        let store = Sqlite::open(dir, sqlite::Options::default()).await.expect("a store");
+        let ledger = Ledger::open(dir).await.expect("a ledger");
+        let signer = Signer::open(&dir.join(KEY_FILE), "hypercode/test").expect("a key");
+        let sink: Arc<dyn Sink> = Arc::new(AppendFile::new(dir.join("checkpoints")));
+        let options = Options { checkpoint_events: 10_000, checkpoint_ms: 3_600_000, ..Options::default() };
+        let tailer = Tailer::start(Arc::new(store.clone()), ledger, signer, vec![sink], options).await;
+        (store, tailer.expect("a tailer"))
+    }
+
+    async fn close(&self, store: Sqlite, tailer: Tailer) {
+        tailer.close().await;
+        store.close().await;
+    }
+
+    async fn append_until(&self, store: &Sqlite, size: u64) {
+        loop {
+            let head = store.head().await.expect("head").position.0;
+            let payloads: Vec<String> =
+                (head..size.min(head + 50)).map(|n| format!(r#"{{"number":{n}}}"#)).collect();
+            if payloads.is_empty() {
+                break;
+            }
+            let payloads: Vec<&str> = payloads.iter().map(String::as_str).collect();
+            let stream = stream(&(head % 7).to_string());
+            store.append(request(&stream, Expected::Any, &payloads)).await.expect("appended");
+        }
+    }
+
+    async fn sql(&self, file: &str, sql: &'static str) {
+        let options = SqliteConnectOptions::new().filename(self.dir.path().join(file));
+        let mut db = SqliteConnection::connect_with(&options).await.expect("a database");
+        sqlx::raw_sql(sql).execute(&mut db).await.expect("tampered");
+        db.close().await.expect("closed");
+    }
+
+    /// Verifies log and ledger, and the file of checkpoints beside them.
+    async fn verify(&self) -> Report {
+        let dir = self.dir.path();
+        let store = sqlite::ReadOnly::open(dir, &sqlite::Options::default()).await.expect("a log");
+        let ledger = Ledger::read(dir).await.expect("a ledger");
+        let (mut evidence, mut trust) =
+            Local::new(Arc::new(store.clone()), ledger, true).await.expect("evidence");
+        let file = std::fs::read_to_string(dir.join("checkpoints")).expect("the file");
+        trust.hold_to("in the file", notes(&file));
+        let report = verify(trust, &mut evidence, |_| ()).await.expect("readable");
+        store.close().await;
+        report
+    }
+
+    async fn faults(&self) -> Vec<(FaultKind, u64, u64)> {
+        let report = self.verify().await;
+        assert_eq!(report.ok, report.faults.is_empty());
+        report.faults.iter().map(|fault| (fault.kind, fault.position, fault.until)).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_whole_log_verifies() {
+    let report = Desk::new().await.verify().await;
+    assert!(report.ok, "{report:#?}");
+    assert_eq!((report.first, report.last, report.covered), (1, EVENTS, EVENTS));
+    assert_eq!((report.checkpoints, report.tiles, report.keys.len()), (6, 4, 1));
+}
+
+/// What is done to the log's file or the ledger's, and the fault that must come first.
+const TAMPERINGS: &[(&str, &str, FaultKind, u64)] = &[
+    (
+        "flip a payload",
+        "UPDATE events SET payload = replace(payload, '4', '5') WHERE position = 435",
+        FaultKind::EventChanged,
+        435,
+    ),
+    ("flip who did it", "UPDATE events SET principal = 'user:x' WHERE position = 1", FaultKind::EventChanged, 1),
+    (
+        "flip a hash",
+        "UPDATE events SET hash = randomblob(32) WHERE position = 650",
+        FaultKind::EventChanged,
+        650,
+    ),
+    ("damage a stream's name", "UPDATE events SET stream = 'x' WHERE position = 77", FaultKind::EventDamaged, 77),
+    ("delete", "DELETE FROM events WHERE position = 500", FaultKind::EventMissing, 500),
+    (
+        "insert",
+        "INSERT INTO events SELECT 701, stream, 9999, kind, schema, randomblob(16), randomblob(16), ordinal, tenant,
+             principal, correlation_id, causation_id, traceparent, recorded_at, epoch, payload, hash
+         FROM events WHERE position = 700",
+        FaultKind::EventChanged,
+        701,
+    ),
+    (
+        "reorder",
+        "UPDATE events SET position = 9000 WHERE position = 20;
+         UPDATE events SET position = 20 WHERE position = 21;
+         UPDATE events SET position = 21 WHERE position = 9000",
+        FaultKind::EventChanged,
+        20,
+    ),
+    (
+        "truncate",
+        "DELETE FROM events WHERE position > 640;
+         UPDATE head SET position = 640, hash = (SELECT hash FROM events WHERE position = 640)",
+        FaultKind::LogTruncated,
+        641,
+    ),
+];
+
+#[tokio::test]
+async fn es_7_what_was_done_to_the_log_is_named() {
+    for (name, sql, kind, position) in TAMPERINGS {
+        let desk = Desk::new().await;
+        desk.sql(sqlite::LOG_FILE, sql).await;
+        let faults = desk.faults().await;
+        assert_eq!(faults.first().map(|fault| (fault.0, fault.1)), Some((*kind, *position)), "{name}: {faults:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_done_to_the_tree_is_named() {
+    let leaf = "UPDATE tiles SET hashes = CAST(substr(hashes, 1, 320) || randomblob(32) || substr(hashes, 353) AS BLOB)
+                WHERE level = 0 AND number = 1";
+    let cases: &[(&str, (FaultKind, u64, u64))] = &[
+        (leaf, (FaultKind::TileChanged, 267, 267)),
+        ("DELETE FROM tiles WHERE level = 0 AND number = 1", (FaultKind::TileMissing, 257, 512)),
+        (
+            "UPDATE tiles SET hashes = substr(hashes, 1, 32) WHERE level = 1",
+            (FaultKind::TileChanged, 257, 512),
+        ),
+        (
+            "UPDATE tiles SET number = number + 10; UPDATE tiles SET number = 1 WHERE number = 10 AND level = 0;
+             UPDATE tiles SET number = 0 WHERE number = 11 AND level = 0;
+             UPDATE tiles SET number = number - 10 WHERE number >= 10",
+            (FaultKind::TileChanged, 1, 1),
+        ),
+    ];
+    for (sql, expected) in cases {
+        let desk = Desk::new().await;
+        desk.sql(LEDGER_FILE, sql).await;
+        let faults = desk.faults().await;
+        assert_eq!(faults.first(), Some(expected), "{sql}: {faults:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_done_to_checkpoints_is_named() {
+    let cases: &[(&str, (FaultKind, u64, u64))] = &[
+        (
+            "UPDATE checkpoints SET note = substr(note, 1, length(note) - 6) || 'AAAA=' || char(10) WHERE size = 600",
+            (FaultKind::CheckpointForged, 600, 600),
+        ),
+        (
+            "UPDATE checkpoints SET note = replace(note, char(10) || '600' || char(10), char(10) || '601' || char(10))",
+            (FaultKind::CheckpointMalformed, 600, 600),
+        ),
+        ("UPDATE checkpoints SET note = 'x' || note WHERE size = 600", (FaultKind::CheckpointForeign, 600, 600)),
+        ("UPDATE checkpoints SET note = 'x' WHERE size = 600", (FaultKind::CheckpointMalformed, 600, 600)),
+        ("DELETE FROM checkpoints WHERE size = 600", (FaultKind::CheckpointMissing, 600, 600)),
+        ("DELETE FROM checkpoints WHERE size = 700", (FaultKind::CheckpointMissing, 700, 700)),
+        (
+            "UPDATE checkpoints SET note = (SELECT note FROM checkpoints WHERE size = 300) WHERE size = 600",
+            (FaultKind::CheckpointMalformed, 600, 600),
+        ),
+    ];
+    for (sql, expected) in cases {
+        let desk = Desk::new().await;
+        desk.sql(LEDGER_FILE, sql).await;
+        let faults = desk.faults().await;
+        assert_eq!(faults.first(), Some(expected), "{sql}: {faults:?}");
+    }
+}
+
+/// Whoever owns database and key can make all anew and consistent, but not what was given away.
+#[tokio::test]
+async fn a_log_that_was_made_anew_does_not_fit_what_was_given_away() {
+    let desk = Desk::new().await;
+    let given_away = std::fs::read_to_string(desk.dir.path().join("checkpoints")).expect("the file");
+    let key = std::fs::read(desk.dir.path().join(KEY_FILE)).expect("the key");
+    let other = Desk { dir: TempDir::new().expect("a directory") };
+    std::fs::write(other.dir.path().join(KEY_FILE), key).expect("the key");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(other.dir.path().join(KEY_FILE), mode).expect("its mode");
+    let (store, tailer) = other.open().await;
+    other.append_until(&store, EVENTS + 100).await;
+    tailer.cut().await.expect("a checkpoint");
+    other.close(store, tailer).await;
+    assert!(other.verify().await.ok, "it fits itself");
+    std::fs::write(other.dir.path().join("checkpoints"), given_away).expect("the file");
+    assert!(other.faults().await.contains(&(FaultKind::LogRewritten, 1, 300)), "{:?}", other.faults().await);
+}
+
+#[tokio::test]
+async fn a_fork_is_never_signed() {
+    let cases: &[(&str, &str, Fork)] = &[
+        (
+            sqlite::LOG_FILE,
+            "DELETE FROM events WHERE position > 640;
+             UPDATE head SET position = 640, hash = (SELECT hash FROM events WHERE position = 640)",
+            Fork::Shorter { signed: EVENTS, found: 640 },
+        ),
+        (
+            sqlite::LOG_FILE,
+            "UPDATE events SET hash = zeroblob(32) WHERE position = 700; UPDATE head SET hash = zeroblob(32)",
+            Fork::Other { position: Position(EVENTS) },
+        ),
+        (
+            LEDGER_FILE,
+            "UPDATE tiles SET hashes = randomblob(length(hashes)) WHERE level = 1",
+            Fork::Tree { signed: EVENTS },
+        ),
+        (LEDGER_FILE, "UPDATE checkpoints SET note = 'x' WHERE size = 700", Fork::Signature { size: EVENTS }),
+    ];
+    for (file, sql, fork) in cases {
+        let desk = Desk::new().await;
+        desk.sql(file, sql).await;
+        let (store, tailer) = desk.open().await;
+        assert_eq!(tailer.standing().refused, Some(fork.to_string()));
+        assert_eq!(tailer.cut().await, Err(CutError::Fork(fork.clone())), "{sql}");
+        desk.append_until(&store, EVENTS + 5).await;
+        assert_eq!(tailer.ledger().newest().await.expect("the ledger").expect("an entry").size, EVENTS);
+        desk.close(store, tailer).await;
+    }
+}
+
+#[tokio::test]
+async fn the_tailer_goes_on_after_a_restart_and_each_event_is_proven() {
+    let desk = Desk::new().await;
+    let (store, tailer) = desk.open().await;
+    desk.append_until(&store, 1_030).await;
+    let note = tailer.cut().await.expect("a checkpoint");
+    assert_eq!(note.checkpoint().size, 1_030);
+    assert_eq!(tailer.cut().await.expect("the same"), note, "nothing new, nothing signed");
+    for position in [1, 2, 256, 257, 700, 701, 1_024, 1_030] {
+        let proof = Local::prove(&store, tailer.ledger(), Position(position), note.clone()).await.expect("a proof");
+        let read = Proof::parse(&proof.text()).expect("its own text");
+        assert_eq!(read, proof);
+        assert_eq!(read.check(&[tailer.key().clone()]).expect("proven").size, 1_030);
+        let mut changed = read.clone();
+        changed.event.meta.principal = crate::Principal::user("mallory");
+        assert_eq!(changed.check(&[tailer.key().clone()]), Err(ProofError::Changed { position }));
+        let mut moved = read.clone();
+        moved.hashes.rotate_left(1);
+        assert_eq!(moved.check(&[tailer.key().clone()]), Err(ProofError::NotIncluded { position }));
+        let stranger = Signer::generate("hypercode/test");
+        assert_eq!(read.check(&[stranger.public().clone()]), Err(ProofError::Unsigned { size: 1_030 }));
+    }
+    let missing = Local::prove(&store, tailer.ledger(), Position(1_031), note).await;
+    assert!(missing.is_err_and(|problem| problem.kind == crate::api::ProblemKind::NotFound));
+    desk.close(store, tailer).await;
+    assert!(desk.verify().await.ok);
+}
+
+#[tokio::test]
+async fn checkpoints_are_cut_by_count_and_by_time_but_not_for_nothing() {
+    let dir = TempDir::new().expect("a directory");
+    let store = crate::store::Memory::new();
+    let ledger = Ledger::open(dir.path()).await.expect("a ledger");
+    let options = Options { checkpoint_events: 10, checkpoint_ms: 50, ..Options::default() };
+    let signer = Signer::generate("hypercode/test");
+    let tailer = Tailer::start(Arc::new(store.clone()), ledger.clone(), signer, Vec::new(), options).await;
+    let tailer = tailer.expect("a tailer");
+    assert_eq!(tailer.cut().await, Err(CutError::Empty));
+    store.append(request(&stream("s"), Expected::Any, &["1"; 25])).await.expect("appended");
+    let sizes = async || -> Vec<u64> {
+        ledger.checkpoints(0, 100).await.expect("the ledger").iter().map(|entry| entry.size).collect()
+    };
+    let all = async {
+        while sizes().await.last() != Some(&25) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all).await.expect("the last five get one by time");
+    assert_eq!(sizes().await, [10, 20, 25]);
+    tailer.close().await;
+    let again = Ledger::open(dir.path()).await.expect("a ledger");
+    assert_eq!(again.checkpoints(0, 100).await.expect("the ledger").len(), 3, "closing adds none for nothing");
+}
