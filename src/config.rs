@@ -63,6 +63,16 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// Most HTTP connections at once.
     pub connections_max: usize,
+    /// Events after which a checkpoint of the log is signed.
+    pub checkpoint_events: u64,
+    /// How long an event waits for its checkpoint at most, in milliseconds.
+    pub checkpoint_ms: u64,
+    /// The file that checkpoints are appended to; `None` is `checkpoints` in the data directory.
+    pub checkpoint_file: Option<PathBuf>,
+    /// A directory that gets every checkpoint as a file of its own.
+    pub checkpoint_dir: Option<PathBuf>,
+    /// A program that gets the newest checkpoint on its standard input.
+    pub checkpoint_program: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -78,6 +88,11 @@ impl Default for Config {
             request_ms: 30_000,
             body_bytes_max: 2 * 1024 * 1024,
             connections_max: 1_024,
+            checkpoint_events: 1_000,
+            checkpoint_ms: 1_000,
+            checkpoint_file: None,
+            checkpoint_dir: None,
+            checkpoint_program: None,
         }
     }
 }
@@ -86,6 +101,11 @@ impl Config {
     /// The file that holds the token of this data directory's administrator, mode 0600.
     pub fn token_file(&self) -> PathBuf {
         self.data_dir.join("admin.token")
+    }
+
+    /// The file that checkpoints are appended to.
+    pub fn checkpoint_file(&self) -> PathBuf {
+        self.checkpoint_file.clone().unwrap_or_else(|| self.data_dir.join("checkpoints"))
     }
 
     /// The file in which a running platform says where it listens.

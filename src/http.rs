@@ -5,6 +5,7 @@
 //! nothing is decided here. Every error is problem details (RFC 9457).
 
 mod artifacts;
+mod audit;
 mod auth;
 mod commands;
 mod envelope;
@@ -35,6 +36,7 @@ use events::{EventStore, SandboxId};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+pub use audit::{CheckpointModel, CheckpointPage, StandingModel};
 pub use auth::{Token, TokenError};
 pub use envelope::{Envelope, EnvelopeError};
 pub use problem::{Details, MEDIA_TYPE as PROBLEM_MEDIA_TYPE};
@@ -141,6 +143,8 @@ pub struct Parts {
     pub views: Views,
     /// Bytes by their SHA-256.
     pub artifacts: Arc<dyn ArtifactStore>,
+    /// What proves that the log is what it was.
+    pub audit: events::audit::Tailer,
     /// What events keep by reference.
     pub bodies: Arc<dyn Bodies>,
     /// What handlers write.

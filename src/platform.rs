@@ -11,6 +11,7 @@ use actors::{Clock, Seams, watchdog};
 use events::EventStore;
 use events::api::{Commands, Problem, ProblemKind};
 use events::artifact::{ArtifactStore, Files};
+use events::audit;
 use events::projection::{self, Unfinished, ViewError, Views};
 use events::store::sqlite::{self, Sqlite};
 use gateway::{Gateway, SandboxTokens};
@@ -48,6 +49,15 @@ pub enum StartError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The key that signs checkpoints cannot be used.
+    #[error(transparent)]
+    CheckpointKey(#[from] audit::KeyError),
+    /// The audit's ledger cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] audit::LedgerError),
+    /// The audit does not start.
+    #[error("start the audit: {0}")]
+    Audit(#[from] audit::CutError),
     /// The watchdog's thread cannot be started.
     #[error("start the watchdog: {0}")]
     Watchdog(io::Error),
@@ -81,6 +91,8 @@ pub struct Platform {
     pub artifacts: Arc<dyn ArtifactStore>,
     /// Where agents run.
     pub provider: Arc<dyn Provider>,
+    /// What proves that the log is what it was.
+    pub audit: audit::Tailer,
     actors: actors::Platform,
     gateway: Gateway,
     log: Sqlite,
@@ -108,6 +120,7 @@ impl Platform {
             Some(dir) => dir.clone(),
             None => run_dir(&instance),
         };
+        let audit = start_audit(config, &instance, Arc::clone(&store)).await?;
         let views = Views::open(data, Arc::clone(&store), projection::Options::default()).await?;
         let mut unfinished = unfinished(&*store, &views).await?;
         let options = actors::Options {
@@ -144,6 +157,7 @@ impl Platform {
             views,
             artifacts,
             provider,
+            audit,
             actors,
             gateway,
             log,
@@ -180,6 +194,7 @@ impl Platform {
         self.pulse.abort();
         self.gateway.shutdown().await;
         self.views.close().await;
+        self.audit.close().await;
         self.log.close().await;
     }
 }
@@ -245,6 +260,30 @@ fn key(path: &Path) -> Result<[u8; 32], StartError> {
         );
         file("use", path)(io::Error::new(io::ErrorKind::InvalidData, reason))
     })
+}
+
+/// Follows the log from where the ledger stands, and signs checkpoints.
+async fn start_audit(
+    config: &Config,
+    instance: &Instance,
+    store: Arc<dyn EventStore>,
+) -> Result<audit::Tailer, StartError> {
+    let data = &config.data_dir;
+    let signer = audit::Signer::open(&data.join(audit::KEY_FILE), &format!("hypercode/{}", instance.as_str()))?;
+    let mut sinks: Vec<Arc<dyn audit::Sink>> = vec![Arc::new(audit::AppendFile::new(config.checkpoint_file()))];
+    if let Some(directory) = &config.checkpoint_dir {
+        sinks.push(Arc::new(audit::Directory::new(directory)));
+    }
+    if let Some(program) = &config.checkpoint_program {
+        sinks.push(Arc::new(audit::Program::new(program, Vec::new())));
+    }
+    let options = audit::Options {
+        checkpoint_events: config.checkpoint_events,
+        checkpoint_ms: config.checkpoint_ms,
+        ..audit::Options::default()
+    };
+    let ledger = audit::Ledger::open(data).await?;
+    Ok(audit::Tailer::start(store, ledger, signer, sinks, options).await?)
 }
 
 /// What had not ended when the platform was last there. The views tell, once they have read all of the log.

@@ -59,6 +59,7 @@ async fn serve(
         store: Arc::clone(&platform.store),
         views: platform.views.clone(),
         artifacts: Arc::clone(&platform.artifacts),
+        audit: platform.audit.clone(),
         bodies: Arc::clone(platform) as Arc<dyn http::Bodies>,
         logs: Arc::clone(platform) as Arc<dyn http::Logs>,
         sandbox: http::SandboxKind::of(&*platform.provider),

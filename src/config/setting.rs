@@ -110,6 +110,41 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "Most HTTP connections at once; further ones wait.",
         set: |config, text| number(text, 1, 65_536).map(|count| config.connections_max = count as usize),
     },
+    Setting {
+        key: "checkpoint_events",
+        form: "number, 1 to 1000000",
+        default: "`1000`",
+        meaning: "Events after which a checkpoint of the log is signed.",
+        set: |config, text| number(text, 1, 1_000_000).map(|count| config.checkpoint_events = count),
+    },
+    Setting {
+        key: "checkpoint_ms",
+        form: "milliseconds, 10 to 3600000",
+        default: "`1000`",
+        meaning: "How long an event waits for its checkpoint at most. Where nothing is new, nothing is signed.",
+        set: |config, text| number(text, 10, 3_600_000).map(|ms| config.checkpoint_ms = ms),
+    },
+    Setting {
+        key: "checkpoint_file",
+        form: "file",
+        default: "`checkpoints` in the data directory",
+        meaning: "The file that every checkpoint is appended to. Best on another machine, or `chattr +a`.",
+        set: |config, text| path(text).map(|file| config.checkpoint_file = Some(file)),
+    },
+    Setting {
+        key: "checkpoint_dir",
+        form: "directory",
+        default: "none",
+        meaning: "A directory that gets every checkpoint as a file of its own, such as the mount of a bucket with object lock.",
+        set: |config, text| path(text).map(|dir| config.checkpoint_dir = Some(dir)),
+    },
+    Setting {
+        key: "checkpoint_program",
+        form: "file",
+        default: "none",
+        meaning: "A program that gets the newest checkpoint on its standard input and takes it out of the operator's hands.",
+        set: |config, text| path(text).map(|file| config.checkpoint_program = Some(file)),
+    },
 ];
 
 fn path(text: &str) -> Result<PathBuf, String> {

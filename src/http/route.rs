@@ -12,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::guard::{self, Guard};
 use super::problem::Refusal;
-use super::{Api, artifacts, commands, feed, model, operations, page, plan, projections, queries};
+use super::{Api, artifacts, audit, commands, feed, model, operations, page, plan, projections, queries};
 
 /// Adds a type's schema to a document.
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -150,7 +150,7 @@ impl Route {
 
 /// Everything that can be asked.
 pub(super) fn routes() -> Vec<Route> {
-    [crew_routes(), query_routes(), task_routes(), log_routes(), operations_routes()]
+    [crew_routes(), query_routes(), task_routes(), log_routes(), audit_routes(), operations_routes()]
         .into_iter()
         .flatten()
         .collect()
@@ -391,6 +391,47 @@ fn log_routes() -> Vec<Route> {
         .query::<feed::Filter>()
         .answers_plain("text/event-stream")
         .pace(Pace::Endless),
+    ]
+}
+
+fn audit_routes() -> Vec<Route> {
+    vec![
+        Route::get(
+            "/v1/audit/checkpoint",
+            "readCheckpoint",
+            "The newest signed checkpoint, the keys, and how the audit stands",
+            audit::standing,
+        )
+        .needs("audit:read")
+        .answers::<audit::StandingModel>(),
+        Route::post(
+            "/v1/audit/checkpoint",
+            "cutCheckpoint",
+            "Signs a checkpoint now, over everything that the log has",
+            audit::cut,
+        )
+        .needs("audit:checkpoint")
+        .answers::<audit::StandingModel>(),
+        Route::get("/v1/audit/checkpoints", "listCheckpoints", "Signed checkpoints by size", audit::checkpoints)
+            .needs("audit:read")
+            .query::<audit::Above>()
+            .answers::<audit::CheckpointPage>(),
+        Route::get(
+            "/v1/audit/tiles/{level}/{number}",
+            "readTile",
+            "256 neighbouring hashes of the Merkle tree, fewer at its right edge",
+            audit::tile,
+        )
+        .needs("audit:read")
+        .answers_plain("application/octet-stream"),
+        Route::get(
+            "/v1/audit/proofs/{position}",
+            "readProof",
+            "The proof that the event at a position is in the signed log",
+            audit::proof,
+        )
+        .needs("audit:read")
+        .answers::<audit::ProofModel>(),
     ]
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use events::audit;
 use events::api::{Caller, Command, Commands, Problem, ProblemKind, Reply};
 use events::domain::crew::name_reservation;
 use events::projection::{self, Views};
@@ -52,6 +53,11 @@ impl Server {
         let log: Arc<dyn EventStore> = Arc::clone(&store) as Arc<dyn EventStore>;
         let views =
             Views::open(directory.path(), Arc::clone(&log), projection::Options::default()).await.unwrap();
+        let ledger = audit::Ledger::open(directory.path()).await.unwrap();
+        let signer = audit::Signer::generate("hypercode/test");
+        let options = audit::Options::default();
+        let audit =
+            audit::Tailer::start(Arc::clone(&log), ledger, signer, Vec::new(), options).await.unwrap();
         let (token, stop) = (Token::random(), CancellationToken::new());
         let limits = Limits {
             request_ms: 1_000,
@@ -66,6 +72,7 @@ impl Server {
             store: log,
             views,
             artifacts: Arc::new(events::artifact::Memory::new()),
+            audit,
             bodies: Arc::new(Inline),
             logs: Arc::new(Inline),
             sandbox: SandboxKind { kind: "process".to_owned(), isolation: "none".to_owned() },

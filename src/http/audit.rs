@@ -1,0 +1,163 @@
+//! What proves that the log is what it was: checkpoints, tiles and proofs.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use events::api::{Problem, ProblemKind};
+use events::audit::{CutError, Entry, Local, Note};
+use events::{Digest, Position};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::Api;
+use super::extract::{Params, Segments};
+use super::problem::Refusal;
+
+/// Checkpoints on one page.
+const PAGE_CHECKPOINTS: usize = 1_000;
+
+/// A signed checkpoint.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointModel {
+    /// Events that it covers: the position of the last.
+    pub size: u64,
+    /// When it was cut.
+    pub cut_at: String,
+    /// The signed note (C2SP `tlog-checkpoint`).
+    pub note: String,
+}
+
+impl From<Entry> for CheckpointModel {
+    fn from(entry: Entry) -> Self {
+        Self { size: entry.size, cut_at: entry.cut_at.rfc3339(), note: entry.note }
+    }
+}
+
+/// The newest checkpoint, and how the audit stands.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StandingModel {
+    /// Which log it is.
+    pub origin: String,
+    /// The newest checkpoint; absent while there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<CheckpointModel>,
+    /// The public keys that have signed, the oldest first.
+    pub keys: Vec<String>,
+    /// Why nothing is signed any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// Where checkpoints go, each with what went wrong there last.
+    pub sinks: BTreeMap<String, Option<String>>,
+}
+
+/// A part of the checkpoints.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointPage {
+    /// The checkpoints, the smallest first; none if there are no more.
+    pub items: Vec<CheckpointModel>,
+}
+
+fn problem(error: CutError) -> Problem {
+    let kind = match error {
+        CutError::Fork(_) => ProblemKind::Failed,
+        CutError::Empty => ProblemKind::NotFound,
+        _ => ProblemKind::Unavailable,
+    };
+    Problem::new(kind, error.to_string())
+}
+
+pub(super) async fn standing(State(api): State<Arc<Api>>) -> Result<Json<StandingModel>, Refusal> {
+    let (standing, ledger) = (api.audit.standing(), api.audit.ledger());
+    let newest = ledger.newest().await.map_err(Problem::from)?;
+    Ok(Json(StandingModel {
+        origin: api.audit.origin().to_owned(),
+        newest: newest.map(CheckpointModel::from),
+        keys: ledger.keys().await.map_err(Problem::from)?,
+        refused: standing.refused,
+        sinks: standing.sinks,
+    }))
+}
+
+pub(super) async fn cut(State(api): State<Arc<Api>>) -> Result<Json<StandingModel>, Refusal> {
+    api.audit.cut().await.map_err(problem)?;
+    standing(State(api)).await
+}
+
+/// Which checkpoints.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Above {
+    /// Those of more events than this.
+    #[serde(default)]
+    above: u64,
+}
+
+pub(super) async fn checkpoints(
+    State(api): State<Arc<Api>>,
+    Params(Above { above }): Params<Above>,
+) -> Result<Json<CheckpointPage>, Refusal> {
+    let entries = api.audit.ledger().checkpoints(above, PAGE_CHECKPOINTS).await.map_err(Problem::from)?;
+    Ok(Json(CheckpointPage { items: entries.into_iter().map(CheckpointModel::from).collect() }))
+}
+
+pub(super) async fn tile(
+    State(api): State<Arc<Api>>,
+    Segments((level, number)): Segments<(u8, u64)>,
+) -> Result<impl IntoResponse, Refusal> {
+    let tile = api.audit.ledger().tile(level, number).await.map_err(Problem::from)?;
+    let none = || Problem::new(ProblemKind::NotFound, format!("level {level} has no tile {number}"));
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], tile.ok_or_else(none)?))
+}
+
+/// The proof of one event.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ProofModel {
+    /// The event's position; its leaf's index is one less.
+    position: u64,
+    /// Events in the tree that the checkpoint signs.
+    size: u64,
+    /// The event's hash: the leaf.
+    #[schemars(with = "String")]
+    leaf: Digest,
+    /// The hash of the event before it.
+    #[schemars(with = "String")]
+    previous: Digest,
+    /// The way from the leaf to the root (RFC 6962 §2.1.1).
+    #[schemars(with = "Vec<String>")]
+    hashes: Vec<Digest>,
+    /// The signed note.
+    checkpoint: String,
+    /// All of it in one text (C2SP `tlog-proof`), with the event.
+    text: String,
+}
+
+pub(super) async fn proof(
+    State(api): State<Arc<Api>>,
+    Segments(position): Segments<u64>,
+) -> Result<Json<ProofModel>, Refusal> {
+    let ledger = api.audit.ledger();
+    let newest = ledger.newest().await.map_err(Problem::from)?;
+    let covers = newest.filter(|entry| entry.size >= position).map(|entry| Note::parse(&entry.note));
+    let note = match covers {
+        Some(Ok(note)) => note,
+        _ => api.audit.cut().await.map_err(problem)?,
+    };
+    let proof = Local::prove(&*api.store, ledger, Position(position), note).await?;
+    Ok(Json(ProofModel {
+        position,
+        size: proof.note.checkpoint().size,
+        leaf: proof.event.hash,
+        previous: proof.previous,
+        hashes: proof.hashes.clone(),
+        checkpoint: proof.note.to_string(),
+        text: proof.text(),
+    }))
+}
