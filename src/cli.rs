@@ -9,6 +9,7 @@ mod audit;
 mod crew;
 mod demo;
 mod doctor;
+mod evidence;
 mod files;
 mod handler;
 mod offline;

@@ -48,6 +48,11 @@ impl Client {
         self.json(self.request(Method::GET, path, query)).await
     }
 
+    /// Reads the bytes at `path`.
+    pub async fn bytes(&self, path: &str) -> Result<Vec<u8>, Problem> {
+        self.read(self.send(self.request(Method::GET, path, &[])).await?).await
+    }
+
     /// Gives a command; the key makes a repetition harmless.
     pub async fn post(&self, path: &str, body: &Value, key: Option<&str>) -> Result<Value, Problem> {
         let mut request = self.request(Method::POST, path, &[]).json(body);

@@ -269,8 +269,10 @@ async fn start_audit(
     store: Arc<dyn EventStore>,
 ) -> Result<audit::Tailer, StartError> {
     let data = &config.data_dir;
-    let signer = audit::Signer::open(&data.join(audit::KEY_FILE), &format!("hypercode/{}", instance.as_str()))?;
-    let mut sinks: Vec<Arc<dyn audit::Sink>> = vec![Arc::new(audit::AppendFile::new(config.checkpoint_file()))];
+    let signer =
+        audit::Signer::open(&data.join(audit::KEY_FILE), &format!("hypercode/{}", instance.as_str()))?;
+    let mut sinks: Vec<Arc<dyn audit::Sink>> =
+        vec![Arc::new(audit::AppendFile::new(config.checkpoint_file()))];
     if let Some(directory) = &config.checkpoint_dir {
         sinks.push(Arc::new(audit::Directory::new(directory)));
     }

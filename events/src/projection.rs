@@ -32,6 +32,7 @@ use crate::id::Position;
 use crate::store::{EventStore, ReadError};
 use crate::subscription;
 
+pub use self::audit::summarize;
 pub use self::query::{Direction, PAGE_ITEMS_MAX, Page, PageRequest, Unfinished};
 pub use self::rows::{
     AgentFilter, AgentView, AttemptView, AuditEntry, AuditFilter, CrewFilter, CrewView, Delivery, Lifespan,

@@ -3,8 +3,10 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use bytes::Bytes;
 use events::api::{Problem, ProblemKind};
 use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 
 use crate::client::Client;
 use crate::http::Envelope;
@@ -31,68 +33,116 @@ pub(super) struct Query {
 /// Gives every event to `take` until that breaks off or `until` is reached.
 pub(super) async fn follow(
     client: &Client,
-    mut query: Query,
+    query: Query,
     mut take: impl FnMut(Envelope) -> Result<ControlFlow<()>, Problem>,
 ) -> Result<(), Problem> {
-    let mut tries = 0;
-    let mut pause = PAUSE;
+    let mut feed = Feed::new(client, query);
     loop {
-        let before = query.after;
-        let problem = match once(client, &mut query, &mut take).await? {
-            End::Done => return Ok(()),
-            End::Cut(problem) => problem,
-        };
-        if query.after > before {
-            (tries, pause) = (0, PAUSE);
+        let events = feed.next().await?;
+        if events.is_empty() {
+            return Ok(());
         }
-        tries += 1;
-        if tries > TRIES_MAX || !problem.kind.is_retryable() {
-            return Err(problem);
+        for event in events {
+            if take(event)?.is_break() {
+                return Ok(());
+            }
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 
-enum End {
+/// A reader of the feed.
+pub(super) struct Feed {
+    client: Client,
+    query: Query,
+    stream: Option<BoxStream<'static, Result<Bytes, Problem>>>,
+    parser: Parser,
+    tries: u32,
+    pause: Duration,
+}
+
+enum Step {
+    Messages(Vec<Message>),
     Done,
     Cut(Problem),
 }
 
-async fn once(
-    client: &Client,
-    query: &mut Query,
-    take: &mut impl FnMut(Envelope) -> Result<ControlFlow<()>, Problem>,
-) -> Result<End, Problem> {
-    let mut fields = query.filter.clone();
-    fields.push(("after", query.after.to_string()));
-    fields.extend(query.until.map(|until| ("until", until.to_string())));
-    let mut stream = match client.stream("/v1/events", &fields).await {
-        Ok(stream) => Box::pin(stream),
-        Err(problem) => return Ok(End::Cut(problem)),
-    };
-    let mut parser = Parser::default();
-    while let Some(chunk) = stream.next().await {
-        let chunk = match chunk {
-            Ok(chunk) => chunk,
-            Err(problem) => return Ok(End::Cut(problem)),
-        };
-        for message in parser.push(&chunk)? {
-            if let Some(data) = message.data {
-                let envelope = serde_json::from_str(&data).map_err(|error| strange(&error.to_string()))?;
-                if take(envelope)?.is_break() {
-                    return Ok(End::Done);
-                }
-            }
-            query.after = message.id.unwrap_or(query.after);
+impl Feed {
+    pub(super) fn new(client: &Client, query: Query) -> Self {
+        Self {
+            client: client.clone(),
+            query,
+            stream: None,
+            parser: Parser::default(),
+            tries: 0,
+            pause: PAUSE,
         }
     }
-    Ok(match query.until {
-        Some(_) => End::Done,
-        None => {
-            End::Cut(Problem::new(ProblemKind::Unavailable, "the platform ended the feed; is it stopping?"))
+
+    /// The next events, as many as have come; none when `until` is reached.
+    pub(super) async fn next(&mut self) -> Result<Vec<Envelope>, Problem> {
+        loop {
+            match self.step().await? {
+                Step::Done => return Ok(Vec::new()),
+                Step::Cut(problem) => self.pause(problem).await?,
+                Step::Messages(messages) => {
+                    let events = self.events(messages)?;
+                    if !events.is_empty() {
+                        return Ok(events);
+                    }
+                }
+            }
         }
-    })
+    }
+
+    fn events(&mut self, messages: Vec<Message>) -> Result<Vec<Envelope>, Problem> {
+        let mut events = Vec::new();
+        for message in messages {
+            if let Some(data) = message.data {
+                events.push(serde_json::from_str(&data).map_err(|error| strange(&error.to_string()))?);
+            }
+            if let Some(id) = message.id {
+                self.query.after = id;
+                (self.tries, self.pause) = (0, PAUSE);
+            }
+        }
+        Ok(events)
+    }
+
+    async fn step(&mut self) -> Result<Step, Problem> {
+        let Some(stream) = &mut self.stream else {
+            let mut fields = self.query.filter.clone();
+            fields.push(("after", self.query.after.to_string()));
+            fields.extend(self.query.until.map(|until| ("until", until.to_string())));
+            return Ok(match self.client.stream("/v1/events", &fields).await {
+                Ok(stream) => {
+                    (self.stream, self.parser) = (Some(stream.boxed()), Parser::default());
+                    Step::Messages(Vec::new())
+                }
+                Err(problem) => Step::Cut(problem),
+            });
+        };
+        match stream.next().await {
+            Some(Ok(chunk)) => self.parser.push(&chunk).map(Step::Messages),
+            Some(Err(problem)) => Ok(Step::Cut(problem)),
+            None if self.query.until.is_some() => Ok(Step::Done),
+            None => {
+                let detail = "the platform ended the feed; is it stopping?";
+                Ok(Step::Cut(Problem::new(ProblemKind::Unavailable, detail)))
+            }
+        }
+    }
+
+    /// Waits before the feed is taken up again, if it may be.
+    async fn pause(&mut self, problem: Problem) -> Result<(), Problem> {
+        self.stream = None;
+        self.tries += 1;
+        if self.tries > TRIES_MAX || !problem.kind.is_retryable() {
+            return Err(problem);
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        Ok(())
+    }
 }
 
 fn strange(reason: &str) -> Problem {

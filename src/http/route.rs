@@ -412,10 +412,15 @@ fn audit_routes() -> Vec<Route> {
         )
         .needs("audit:checkpoint")
         .answers::<audit::StandingModel>(),
-        Route::get("/v1/audit/checkpoints", "listCheckpoints", "Signed checkpoints by size", audit::checkpoints)
-            .needs("audit:read")
-            .query::<audit::Above>()
-            .answers::<audit::CheckpointPage>(),
+        Route::get(
+            "/v1/audit/checkpoints",
+            "listCheckpoints",
+            "Signed checkpoints by size",
+            audit::checkpoints,
+        )
+        .needs("audit:read")
+        .query::<audit::Above>()
+        .answers::<audit::CheckpointPage>(),
         Route::get(
             "/v1/audit/tiles/{level}/{number}",
             "readTile",

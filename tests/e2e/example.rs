@@ -34,7 +34,7 @@ async fn the_word_count_example_works_command_by_command() {
     assert!(tail.contains("crew_assembled") && tail.contains("task_completed"), "{tail}");
     let verified = stage.json(&["audit", "verify"]).await;
     assert_eq!(verified["ok"], true);
-    assert!(verified["position"].as_u64().is_some_and(|position| position > 20), "{verified}");
+    assert!(verified["last"].as_u64().is_some_and(|position| position > 20), "{verified}");
     stage.leave().await;
 }
 

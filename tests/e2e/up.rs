@@ -11,8 +11,8 @@ async fn a_data_directory_has_one_platform_at_a_time() {
     let said = stage.hypercode(&["up", "--listen", "127.0.0.1:0"]).await.refused(5);
     let data = stage.home.data();
     assert!(said.contains("in use") && said.contains(data.to_str().expect("text")), "{said}");
-    let said = stage.hypercode(&["audit", "verify", "--offline"]).await.refused(5);
-    assert!(said.contains("in use"), "{said}");
+    // Reading takes nothing away.
+    stage.hypercode(&["audit", "verify", "--offline"]).await.ok();
     // The first is not disturbed, and can still be found.
     stage.hypercode(&["crew", "list"]).await.ok();
     stage.leave().await;

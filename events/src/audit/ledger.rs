@@ -125,7 +125,8 @@ impl Ledger {
     /// Up to `limit` checkpoints of sizes above `above`, the smallest first.
     pub async fn checkpoints(&self, above: u64, limit: usize) -> Result<Vec<Entry>, LedgerError> {
         let sql = "SELECT size, note, cut_at FROM checkpoints WHERE size > ?1 ORDER BY size LIMIT ?2";
-        let rows = sqlx::query(sql).bind(signed(above)).bind(signed(limit as u64)).fetch_all(&self.pool).await;
+        let rows =
+            sqlx::query(sql).bind(signed(above)).bind(signed(limit as u64)).fetch_all(&self.pool).await;
         rows.and_then(|rows| rows.iter().map(entry).collect()).map_err(|error| self.failed(&error))
     }
 

@@ -12,7 +12,7 @@ use super::tile::{Tile, Tiles};
 use super::verify::{Evidence, Kept, Next, Trust};
 use crate::api::{Problem, ProblemKind};
 use crate::id::{Digest, Position};
-use crate::store::{EventStore, ReadError};
+use crate::store::{EventStore, Head, ReadError};
 
 /// Events that are read at once.
 const READ_EVENTS: usize = 1_000;
@@ -25,7 +25,7 @@ pub struct Local {
     store: Arc<dyn EventStore>,
     ledger: Option<Ledger>,
     cursor: Position,
-    until: Position,
+    head: Head,
 }
 
 impl From<LedgerError> for Problem {
@@ -36,12 +36,8 @@ impl From<LedgerError> for Problem {
 
 impl Local {
     /// The evidence of `store` and `ledger`, and what it is to be held to: where the log ends now, and every checkpoint
-    /// that was cut until now. `is_still` says that nobody appends: then nothing may stand behind the log's end.
-    pub async fn new(
-        store: Arc<dyn EventStore>,
-        ledger: Option<Ledger>,
-        is_still: bool,
-    ) -> Result<(Self, Trust), Problem> {
+    /// that was cut until now.
+    pub async fn new(store: Arc<dyn EventStore>, ledger: Option<Ledger>) -> Result<(Self, Trust), Problem> {
         let mut trust = Trust::default();
         if let Some(ledger) = &ledger {
             trust.keys = ledger.keys().await?.iter().filter_map(|key| PublicKey::parse(key).ok()).collect();
@@ -62,16 +58,15 @@ impl Local {
         }
         let head = store.head().await?;
         trust.head = Some(head);
-        let until = if is_still { Position(u64::MAX) } else { head.position };
-        Ok((Self { store, ledger, cursor: Position(0), until }, trust))
+        Ok((Self { store, ledger, cursor: Position(0), head }, trust))
     }
 
     async fn read(&self, limit: u64) -> Result<Next, Problem> {
-        let wanted = (self.until.0 - self.cursor.0).min(limit);
-        let limit = usize::try_from(wanted).unwrap_or(READ_EVENTS);
-        if limit == 0 {
-            return Ok(Next::End);
+        let wanted = self.head.position.0.saturating_sub(self.cursor.0).min(limit);
+        if wanted == 0 {
+            return self.beyond().await;
         }
+        let limit = usize::try_from(wanted).unwrap_or(READ_EVENTS);
         match self.store.read(self.cursor, limit).await {
             Ok(events) if events.is_empty() => Ok(Next::End),
             Ok(events) => Ok(Next::Events(events)),
@@ -80,6 +75,13 @@ impl Local {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What stands behind the log's end: nothing, unless the end has moved meanwhile or somebody put it there.
+    async fn beyond(&self) -> Result<Next, Problem> {
+        let events = self.store.read(self.cursor, 1).await.unwrap_or_default();
+        let is_still = self.store.head().await? == self.head;
+        Ok(if is_still && !events.is_empty() { Next::Events(events) } else { Next::End })
     }
 
     /// The proof of the event at `position` under the checkpoint `note`.

@@ -59,7 +59,9 @@ pub enum ProofError {
         position: u64,
     },
     /// The hashes do not lead to the root.
-    #[error("check the proof: its hashes do not lead from the event at position {position} to the signed root")]
+    #[error(
+        "check the proof: its hashes do not lead from the event at position {position} to the signed root"
+    )]
     NotIncluded {
         /// The event's position.
         position: u64,
@@ -104,7 +106,8 @@ impl Proof {
     /// Reads a proof from its text.
     pub fn parse(text: &str) -> Result<Self, ProofError> {
         let form = |expected| ProofError::Form { expected };
-        let (proof, note) = text.split_once("\n\n").ok_or_else(|| form("an empty line before the checkpoint"))?;
+        let (proof, note) =
+            text.split_once("\n\n").ok_or_else(|| form("an empty line before the checkpoint"))?;
         let mut lines = proof.lines();
         if lines.next() != Some(OPENING) {
             return Err(form("`c2sp.org/tlog-proof@v1` on the first line"));
@@ -118,7 +121,8 @@ impl Proof {
             return Err(form("`index` and the event's position less one"));
         }
         let hash = |line: &str| Hash::parse_hash(line).map(|hash| Digest(hash.0));
-        let hashes = lines.map(hash).collect::<Result<_, _>>().map_err(|_| form("a hash in base64 on every line"))?;
+        let hashes =
+            lines.map(hash).collect::<Result<_, _>>().map_err(|_| form("a hash in base64 on every line"))?;
         Ok(Self { event, previous, hashes, note: Note::parse(note)? })
     }
 

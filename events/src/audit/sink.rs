@@ -210,7 +210,8 @@ mod tests {
         sink.put(&note(&signer, 1, b"1")).await.expect("kept once");
         std::fs::write(sink.path(), read() + "torn").expect("written");
         sink.put(&note(&signer, 2, b"2")).await.expect("kept");
-        let sizes: Vec<_> = notes(&read()).iter().map(|note| note.as_ref().map(|n| n.checkpoint().size).ok()).collect();
+        let sizes: Vec<_> =
+            notes(&read()).iter().map(|note| note.as_ref().map(|n| n.checkpoint().size).ok()).collect();
         assert_eq!(sizes, [Some(1), None, Some(2)]);
         let gone = AppendFile::new(dir.path().join("no/such/directory"));
         assert!(gone.put(&note(&signer, 1, b"1")).await.is_err());
@@ -237,7 +238,8 @@ mod tests {
         sink.put(&note).await.expect("kept");
         let found = std::fs::read_to_string(dir.path().join("kept-7")).expect("the file");
         assert_eq!(found, note.as_str());
-        let failed = script("cat > /dev/null; echo no room >&2; exit 3").put(&note).await.expect_err("failed");
+        let failed =
+            script("cat > /dev/null; echo no room >&2; exit 3").put(&note).await.expect_err("failed");
         assert!(failed.reason.contains("no room"), "{failed}");
     }
 }

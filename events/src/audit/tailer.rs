@@ -334,7 +334,8 @@ impl Work {
     async fn take(&mut self, events: Result<Vec<Recorded>, ReadError>) -> Result<(), CutError> {
         for event in events? {
             self.grown.push(&event)?;
-            self.due.get_or_insert_with(|| Instant::now() + Duration::from_millis(self.options.checkpoint_ms));
+            self.due
+                .get_or_insert_with(|| Instant::now() + Duration::from_millis(self.options.checkpoint_ms));
             if self.grown.uncovered() >= self.options.checkpoint_events {
                 self.cut().await?;
             }

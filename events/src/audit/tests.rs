@@ -74,8 +74,7 @@ impl Desk {
         let dir = self.dir.path();
         let store = sqlite::ReadOnly::open(dir, &sqlite::Options::default()).await.expect("a log");
         let ledger = Ledger::read(dir).await.expect("a ledger");
-        let (mut evidence, mut trust) =
-            Local::new(Arc::new(store.clone()), ledger, true).await.expect("evidence");
+        let (mut evidence, mut trust) = Local::new(Arc::new(store.clone()), ledger).await.expect("evidence");
         let file = std::fs::read_to_string(dir.join("checkpoints")).expect("the file");
         trust.hold_to("in the file", notes(&file));
         let report = verify(trust, &mut evidence, |_| ()).await.expect("readable");
@@ -146,7 +145,11 @@ async fn es_7_what_was_done_to_the_log_is_named() {
         let desk = Desk::new().await;
         desk.sql(sqlite::LOG_FILE, sql).await;
         let faults = desk.faults().await;
-        assert_eq!(faults.first().map(|fault| (fault.0, fault.1)), Some((*kind, *position)), "{name}: {faults:?}");
+        assert_eq!(
+            faults.first().map(|fault| (fault.0, fault.1)),
+            Some((*kind, *position)),
+            "{name}: {faults:?}"
+        );
     }
 }
 
@@ -187,7 +190,10 @@ async fn what_was_done_to_checkpoints_is_named() {
             "UPDATE checkpoints SET note = replace(note, char(10) || '600' || char(10), char(10) || '601' || char(10))",
             (FaultKind::CheckpointMalformed, 600, 600),
         ),
-        ("UPDATE checkpoints SET note = 'x' || note WHERE size = 600", (FaultKind::CheckpointForeign, 600, 600)),
+        (
+            "UPDATE checkpoints SET note = 'x' || note WHERE size = 600",
+            (FaultKind::CheckpointForeign, 600, 600),
+        ),
         ("UPDATE checkpoints SET note = 'x' WHERE size = 600", (FaultKind::CheckpointMalformed, 600, 600)),
         ("DELETE FROM checkpoints WHERE size = 600", (FaultKind::CheckpointMissing, 600, 600)),
         ("DELETE FROM checkpoints WHERE size = 700", (FaultKind::CheckpointMissing, 700, 700)),
@@ -265,7 +271,8 @@ async fn the_tailer_goes_on_after_a_restart_and_each_event_is_proven() {
     assert_eq!(note.checkpoint().size, 1_030);
     assert_eq!(tailer.cut().await.expect("the same"), note, "nothing new, nothing signed");
     for position in [1, 2, 256, 257, 700, 701, 1_024, 1_030] {
-        let proof = Local::prove(&store, tailer.ledger(), Position(position), note.clone()).await.expect("a proof");
+        let proof =
+            Local::prove(&store, tailer.ledger(), Position(position), note.clone()).await.expect("a proof");
         let read = Proof::parse(&proof.text()).expect("its own text");
         assert_eq!(read, proof);
         assert_eq!(read.check(&[tailer.key().clone()]).expect("proven").size, 1_030);
@@ -307,5 +314,9 @@ async fn checkpoints_are_cut_by_count_and_by_time_but_not_for_nothing() {
     assert_eq!(sizes().await, [10, 20, 25]);
     tailer.close().await;
     let again = Ledger::open(dir.path()).await.expect("a ledger");
-    assert_eq!(again.checkpoints(0, 100).await.expect("the ledger").len(), 3, "closing adds none for nothing");
+    assert_eq!(
+        again.checkpoints(0, 100).await.expect("the ledger").len(),
+        3,
+        "closing adds none for nothing"
+    );
 }

@@ -42,7 +42,8 @@ impl Tile {
     /// The incomplete tile of every level of a tree with `size` leaves, filled with zeros; empty where the level ends
     /// with a complete tile.
     pub(super) fn edge(size: u64) -> impl Iterator<Item = Self> {
-        let levels = (0..u64::BITS.div_ceil(HEIGHT.into()) as u8).take_while(move |l| size >> (HEIGHT * l) > 0);
+        let levels =
+            (0..u64::BITS.div_ceil(HEIGHT.into()) as u8).take_while(move |l| size >> (HEIGHT * l) > 0);
         levels.map(move |level| {
             let hashes = size >> (HEIGHT * level);
             let width = usize::try_from(hashes % TILE_HASHES as u64).expect("a tile is small");

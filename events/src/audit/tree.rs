@@ -144,7 +144,10 @@ mod tests {
             assert_eq!(range.root().0, expected, "size {size}");
             assert_eq!(tiles.range(size).expect("range"), range, "size {size}");
             let again = Edge::of(size, |tile| tiles.get(tile.level, tile.number).map(<[u8]>::to_vec));
-            assert_eq!(again.expect("edge").partial().collect::<Vec<_>>(), edge.partial().collect::<Vec<_>>());
+            assert_eq!(
+                again.expect("edge").partial().collect::<Vec<_>>(),
+                edge.partial().collect::<Vec<_>>()
+            );
         }
     }
 }

@@ -359,7 +359,8 @@ impl Verifier {
             && head != last
         {
             let (low, high) = (head.position.min(last.position).0, head.position.max(last.position).0);
-            let detail = format!("the head names position {}, the last event has {}", head.position, last.position);
+            let detail =
+                format!("the head names position {}, the last event has {}", head.position, last.position);
             self.fault(FaultKind::HeadChanged, low + u64::from(low < high), high, detail);
         }
     }

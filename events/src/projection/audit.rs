@@ -14,6 +14,15 @@ use crate::id::EntityKind;
 
 mod summary;
 
+/// What an event of this kind and payload says, in a line for a person; and how it came out: `ok`, `failed` or `denied`.
+pub fn summarize(kind: &str, payload: &str) -> (&'static str, String) {
+    let payload = serde_json::from_str(payload).unwrap_or(Value::Null);
+    match summary::of(kind) {
+        Some((outcome, template)) => (outcome, summary::fill(template, &payload)),
+        None => ("ok", String::new()),
+    }
+}
+
 /// Entities whose crew is remembered between batches.
 const CREWS_MAX: usize = 100_000;
 

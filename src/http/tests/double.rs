@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use events::audit;
 use events::api::{Caller, Command, Commands, Problem, ProblemKind, Reply};
+use events::audit;
 use events::domain::crew::name_reservation;
 use events::projection::{self, Views};
 use events::store::{AppendRequest, Expected, Memory};

@@ -9,9 +9,7 @@ use tokio::sync::watch;
 use super::{LOG_FILE, OpenError, Options, READ_EVENTS_MAX, read, schema};
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
-use crate::store::{
-    AppendError, AppendRequest, Appended, Epoch, EventStore, Head, ReadError, Reservation,
-};
+use crate::store::{AppendError, AppendRequest, Appended, Epoch, EventStore, Head, ReadError, Reservation};
 
 /// A log that is only read. It takes no lock, and appends nothing.
 #[derive(Clone, Debug)]

@@ -1,0 +1,156 @@
+//! Verifying: a platform's log, a data directory, a bundle, or the proof of one event.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use events::Position;
+use events::api::{Problem, ProblemKind};
+use events::audit::{Evidence, Proof, PublicKey, Report, Trust, notes, verify};
+use serde_json::json;
+
+use crate::cli::evidence::{self, Online};
+use crate::cli::session::{self, Session};
+use crate::cli::{Global, Outcome, files};
+use crate::output::{Output, harmless};
+
+/// Events between two signs of progress.
+const PROGRESS_EVENTS: u64 = 50_000;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Verify {
+    /// The proof of one event (`.tlog-proof`) to check instead of a log.
+    #[arg(value_name = "FILE", conflicts_with_all = ["offline", "against"])]
+    file: Option<PathBuf>,
+    /// Read the data directory itself instead of asking a platform; one may be running on it.
+    #[arg(long)]
+    offline: bool,
+    /// Also hold the log to the checkpoints in this file, which somebody else has kept; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    against: Vec<PathBuf>,
+    /// The public key that must have signed, as it was handed over before; may be repeated. Without it, the keys that the
+    /// log names for itself count.
+    #[arg(long, value_name = "KEY")]
+    key: Vec<String>,
+}
+
+impl Verify {
+    pub(super) async fn run(self, global: &Global, output: Output) -> Outcome {
+        let keys = self.keys()?;
+        if let Some(file) = &self.file {
+            return proof(file, &keys, output);
+        }
+        let (mut evidence, mut trust): (Box<dyn Evidence>, Trust) = match self.offline {
+            true => {
+                let (local, trust) = evidence::offline(&session::config(global, Vec::new())?).await?;
+                (Box::new(local), trust)
+            }
+            false => {
+                let (online, trust) = Online::evidence(&Session::open(global, output)?.client).await?;
+                (Box::new(online), trust)
+            }
+        };
+        for file in &self.against {
+            trust.hold_to(&format!("in `{}`", file.display()), notes(&text(file)?));
+        }
+        let is_pinned = !keys.is_empty();
+        if is_pinned {
+            trust.keys = keys;
+        }
+        let report = verify(trust, &mut *evidence, progress()).await?;
+        output.value(&json!(report), |_| tell(&report, is_pinned));
+        Ok(ExitCode::from(u8::from(!report.ok)))
+    }
+
+    fn keys(&self) -> Result<Vec<PublicKey>, Problem> {
+        let parse = |key: &String| {
+            PublicKey::parse(key)
+                .map_err(|error| Problem::new(ProblemKind::Invalid, format!("`--key`: {error}")))
+        };
+        self.key.iter().map(parse).collect()
+    }
+}
+
+fn text(file: &std::path::Path) -> Result<String, Problem> {
+    let not_text =
+        |_| Problem::new(ProblemKind::Invalid, format!("read `{}`: it is not text", file.display()));
+    String::from_utf8(files::read(file)?).map_err(not_text)
+}
+
+fn proof(file: &std::path::Path, keys: &[PublicKey], output: Output) -> Outcome {
+    let failed = |error: &dyn std::fmt::Display| Problem::new(ProblemKind::Failed, error.to_string());
+    if keys.is_empty() {
+        let detail =
+            "name the key with `--key`: a proof says nothing without one that is known from elsewhere";
+        return Err(Problem::new(ProblemKind::Invalid, detail));
+    }
+    let proof = Proof::parse(&text(file)?).map_err(|error| failed(&error))?;
+    let proven = proof.check(keys).map_err(|error| failed(&error))?;
+    let event = &proof.event;
+    let report = json!({
+        "ok": true, "position": event.position, "kind": &*event.kind, "stream": event.stream,
+        "principal": event.meta.principal, "recordedAt": event.recorded_at.rfc3339(), "size": proven.size,
+        "key": proven.key.as_str(),
+    });
+    output.value(&report, |_| {
+        harmless(&format!(
+            "proven: position {} of the log that {} signed with {} events\n  {}  {}  {}  {}",
+            event.position,
+            proof.note.checkpoint().origin,
+            proven.size,
+            event.recorded_at.rfc3339(),
+            event.meta.principal,
+            event.stream,
+            event.kind
+        ))
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says now and then how far it is, to somebody who waits at a terminal.
+fn progress() -> impl FnMut(Position) + Send {
+    let is_watched = std::io::stderr().is_terminal();
+    let mut told = 0;
+    move |position| {
+        if is_watched && position.0 >= told + PROGRESS_EVENTS {
+            told = position.0;
+            eprintln!("{position} events verified");
+        }
+    }
+}
+
+/// The report for a person.
+pub(super) fn tell(report: &Report, is_pinned: bool) -> String {
+    let mut text = match report.faults.len() {
+        0 => "ok: the log is what was signed\n".to_owned(),
+        faults => format!("NOT OK: {}\n", files::count(faults, "fault")),
+    };
+    for fault in &report.faults {
+        let place = match (fault.position, fault.until) {
+            (first, last) if first == last => format!("position {first}"),
+            (first, last) => format!("positions {first} to {last}"),
+        };
+        text += &format!("  {place}: {}: {}\n", json!(fault.kind).as_str().unwrap_or_default(), fault.detail);
+    }
+    text += &format!("events       {} to {}, hash {}\n", report.first, report.last, report.hash);
+    text += &match report.checkpoints {
+        0 => "checkpoints  none: nothing is signed yet\n".to_owned(),
+        agreed => format!("checkpoints  {agreed} agree, up to position {}\n", report.covered),
+    };
+    if report.tiles > 0 {
+        text += &format!(
+            "tree         {} agree\n",
+            files::count(usize::try_from(report.tiles).unwrap_or(usize::MAX), "tile")
+        );
+    }
+    for key in &report.keys {
+        let origin = if is_pinned {
+            "as you named it"
+        } else {
+            "as the log names it: compare it with the one that you were given"
+        };
+        text += &format!("key          {key}\n             ({origin})\n");
+    }
+    harmless(&text)
+}

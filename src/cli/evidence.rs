@@ -1,0 +1,125 @@
+//! Where the commands that verify and replay take the log from: a platform, or the files of a data directory.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use events::api::{Problem, ProblemKind};
+use events::audit::{Evidence, Kept, Ledger, Local, Next, Note, PublicKey, Trust, notes};
+use events::store::{Head, sqlite};
+use events::{Digest, Position, Recorded};
+
+use super::sse::{Feed, Query};
+use crate::client::Client;
+use crate::config::Config;
+use crate::http::{CheckpointPage, Envelope, StandingModel};
+
+/// Where the platform's log ends.
+pub(super) async fn head(client: &Client) -> Result<Head, Problem> {
+    let log = client.get("/v1/log", &[]).await?;
+    let position = log["position"].as_u64();
+    let hash = log["hash"].as_str().and_then(|hash| hash.parse::<Digest>().ok());
+    match (position, hash) {
+        (Some(position), Some(hash)) => Ok(Head { position: Position(position), hash }),
+        _ => Err(strange("where the log ends")),
+    }
+}
+
+fn strange(what: &str) -> Problem {
+    Problem::new(ProblemKind::Unavailable, format!("the platform's answer does not say {what}"))
+}
+
+/// A running platform's log. Its word is taken for nothing: all is recomputed here.
+pub(super) struct Online {
+    client: Client,
+    feed: Option<Feed>,
+}
+
+impl Online {
+    /// The log after `after` up to `until`, or for ever.
+    pub(super) fn new(client: &Client, after: Position, until: Option<Position>) -> Self {
+        let query = Query { after: after.0, until: until.map(|until| until.0), filter: Vec::new() };
+        let is_empty = until.is_some_and(|until| until <= after);
+        Self { client: client.clone(), feed: (!is_empty).then(|| Feed::new(client, query)) }
+    }
+
+    /// The next events; none at the end.
+    pub(super) async fn events(&mut self) -> Result<Vec<Recorded>, Problem> {
+        let Some(feed) = &mut self.feed else { return Ok(Vec::new()) };
+        let recorded = |event: &Envelope| {
+            Recorded::try_from(event).map_err(|error| Problem::new(ProblemKind::Failed, error.to_string()))
+        };
+        feed.next().await?.iter().map(recorded).collect()
+    }
+
+    /// The whole log until now, and what it is to be held to.
+    pub(super) async fn evidence(client: &Client) -> Result<(Self, Trust), Problem> {
+        let mut trust = Trust::default();
+        let standing = client.get("/v1/audit/checkpoint", &[]).await?;
+        let standing: StandingModel =
+            serde_json::from_value(standing).map_err(|_| strange("how the audit stands"))?;
+        trust.keys = standing.keys.iter().filter_map(|key| PublicKey::parse(key).ok()).collect();
+        trust.tiles = standing.newest.map_or(0, |newest| newest.size);
+        while trust.checkpoints.last().map_or(0, |kept| kept.size) < trust.tiles {
+            let above = trust.checkpoints.last().map_or(0, |kept: &Kept| kept.size);
+            let page = client.get("/v1/audit/checkpoints", &[("above", above.to_string())]).await?;
+            let page: CheckpointPage =
+                serde_json::from_value(page).map_err(|_| strange("its checkpoints"))?;
+            if page.items.is_empty() {
+                break;
+            }
+            trust.checkpoints.extend(page.items.into_iter().filter(|item| item.size <= trust.tiles).map(
+                |item| {
+                    let place = "in the platform's ledger".to_owned();
+                    Kept { place, size: item.size, note: Note::parse(&item.note) }
+                },
+            ));
+        }
+        let head = head(client).await?;
+        trust.head = Some(head);
+        Ok((Self::new(client, Position(0), Some(head.position)), trust))
+    }
+}
+
+#[async_trait]
+impl Evidence for Online {
+    async fn next(&mut self) -> Result<Next, Problem> {
+        let events = self.events().await?;
+        Ok(if events.is_empty() { Next::End } else { Next::Events(events) })
+    }
+
+    async fn tile(&mut self, level: u8, number: u64) -> Result<Option<Vec<u8>>, Problem> {
+        let path = format!("/v1/audit/tiles/{level}/{number}");
+        match self.client.bytes(&path).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(problem) if problem.kind == ProblemKind::NotFound => Ok(None),
+            Err(problem) => Err(problem),
+        }
+    }
+}
+
+/// The log of a data directory, beside the platform that runs on it or without one; also held to the file of
+/// checkpoints there.
+pub(super) async fn offline(config: &Config) -> Result<(Local, Trust), Problem> {
+    let store = open(&config.data_dir).await?;
+    let ledger = Ledger::read(&config.data_dir).await?;
+    let has_ledger = ledger.is_some();
+    let (local, mut trust) = Local::new(Arc::new(store), ledger).await?;
+    let file = config.checkpoint_file();
+    if has_ledger && let Ok(text) = std::fs::read_to_string(&file) {
+        trust.hold_to(&format!("in `{}`", file.display()), notes(&text));
+    }
+    Ok((local, trust))
+}
+
+/// The log of a data directory, or a log file, to be read only.
+pub(super) async fn open(path: &Path) -> Result<sqlite::ReadOnly, Problem> {
+    let file = if path.is_dir() { path.join(sqlite::LOG_FILE) } else { path.to_owned() };
+    if !file.is_file() {
+        let detail =
+            format!("`{}` does not exist; name the data directory with `--data-dir`", file.display());
+        return Err(Problem::new(ProblemKind::NotFound, detail));
+    }
+    let store = sqlite::ReadOnly::open(path, &sqlite::Options::default()).await;
+    store.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))
+}
