@@ -176,7 +176,7 @@ impl Views {
         let reader = file::reader(&file, &options).await?;
         let (orders, ordered) = mpsc::channel(1);
         let (progress_sender, progress) = watch::channel(Position(0));
-        let projector = Projector::new(writer, store, options, ordered, progress_sender);
+        let projector = Projector::new(file.clone(), writer, store, options, ordered, progress_sender);
         let projector = projector.await.map_err(|error| ViewError::unavailable(&file, &error))?;
         let projector = Mutex::new(Some(tokio::spawn(projector.run())));
         Ok(Self { shared: Arc::new(Shared { file, reader, orders, progress, projector }) })

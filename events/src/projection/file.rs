@@ -39,6 +39,11 @@ fn settings(file: &Path) -> SqliteConnectOptions {
         .busy_timeout(Duration::from_secs(5))
 }
 
+/// A connection to a file that is there.
+pub(super) async fn connect(file: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    SqliteConnection::connect_with(&settings(file)).await
+}
+
 /// The connection that writes the views of `store`.
 pub(super) async fn open(file: &Path, store: &dyn EventStore) -> Result<SqliteConnection, ViewError> {
     if file.exists() {
@@ -55,7 +60,7 @@ pub(super) async fn open(file: &Path, store: &dyn EventStore) -> Result<SqliteCo
 /// A connection to `file` if it was made by this program's rules from `store`'s log.
 async fn fitting(file: &Path, store: &dyn EventStore) -> Result<Option<SqliteConnection>, ViewError> {
     let failed = |error: sqlx::Error| ViewError::unavailable(file, &error);
-    let mut db = SqliteConnection::connect_with(&settings(file)).await.map_err(failed)?;
+    let mut db = connect(file).await.map_err(failed)?;
     let row = sqlx::query("PRAGMA user_version").fetch_one(&mut db).await.map_err(failed)?;
     let fits = row.try_get::<i64, _>(0).map_err(failed)? == fingerprint()
         && is_of(source(&mut db).await.map_err(failed)?, store).await?;

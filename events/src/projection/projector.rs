@@ -1,5 +1,6 @@
 //! The one task that writes the views.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ struct Running {
 }
 
 pub(super) struct Projector {
+    file: PathBuf,
     db: SqliteConnection,
     subscription: Subscription,
     options: Options,
@@ -53,6 +55,7 @@ fn all() -> Vec<Box<dyn Projection>> {
 
 impl Projector {
     pub(super) async fn new(
+        file: PathBuf,
         mut db: SqliteConnection,
         store: Arc<dyn EventStore>,
         options: Options,
@@ -70,7 +73,7 @@ impl Projector {
         };
         let projections = all().into_iter().map(running).collect();
         let subscription = Subscription::after(store, Position(0), options.subscription);
-        let mut projector = Self { db, subscription, options, orders, progress, projections };
+        let mut projector = Self { file, db, subscription, options, orders, progress, projections };
         projector.resume();
         Ok(projector)
     }
@@ -83,8 +86,12 @@ impl Projector {
                 order = self.orders.recv() => match order {
                     None | Some(Order::Close) => break,
                     Some(Order::Rebuild { name, done }) => {
+                        let begun = self.rebuild(name.as_deref()).await;
+                        if begun.is_err() {
+                            self.reconnect().await;
+                        }
                         // A caller that went away wants no answer.
-                        let _ = done.send(self.rebuild(name.as_deref()).await);
+                        let _ = done.send(begun);
                         continue;
                     }
                 },
@@ -98,10 +105,20 @@ impl Projector {
                 tracing::warn!(%error, "the views stand still for a moment");
                 self.resume();
                 tokio::time::sleep(Duration::from_millis(self.options.retry_ms)).await;
+                self.reconnect().await;
             }
         }
         if let Err(error) = self.db.close().await {
             tracing::warn!(%error, "the views were not closed cleanly");
+        }
+    }
+
+    /// A new connection after a failure: on a full disk SQLite rolls back by itself (sqlite.org/lang_transaction.html),
+    /// which the driver does not learn of, and begins no other transaction on that connection.
+    async fn reconnect(&mut self) {
+        match file::connect(&self.file).await {
+            Ok(db) => self.db = db,
+            Err(error) => tracing::warn!(%error, "the views cannot be connected to"),
         }
     }
 
