@@ -3,10 +3,14 @@
 
 #[path = "e2e/demo.rs"]
 mod demo;
+#[path = "e2e/disk.rs"]
+mod disk;
 #[path = "e2e/example.rs"]
 mod example;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/hostile.rs"]
+mod hostile;
 #[path = "e2e/input.rs"]
 mod input;
 #[path = "e2e/release.rs"]
