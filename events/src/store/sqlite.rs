@@ -4,30 +4,31 @@
 //! head and the streams' versions is the truth, and the file's unique constraints are the belt.
 
 mod appender;
+mod connection;
 mod error;
-mod lines;
 mod lock;
 mod read;
 mod reader;
 mod rows;
 mod schema;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
 
 use async_trait::async_trait;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::spawn_blocking;
 
 use self::appender::Appender;
 use self::lock::DirectoryLock;
+use self::read::Readers;
+use self::tail::Tail;
 use self::writer::Writer;
 use super::intake::{self, Intake};
 use super::{AppendError, AppendRequest, Appended, Epoch, EventStore, Head, ReadError, Reservation};
@@ -56,6 +57,10 @@ pub struct Options {
     pub batch_bytes_max: usize,
     /// Streams and commands that the appender remembers.
     pub cached_keys_max: usize,
+    /// Newest events that are kept in memory for those who follow the log.
+    pub tail_events_max: usize,
+    /// Most bytes of payload in them.
+    pub tail_bytes_max: usize,
     /// Connections that read.
     pub read_connections_max: u32,
     /// How long a read waits for a connection, in milliseconds.
@@ -72,6 +77,8 @@ impl Default for Options {
             batch_requests_max: 512,
             batch_bytes_max: 4 << 20,
             cached_keys_max: 100_000,
+            tail_events_max: 4_096,
+            tail_bytes_max: 8 << 20,
             read_connections_max: 4,
             read_wait_ms: 10_000,
             file_pages_max: u32::MAX - 1,
@@ -88,7 +95,8 @@ pub struct Sqlite {
 #[derive(Debug)]
 struct Shared {
     intake: Intake,
-    reader: SqlitePool,
+    readers: Arc<Readers>,
+    tail: Arc<Tail>,
     head: watch::Receiver<Position>,
     appender: Mutex<Option<JoinHandle<()>>>,
 }
@@ -96,30 +104,52 @@ struct Shared {
 impl Sqlite {
     /// Opens the log of `directory`, which is made if it is missing, and takes the directory for this process.
     pub async fn open(directory: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
-        let directory = directory.as_ref();
+        let directory = directory.as_ref().to_owned();
+        unblocked(move || Self::open_now(&directory, options)).await
+    }
+
+    fn open_now(directory: &Path, options: Options) -> Result<Self, OpenError> {
         let lock = DirectoryLock::take(directory)?;
         let file = directory.join(LOG_FILE);
-        schema::prepare(&file, schema::IfOlder::Refuse).await?;
-        let (writer, known) = Writer::open(&file, &options).await?;
-        let reader = reader(&file, &options).await?;
+        schema::prepare(&file, schema::IfOlder::Refuse)?;
+        let (writer, known) = Writer::open(&file, &options)?;
+        let readers = Arc::new(Readers::open(file.clone(), &options)?);
         let (intake, queue) = intake::open(intake::Limits {
             requests_max: options.intake_requests_max,
             bytes_max: options.intake_bytes_max,
             batch_requests_max: options.batch_requests_max,
             batch_bytes_max: options.batch_bytes_max,
         });
-        let (head_sender, head) = watch::channel(known.head.position);
-        let appender = Appender::new(file, options, lock, writer, known, queue, head_sender);
-        let shared =
-            Shared { intake, reader, head, appender: Mutex::new(Some(tokio::spawn(appender.run()))) };
+        let last = known.head.position;
+        let tail = Arc::new(Tail::new(last, options.tail_events_max, options.tail_bytes_max));
+        let (head_sender, head) = watch::channel(last);
+        let appender = Appender {
+            file,
+            options,
+            writer: Some(writer),
+            known,
+            queue,
+            tail: Arc::clone(&tail),
+            head: head_sender,
+            _lock: lock,
+        };
+        let runtime = Handle::current();
+        let thread = thread::Builder::new().name("log-appender".to_owned());
+        let thread = thread
+            .spawn(move || appender.run(&runtime))
+            .map_err(|error| OpenError::Directory { directory: directory.into(), error: Arc::new(error) })?;
+        let shared = Shared { intake, readers, tail, head, appender: Mutex::new(Some(thread)) };
         Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Brings the log of `directory` to this version's schema; says whether there was anything to do.
     pub async fn migrate(directory: impl AsRef<Path>) -> Result<bool, OpenError> {
-        let directory = directory.as_ref();
-        let _lock = DirectoryLock::take(directory)?;
-        schema::prepare(&directory.join(LOG_FILE), schema::IfOlder::Migrate).await
+        let directory = directory.as_ref().to_owned();
+        unblocked(move || {
+            let _lock = DirectoryLock::take(&directory)?;
+            schema::prepare(&directory.join(LOG_FILE), schema::IfOlder::Migrate)
+        })
+        .await
     }
 
     /// Refuses further appends, makes durable what was taken in, and gives the directory back.
@@ -127,11 +157,11 @@ impl Sqlite {
         self.shared.intake.close().await;
         let appender = self.shared.appender.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(appender) = appender
-            && let Err(error) = appender.await
+            && !matches!(spawn_blocking(move || appender.join()).await, Ok(Ok(())))
         {
-            tracing::error!(%error, "the log's appender ended badly");
+            tracing::error!("the log's appender ended badly");
         }
-        self.shared.reader.close().await;
+        self.shared.readers.close().await;
     }
 }
 
@@ -142,11 +172,14 @@ impl EventStore for Sqlite {
     }
 
     async fn find_command(&self, id: CommandId) -> Result<Option<Appended>, ReadError> {
-        read::command(&self.shared.reader, id).await
+        self.shared.readers.command(id).await
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError> {
-        read::log(&self.shared.reader, after, limit.min(READ_EVENTS_MAX)).await
+        match self.shared.tail.after(after, limit.min(READ_EVENTS_MAX)) {
+            Some(events) => Ok(events),
+            None => self.shared.readers.log(after, limit).await,
+        }
     }
 
     async fn read_stream(
@@ -155,15 +188,15 @@ impl EventStore for Sqlite {
         after: Version,
         limit: usize,
     ) -> Result<Vec<Recorded>, ReadError> {
-        read::stream(&self.shared.reader, stream, after, limit.min(READ_EVENTS_MAX)).await
+        self.shared.readers.stream(stream, after, limit).await
     }
 
     async fn find_reservation(&self, name: &Reservation) -> Result<Option<StreamId>, ReadError> {
-        read::holder(&self.shared.reader, name).await
+        self.shared.readers.holder(name).await
     }
 
     async fn head(&self) -> Result<Head, ReadError> {
-        read::head(&self.shared.reader).await
+        self.shared.readers.head().await
     }
 
     async fn take_shard(&self, shard: u8, holder: &str) -> Result<Epoch, AppendError> {
@@ -175,21 +208,12 @@ impl EventStore for Sqlite {
     }
 }
 
-/// What every connection to a file of the data directory has in common.
-fn connection(file: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(file)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(Duration::from_secs(5))
-}
-
-async fn reader(file: &Path, options: &Options) -> Result<SqlitePool, OpenError> {
-    let connection = connection(file).read_only(true);
-    SqlitePoolOptions::new()
-        .max_connections(options.read_connections_max)
-        .acquire_timeout(Duration::from_millis(options.read_wait_ms))
-        .connect_with(connection)
-        .await
-        .map_err(|error| OpenError::database(file, &error))
+/// Runs what may wait for the disk beside the runtime's threads.
+async fn unblocked<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, OpenError> {
+    spawn_blocking(work).await.unwrap_or_else(|ended| match ended.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(error) => unreachable!("nobody cancels it: {error}"),
+    })
 }

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::id::Position;
-use crate::store::{AppendError, ReadError};
+use rusqlite::ErrorCode;
+use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
 
-/// SQLite's primary result code for a full disk or a file at its size limit.
-const SQLITE_FULL: i32 = 13;
+use super::rows::Unreadable;
+use crate::id::Position;
+use crate::store::AppendError;
 
 /// Why a log could not be opened.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -89,7 +90,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    pub(super) fn database(file: &Path, error: &sqlx::Error) -> Self {
+    pub(super) fn database(file: &Path, error: &impl ToString) -> Self {
         Self::Database { file: file.into(), reason: error.to_string().into() }
     }
 }
@@ -107,16 +108,19 @@ pub(super) enum WriteError {
 
 impl WriteError {
     /// A statement before the commit failed.
-    pub(super) fn before_commit(error: &sqlx::Error) -> Self {
-        match error.as_database_error() {
-            Some(violation) if violation.is_unique_violation() => Self::Conflict(error.to_string().into()),
+    pub(super) fn before_commit(error: &rusqlite::Error) -> Self {
+        let unique = [SQLITE_CONSTRAINT_UNIQUE, SQLITE_CONSTRAINT_PRIMARYKEY];
+        match error.sqlite_error() {
+            Some(violation) if unique.contains(&violation.extended_code) => {
+                Self::Conflict(error.to_string().into())
+            }
             _ => Self::NotWritten(reason(error)),
         }
     }
 
     /// The commit failed. On a full disk the record of the commit itself cannot have been written; after any
     /// other error, such as a failed `fsync`, it may stand in the file.
-    pub(super) fn at_commit(error: &sqlx::Error) -> Self {
+    pub(super) fn at_commit(error: &rusqlite::Error) -> Self {
         if is_full(error) { Self::NotWritten(reason(error)) } else { Self::Unknown(reason(error)) }
     }
 }
@@ -130,19 +134,19 @@ impl From<WriteError> for AppendError {
     }
 }
 
-fn is_full(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| code & 0xff == SQLITE_FULL)
+impl From<Unreadable> for WriteError {
+    fn from(error: Unreadable) -> Self {
+        Self::NotWritten(error.to_string().into())
+    }
 }
 
-fn reason(error: &sqlx::Error) -> Arc<str> {
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+}
+
+fn reason(error: &rusqlite::Error) -> Arc<str> {
     if is_full(error) {
         return format!("the disk is full: free some space, then try again ({error})").into();
     }
     error.to_string().into()
-}
-
-/// A read failed.
-pub(super) fn unreadable(error: &sqlx::Error) -> ReadError {
-    ReadError::Unavailable { reason: error.to_string().into() }
 }

@@ -1,12 +1,13 @@
 //! The log of a data directory, only read: beside the process that has it, or where none has.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqlitePool;
 use tokio::sync::watch;
 
-use super::{LOG_FILE, OpenError, Options, READ_EVENTS_MAX, read, schema};
+use super::read::Readers;
+use super::{LOG_FILE, OpenError, Options, unblocked};
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
 use crate::store::{AppendError, AppendRequest, Appended, Epoch, EventStore, Head, ReadError, Reservation};
@@ -14,7 +15,7 @@ use crate::store::{AppendError, AppendRequest, Appended, Epoch, EventStore, Head
 /// A log that is only read. It takes no lock, and appends nothing.
 #[derive(Clone, Debug)]
 pub struct ReadOnly {
-    pool: SqlitePool,
+    readers: Arc<Readers>,
 }
 
 impl ReadOnly {
@@ -22,14 +23,14 @@ impl ReadOnly {
     pub async fn open(path: impl AsRef<Path>, options: &Options) -> Result<Self, OpenError> {
         let path = path.as_ref();
         let file = if path.is_dir() { path.join(LOG_FILE) } else { path.to_owned() };
-        let pool = super::reader(&file, options).await?;
-        schema::inspect(&file, &pool).await?;
-        Ok(Self { pool })
+        let options = options.clone();
+        let readers = unblocked(move || Readers::open(file, &options)).await?;
+        Ok(Self { readers: Arc::new(readers) })
     }
 
     /// Closes the file.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.readers.close().await;
     }
 }
 
@@ -40,11 +41,11 @@ impl EventStore for ReadOnly {
     }
 
     async fn find_command(&self, id: CommandId) -> Result<Option<Appended>, ReadError> {
-        read::command(&self.pool, id).await
+        self.readers.command(id).await
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError> {
-        read::log(&self.pool, after, limit.min(READ_EVENTS_MAX)).await
+        self.readers.log(after, limit).await
     }
 
     async fn read_stream(
@@ -53,15 +54,15 @@ impl EventStore for ReadOnly {
         after: Version,
         limit: usize,
     ) -> Result<Vec<Recorded>, ReadError> {
-        read::stream(&self.pool, stream, after, limit.min(READ_EVENTS_MAX)).await
+        self.readers.stream(stream, after, limit).await
     }
 
     async fn find_reservation(&self, name: &Reservation) -> Result<Option<StreamId>, ReadError> {
-        read::holder(&self.pool, name).await
+        self.readers.holder(name).await
     }
 
     async fn head(&self) -> Result<Head, ReadError> {
-        read::head(&self.pool).await
+        self.readers.head().await
     }
 
     async fn take_shard(&self, _: u8, _: &str) -> Result<Epoch, AppendError> {

@@ -3,10 +3,9 @@
 mod model;
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use async_trait::async_trait;
-use sqlx::Connection as _;
-use sqlx::sqlite::SqliteConnection;
 use tempfile::TempDir;
 
 use super::lock::LOCK_FILE;
@@ -32,17 +31,22 @@ impl Fresh {
     /// Changes the file behind the store's back and opens it again.
     async fn tamper(&mut self, sql: &'static str) -> Result<(), OpenError> {
         self.store.close().await;
-        execute(&self.directory, sql).await;
+        execute(&self.directory, sql);
         self.store = Sqlite::open(&self.directory, self.options.clone()).await?;
         Ok(())
     }
 }
 
-async fn execute(directory: &TempDir, sql: &'static str) {
-    let options = super::connection(&directory.path().join(LOG_FILE)).create_if_missing(true);
-    let mut connection = SqliteConnection::connect_with(&options).await.expect("it connects");
-    sqlx::raw_sql(sql).execute(&mut connection).await.expect("it is executed");
-    connection.close().await.expect("it closes");
+fn execute(directory: &TempDir, sql: &str) {
+    let connection = super::connection::writing(&directory.path().join(LOG_FILE)).expect("it connects");
+    connection.execute_batch(sql).expect("it is executed");
+}
+
+/// Holds up every commit for as long as it is kept.
+fn hold_up(directory: &TempDir) -> rusqlite::Connection {
+    let connection = super::connection::writing(&directory.path().join(LOG_FILE)).expect("it connects");
+    connection.execute_batch("BEGIN IMMEDIATE").expect("nobody writes");
+    connection
 }
 
 async fn append(store: &Sqlite, id: &str, payload: &str) -> Result<crate::Appended, AppendError> {
@@ -70,6 +74,7 @@ mod without_a_memory {
         cached_keys_max: 0,
         batch_requests_max: 3,
         read_connections_max: 1,
+        tail_events_max: 0,
         ..super::Options::default()
     }));
 }
@@ -105,8 +110,7 @@ async fn a_store_without_handles_gives_its_directory_back() {
 #[tokio::test]
 async fn a_closed_store_refuses_and_keeps_what_was_taken_in() {
     let Fresh { directory, store, .. } = Fresh::new(Options::default()).await;
-    let appends = futures(&store, 20);
-    let (_, ()) = tokio::join!(appends, store.close());
+    let (_, ()) = tokio::join!(together(&store, 20), store.close());
     assert!(matches!(append(&store, "s", "1").await, Err(AppendError::Unavailable { .. })));
     assert!(matches!(store.take_shard(0, "node:a").await, Err(AppendError::Unavailable { .. })));
     assert!(matches!(store.head().await, Err(ReadError::Unavailable { .. })));
@@ -114,43 +118,46 @@ async fn a_closed_store_refuses_and_keeps_what_was_taken_in() {
     assert_eq!(log(&store).await.len(), 20);
 }
 
-/// `count` appends that are all taken in before any is answered.
-async fn futures(store: &Sqlite, count: usize) -> Vec<Result<crate::Appended, AppendError>> {
-    let mut pending: Vec<_> = (0..count).map(|_| Box::pin(append(store, "s", "1"))).collect();
+/// The outcomes of `count` appends, each of which is taken in or refused before any is waited for.
+async fn together(store: &Sqlite, count: usize) -> Vec<Result<crate::Appended, AppendError>> {
+    let append = |_| (Box::pin(append(store, "s", "1")), None);
+    let mut pending: Vec<_> = (0..count).map(append).collect();
     std::future::poll_fn(|context| {
-        for append in &mut pending {
-            assert!(append.as_mut().poll(context).is_pending());
+        for (append, outcome) in pending.iter_mut().filter(|(_, outcome)| outcome.is_none()) {
+            if let Poll::Ready(found) = append.as_mut().poll(context) {
+                *outcome = Some(found);
+            }
         }
-        std::task::Poll::Ready(())
+        let all = pending.iter().all(|(_, outcome)| outcome.is_some());
+        if all { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-    let mut outcomes = Vec::new();
-    for append in pending {
-        outcomes.push(append.await);
-    }
-    outcomes
+    pending.into_iter().filter_map(|(_, outcome)| outcome).collect()
 }
 
 #[tokio::test]
 async fn a_full_intake_is_said_at_once_and_writes_nothing() {
     let options = Options { intake_requests_max: 2, ..Options::default() };
-    let Fresh { store, directory: _directory, .. } = Fresh::new(options).await;
-    let outcomes =
-        tokio::join!(append(&store, "s", "1"), append(&store, "s", "2"), append(&store, "s", "3"),);
-    assert!(outcomes.0.is_ok() && outcomes.1.is_ok());
-    assert_eq!(outcomes.2, Err(AppendError::Full));
+    let Fresh { store, directory, .. } = Fresh::new(options).await;
+    let others = hold_up(&directory);
+    // One may be in the appender's hands, and two wait.
+    let (outcomes, ()) = tokio::join!(together(&store, 4), async { drop(others) });
+    assert!(outcomes[..2].iter().all(Result::is_ok));
+    assert_eq!(outcomes[3], Err(AppendError::Full));
     append(&store, "s", "4").await.expect("there is room again");
-    assert_eq!(log(&store).await.len(), 3);
+    assert_eq!(log(&store).await.len(), 3 + usize::from(outcomes[2].is_ok()));
 }
 
 #[tokio::test]
 async fn the_intake_is_bounded_in_bytes_too() {
     let options = Options { intake_bytes_max: 3 * PAYLOAD_BYTES_MAX / 2, ..Options::default() };
-    let Fresh { store, directory: _directory, .. } = Fresh::new(options).await;
+    let Fresh { store, directory, .. } = Fresh::new(options).await;
+    let others = hold_up(&directory);
     let large = format!("\"{}\"", "x".repeat(PAYLOAD_BYTES_MAX - 2));
-    let outcomes = tokio::join!(append(&store, "s", &large), append(&store, "s", &large));
-    assert!(outcomes.0.is_ok());
-    assert_eq!(outcomes.1, Err(AppendError::Full));
+    let release = async { drop(others) };
+    let (first, second, ()) = tokio::join!(append(&store, "s", &large), append(&store, "s", &large), release);
+    assert!(first.is_ok());
+    assert_eq!(second, Err(AppendError::Full));
     append(&store, "s", &large).await.expect("there is room again");
 }
 
@@ -159,11 +166,11 @@ async fn files_of_other_schemas_and_other_programs_are_refused() {
     let mut fresh = Fresh::new(Options::default()).await;
     let newer = fresh.tamper("PRAGMA user_version = 99").await.expect_err("it is newer");
     assert!(matches!(newer, OpenError::Newer { found: 99, .. }), "{newer}");
-    execute(&fresh.directory, "PRAGMA user_version = 0").await;
+    execute(&fresh.directory, "PRAGMA user_version = 0");
     let older = Sqlite::open(&fresh.directory, Options::default()).await.expect_err("it is older");
     assert!(matches!(older, OpenError::Older { found: 0, .. }), "{older}");
     assert!(older.to_string().contains("hypercode migrate"));
-    execute(&fresh.directory, "PRAGMA application_id = 1").await;
+    execute(&fresh.directory, "PRAGMA application_id = 1");
     let foreign = Sqlite::open(&fresh.directory, Options::default()).await.expect_err("it is foreign");
     assert!(matches!(foreign, OpenError::Foreign { .. }), "{foreign}");
     assert_eq!(

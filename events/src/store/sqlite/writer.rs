@@ -3,15 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 use serde::Serialize;
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection as _, Row as _};
 
 use super::error::WriteError;
-use super::rows::{bytes, insert_events, uuid};
-use super::{OpenError, Options};
-use crate::id::{CommandId, Position, StreamId, Version};
-use crate::store::columns::{digest, parse_stream, signed, unsigned};
+use super::read::head_of;
+use super::rows::{Unreadable, insert_events, number, parsed, text, uuid};
+use super::{OpenError, Options, connection};
+use crate::id::{CommandId, Digest, Position, StreamId, Version};
+use crate::store::columns::signed;
 use crate::store::judge::{Changes, Command, Known};
 use crate::store::{Epoch, Head, Reservation};
 
@@ -20,149 +20,142 @@ const CHECKPOINT_PAGES: u32 = 4_000;
 
 #[derive(Debug)]
 pub(super) struct Writer {
-    connection: SqliteConnection,
+    connection: Connection,
 }
 
 impl Writer {
     /// Connects, and reads what is known before anything was looked up: head and epochs.
-    pub(super) async fn open(file: &Path, options: &Options) -> Result<(Self, Known), OpenError> {
-        let settings = super::connection(file)
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
-            .pragma("max_page_count", options.file_pages_max.to_string());
-        let failed = |error: sqlx::Error| OpenError::database(file, &error);
-        let mut connection = SqliteConnection::connect_with(&settings).await.map_err(failed)?;
-        let mut known = Known::empty();
-        known.head = head(&mut connection, include_str!("sql/select_head.sql")).await.map_err(failed)?;
-        let last = head(&mut connection, include_str!("sql/select_last_event.sql")).await.map_err(failed)?;
+    pub(super) fn open(file: &Path, options: &Options) -> Result<(Self, Known), OpenError> {
+        let (connection, known) = open(file, options).map_err(|error| OpenError::database(file, &error))?;
+        let last = head(&connection, include_str!("sql/select_last_event.sql"));
+        let last = last.map_err(|error| OpenError::database(file, &error))?;
         if known.head != last {
             let (head, last) = (known.head.position, last.position);
             return Err(OpenError::Damaged { file: file.into(), head, last });
-        }
-        let leases = sqlx::query(include_str!("sql/select_epochs.sql"));
-        for row in leases.fetch_all(&mut connection).await.map_err(failed)? {
-            let shard = usize::from(row.try_get::<u8, _>(0).map_err(failed)?);
-            known.epochs[shard] = unsigned(row.try_get(1).map_err(failed)?);
         }
         Ok((Self { connection }, known))
     }
 
     /// Makes `changes` durable, all or none.
-    pub(super) async fn write(&mut self, before: Head, changes: &Changes) -> Result<(), WriteError> {
-        let mut tx = self
-            .connection
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(|error| WriteError::before_commit(&error))?;
-        insert(&mut tx, before, changes).await.map_err(|error| WriteError::before_commit(&error))?;
-        tx.commit().await.map_err(|error| WriteError::at_commit(&error))
+    pub(super) fn write(&mut self, before: Head, changes: &Changes) -> Result<(), WriteError> {
+        let tx = self.begin()?;
+        insert(&tx, before, changes)?;
+        tx.commit().map_err(|error| WriteError::at_commit(&error))
     }
 
     /// Raises a shard's epoch.
-    pub(super) async fn take_shard(&mut self, shard: u8, holder: &str) -> Result<Epoch, WriteError> {
-        let before = |error: sqlx::Error| WriteError::before_commit(&error);
-        let mut tx = self.connection.begin_with("BEGIN IMMEDIATE").await.map_err(before)?;
-        let row = sqlx::query(include_str!("sql/take_shard.sql"))
-            .bind(i64::from(shard))
-            .bind(holder.to_owned())
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(before)?;
-        let epoch = unsigned(row.try_get(0).map_err(before)?);
-        sqlx::query(include_str!("sql/raise_fence.sql")).execute(&mut *tx).await.map_err(before)?;
-        tx.commit().await.map_err(|error| WriteError::at_commit(&error))?;
+    pub(super) fn take_shard(&mut self, shard: u8, holder: &str) -> Result<Epoch, WriteError> {
+        let before = |error| WriteError::before_commit(&error);
+        let tx = self.begin()?;
+        let sql = include_str!("sql/take_shard.sql");
+        let epoch = tx.query_row(sql, params![shard, holder], |row| Ok(number(row, 0))).map_err(before)??;
+        tx.execute(include_str!("sql/raise_fence.sql"), []).map_err(before)?;
+        tx.commit().map_err(|error| WriteError::at_commit(&error))?;
         Ok(Epoch { shard, epoch })
     }
 
+    fn begin(&mut self) -> Result<Transaction<'_>, WriteError> {
+        let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
+        begun.map_err(|error| WriteError::before_commit(&error))
+    }
+
     /// The versions of `streams`; 0 for one that does not exist.
-    pub(super) async fn versions(
-        &mut self,
+    pub(super) fn versions(
+        &self,
         streams: &HashSet<&StreamId>,
-    ) -> Result<HashMap<StreamId, Version>, sqlx::Error> {
-        let mut versions = HashMap::with_capacity(streams.len());
-        for row in self.select(include_str!("sql/select_versions.sql"), streams).await? {
-            let version = row.try_get::<Option<i64>, _>(1)?.map(unsigned).unwrap_or_default();
-            versions.insert(parse_stream(row.try_get(0)?)?, Version(version));
-        }
-        Ok(versions)
+    ) -> Result<HashMap<StreamId, Version>, Unreadable> {
+        self.select(include_str!("sql/select_versions.sql"), streams, |row| {
+            let version: Option<i64> = row.get(1)?;
+            Ok((parsed(row, 0)?, version.map_or(Ok(Version(0)), |_| number(row, 1).map(Version))?))
+        })
     }
 
     /// Those of `ids` that were appended.
-    pub(super) async fn commands(
-        &mut self,
-        ids: &[CommandId],
-    ) -> Result<HashMap<CommandId, Command>, sqlx::Error> {
+    pub(super) fn commands(&self, ids: &[CommandId]) -> Result<HashMap<CommandId, Command>, Unreadable> {
         let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
-        let mut commands = HashMap::new();
-        for row in self.select(include_str!("sql/select_commands.sql"), &ids).await? {
+        self.select(include_str!("sql/select_commands.sql"), &ids, |row| {
             let command = Command {
-                digest: row.try_get::<Option<&[u8]>, _>(3)?.map(digest).transpose()?,
-                position: Position(unsigned(row.try_get(1)?)),
-                version: Version(unsigned(row.try_get(2)?)),
+                digest: row.get::<_, Option<[u8; 32]>>(3)?.map(Digest),
+                position: Position(number(row, 1)?),
+                version: Version(number(row, 2)?),
             };
-            commands.insert(CommandId(uuid(row.try_get(0)?)?), command);
-        }
-        Ok(commands)
+            Ok((CommandId(uuid(row, 0)?), command))
+        })
     }
 
     /// The holders of those of `names` that are taken.
-    pub(super) async fn holders(
-        &mut self,
+    pub(super) fn holders(
+        &self,
         names: &[&Reservation],
-    ) -> Result<HashMap<Reservation, StreamId>, sqlx::Error> {
+    ) -> Result<HashMap<Reservation, StreamId>, Unreadable> {
         let names: Vec<_> = names.iter().map(|name| [&*name.namespace, &*name.key]).collect();
-        let mut holders = HashMap::new();
-        for row in self.select(include_str!("sql/select_holders.sql"), &names).await? {
-            let namespace = row.try_get::<&str, _>(0)?.into();
-            let key = row.try_get::<&str, _>(1)?.into();
-            holders.insert(Reservation { namespace, key }, parse_stream(row.try_get(2)?)?);
-        }
-        Ok(holders)
+        self.select(include_str!("sql/select_holders.sql"), &names, |row| {
+            let name = Reservation { namespace: text(row, 0)?.into(), key: text(row, 1)?.into() };
+            Ok((name, parsed(row, 2)?))
+        })
     }
 
-    async fn select(
-        &mut self,
-        sql: &'static str,
+    fn select<T: FromIterator<R>, R>(
+        &self,
+        sql: &str,
         keys: &impl Serialize,
-    ) -> Result<Vec<sqlx::sqlite::SqliteRow>, sqlx::Error> {
-        let keys = serde_json::to_string(keys).map_err(|error| sqlx::Error::Encode(error.into()))?;
-        sqlx::query(sql).bind(keys).fetch_all(&mut self.connection).await
+        mut read: impl FnMut(&Row<'_>) -> Result<R, Unreadable>,
+    ) -> Result<T, Unreadable> {
+        let keys = serde_json::to_string(keys).expect("keys are plain data");
+        let mut select = self.connection.prepare_cached(sql)?;
+        let rows = select.query_map([keys], |row| Ok(read(row)))?;
+        rows.map(|row| row?).collect()
     }
 }
 
-async fn insert(
-    connection: &mut SqliteConnection,
-    before: Head,
-    changes: &Changes,
-) -> Result<(), sqlx::Error> {
-    insert_events(connection, &changes.events).await?;
-    for (id, command) in &changes.commands {
-        let Some(digest) = command.digest else { continue };
-        let insert = sqlx::query(include_str!("sql/insert_command.sql"));
-        insert.bind(bytes(id.0)).bind(digest.0.to_vec()).execute(&mut *connection).await?;
+fn open(file: &Path, options: &Options) -> Result<(Connection, Known), Unreadable> {
+    let connection = connection::writing(file)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "max_page_count", options.file_pages_max)?;
+    let mut known = Known::empty();
+    known.head = head(&connection, include_str!("sql/select_head.sql"))?;
+    let mut leases = connection.prepare(include_str!("sql/select_epochs.sql"))?;
+    let mut rows = leases.query([])?;
+    while let Some(row) = rows.next()? {
+        known.epochs[usize::from(row.get::<_, u8>(0)?)] = number(row, 1)?;
     }
-    for name in &changes.freed {
-        let delete = sqlx::query(include_str!("sql/delete_reservation.sql"));
-        delete.bind(name.namespace.clone()).bind(name.key.clone()).execute(&mut *connection).await?;
-    }
-    for (name, holder) in &changes.names {
-        let Some(stream) = holder else { continue };
-        let insert = sqlx::query(include_str!("sql/insert_reservation.sql"));
-        let insert = insert.bind(name.namespace.clone()).bind(name.key.clone());
-        insert.bind(stream.to_string()).execute(&mut *connection).await?;
-    }
-    let moved = sqlx::query(include_str!("sql/move_head.sql"))
-        .bind(signed(before.position.0))
-        .bind(signed(changes.head.position.0))
-        .bind(changes.head.hash.0.to_vec())
-        .execute(connection)
-        .await?;
-    if moved.rows_affected() == 1 {
+    drop(rows);
+    drop(leases);
+    Ok((connection, known))
+}
+
+fn head(connection: &Connection, sql: &str) -> Result<Head, Unreadable> {
+    let found = connection.query_row(sql, [], |row| Ok(head_of(row))).optional()?;
+    found.unwrap_or(Ok(Head::EMPTY))
+}
+
+fn insert(tx: &Transaction<'_>, before: Head, changes: &Changes) -> Result<(), WriteError> {
+    let moved = try_insert(tx, before, changes).map_err(|error| WriteError::before_commit(&error))?;
+    if moved == 1 {
         return Ok(());
     }
-    Err(sqlx::Error::Protocol(format!("the log's head is no longer at {}", before.position)))
+    let reason = format!("the log's head is no longer at {}", before.position);
+    Err(WriteError::NotWritten(reason.into()))
 }
 
-async fn head(connection: &mut SqliteConnection, sql: &'static str) -> Result<Head, sqlx::Error> {
-    let Some(row) = sqlx::query(sql).fetch_optional(connection).await? else { return Ok(Head::EMPTY) };
-    Ok(Head { position: Position(unsigned(row.try_get(0)?)), hash: digest(row.try_get(1)?)? })
+/// Inserts everything, and says how many heads were moved: one, if it was where it should have been.
+fn try_insert(tx: &Transaction<'_>, before: Head, changes: &Changes) -> rusqlite::Result<usize> {
+    insert_events(tx, &changes.events)?;
+    let mut command = tx.prepare_cached(include_str!("sql/insert_command.sql"))?;
+    for (id, known) in &changes.commands {
+        let Some(digest) = known.digest else { continue };
+        command.execute(params![id.0.as_bytes(), digest.0])?;
+    }
+    let mut delete = tx.prepare_cached(include_str!("sql/delete_reservation.sql"))?;
+    for name in &changes.freed {
+        delete.execute(params![name.namespace, name.key])?;
+    }
+    let mut reserve = tx.prepare_cached(include_str!("sql/insert_reservation.sql"))?;
+    for (name, holder) in &changes.names {
+        let Some(stream) = holder else { continue };
+        reserve.execute(params![name.namespace, name.key, stream.to_string()])?;
+    }
+    let mut head = tx.prepare_cached(include_str!("sql/move_head.sql"))?;
+    let (position, hash) = (changes.head.position, changes.head.hash);
+    head.execute(params![signed(before.position.0), signed(position.0), hash.0])
 }
