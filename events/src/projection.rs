@@ -1,4 +1,4 @@
-//! What queries read: views made from the log, kept in `views.db` and made again whenever they do not fit it.
+//! What queries read: views made from the log, kept beside it, and made again whenever they do not fit it.
 //!
 //! One projector follows the log and applies each batch in one transaction, with the cursors in it. Each
 //! projection has a savepoint of its own: an event that one cannot read stops that one alone, visibly
@@ -6,9 +6,13 @@
 
 mod attempts;
 mod audit;
+mod common;
+mod database;
+mod dump;
 mod entities;
 mod file;
 mod messages;
+mod origin;
 mod profiles;
 mod projector;
 mod query;
@@ -17,18 +21,19 @@ mod snapshots;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use self::projector::{Order, Projector};
+use self::database::{Reader, Writer};
+use self::projector::{Order, Projector, Session};
 use crate::event::Recorded;
 use crate::id::Position;
+use crate::store::postgres::Database;
 use crate::store::{EventStore, ReadError};
 use crate::subscription;
 
@@ -53,12 +58,14 @@ pub struct Options {
     pub read_connections_max: u32,
     /// How long a query waits for a connection, in milliseconds.
     pub read_wait_ms: u64,
+    /// How often a node looks how far another has come that writes the views, in milliseconds.
+    pub follow_ms: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let subscription = subscription::Options::default();
-        Self { subscription, retry_ms: 500, read_connections_max: 4, read_wait_ms: 10_000 }
+        Self { subscription, retry_ms: 500, read_connections_max: 4, read_wait_ms: 10_000, follow_ms: 50 }
     }
 }
 
@@ -66,11 +73,11 @@ impl Default for Options {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ViewError {
-    /// The file cannot be used.
-    #[error("use `{}`: {reason}", file.display())]
+    /// They cannot be used where they are.
+    #[error("use the views in `{place}`: {reason}")]
     Unavailable {
-        /// The file.
-        file: PathBuf,
+        /// The file or the database.
+        place: Arc<str>,
         /// What is wrong.
         reason: Arc<str>,
     },
@@ -127,7 +134,7 @@ pub struct Status {
 enum Fault {
     /// It cannot read the event at this position.
     Poison { position: Position, reason: String },
-    /// The file cannot be used.
+    /// The database cannot be used.
     Database(sqlx::Error),
 }
 
@@ -145,7 +152,7 @@ trait Projection: Send + Sync {
     /// Its tables, to be emptied before it is made again.
     fn tables(&self) -> &'static [&'static str];
     /// Applies events in their order; says how many of them were of kinds that it should know but does not.
-    async fn apply(&mut self, db: &mut SqliteConnection, events: &[Recorded]) -> Result<u64, Fault>;
+    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<u64, Fault>;
 }
 
 /// The views of a log. Clones are handles to the same views.
@@ -156,8 +163,8 @@ pub struct Views {
 
 #[derive(Debug)]
 struct Shared {
-    file: PathBuf,
-    reader: SqlitePool,
+    place: Arc<str>,
+    reader: Reader,
     orders: mpsc::Sender<Order>,
     progress: watch::Receiver<Position>,
     projector: Mutex<Option<JoinHandle<()>>>,
@@ -172,14 +179,37 @@ impl Views {
         options: Options,
     ) -> Result<Self, ViewError> {
         let file = directory.as_ref().join(VIEWS_FILE);
-        let writer = file::open(&file, &*store).await?;
+        let session = Session::Own(file::open(&file, &*store).await?);
         let reader = file::reader(&file, &options).await?;
+        Self::follow(file.display().to_string().into(), session, reader, store, options).await
+    }
+
+    /// Opens the views of `store` in `database`, which any number of nodes share, as [`Views::open`] does. One of
+    /// the nodes follows the log and writes; when it ends, another goes on.
+    pub async fn open_common(
+        database: &Database,
+        store: Arc<dyn EventStore>,
+        options: Options,
+    ) -> Result<Self, ViewError> {
+        common::prepare(database, &*store).await?;
+        let session = Session::Common { database: Box::new(database.clone()), writer: None, leads: false };
+        let reader = common::reader(database, &options).await?;
+        Self::follow(database.to_string().into(), session, reader, store, options).await
+    }
+
+    async fn follow(
+        place: Arc<str>,
+        session: Session,
+        reader: Reader,
+        store: Arc<dyn EventStore>,
+        options: Options,
+    ) -> Result<Self, ViewError> {
         let (orders, ordered) = mpsc::channel(1);
         let (progress_sender, progress) = watch::channel(Position(0));
-        let projector = Projector::new(file.clone(), writer, store, options, ordered, progress_sender);
-        let projector = projector.await.map_err(|error| ViewError::unavailable(&file, &error))?;
+        let projector = Projector::new(session, store, options, ordered, progress_sender);
+        let projector = projector.await.map_err(|error| ViewError::unavailable(&place, &error))?;
         let projector = Mutex::new(Some(tokio::spawn(projector.run())));
-        Ok(Self { shared: Arc::new(Shared { file, reader, orders, progress, projector }) })
+        Ok(Self { shared: Arc::new(Shared { place, reader, orders, progress, projector }) })
     }
 
     /// Waits until every projection that is not stopped has applied the event at `position`.
@@ -207,10 +237,10 @@ impl Views {
         let order = Order::Rebuild { name: name.map(str::to_owned), done };
         self.shared.orders.send(order).await.map_err(|_| ended())?;
         let rebuilt = answer.await.map_err(|_| ended())?;
-        rebuilt.map_err(|error| ViewError::unavailable(&self.shared.file, &error))
+        rebuilt.map_err(|error| ViewError::unavailable(&self.shared.place, &error))
     }
 
-    /// Stops following the log and closes the file.
+    /// Stops following the log and closes the connections.
     pub async fn close(&self) {
         // A projector that has ended already takes no orders.
         let _ = self.shared.orders.send(Order::Close).await;
@@ -224,12 +254,12 @@ impl Views {
     }
 
     fn unavailable(&self, reason: &str) -> ViewError {
-        ViewError::Unavailable { file: self.shared.file.clone(), reason: reason.into() }
+        ViewError::Unavailable { place: Arc::clone(&self.shared.place), reason: reason.into() }
     }
 }
 
 impl ViewError {
-    fn unavailable(file: &Path, error: &sqlx::Error) -> Self {
-        Self::Unavailable { file: file.into(), reason: error.to_string().into() }
+    fn unavailable(place: &Arc<str>, error: &dyn std::error::Error) -> Self {
+        Self::Unavailable { place: Arc::clone(place), reason: error.to_string().into() }
     }
 }

@@ -1,8 +1,8 @@
 //! Every attempt at every task: who had it, from when to when, and how it ended.
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqliteConnection;
 
+use super::database::{Statement, Writer};
 use super::entities::poison;
 use super::{Fault, Projection};
 use crate::domain::task::{AttemptStarted, Event};
@@ -36,7 +36,7 @@ impl Projection for Attempts {
         &["attempts"]
     }
 
-    async fn apply(&mut self, db: &mut SqliteConnection, events: &[Recorded]) -> Result<u64, Fault> {
+    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<u64, Fault> {
         let mut skipped = 0;
         for event in events.iter().filter(|event| event.stream.kind == EntityKind::Task) {
             match Event::decode(&event.kind, event.schema, &event.payload) {
@@ -54,36 +54,27 @@ impl Projection for Attempts {
     }
 }
 
-async fn start(
-    db: &mut SqliteConnection,
-    event: &Recorded,
-    started: &AttemptStarted,
-) -> Result<(), sqlx::Error> {
-    let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    sqlx::query(include_str!("sql/start_attempt.sql"))
-        .bind(event.stream.id.clone())
-        .bind(signed(started.fence))
-        .bind(i64::from(started.attempt))
-        .bind(started.agent.as_str().to_owned())
-        .bind(signed(started.incarnation.0))
-        .bind(event.recorded_at.0)
-        .execute(db)
-        .await?;
-    Ok(())
+async fn start(db: &mut Writer, event: &Recorded, started: &AttemptStarted) -> Result<(), sqlx::Error> {
+    const START: Statement = Statement::common(include_str!("sql/start_attempt.sql"));
+    let values = [
+        (*event.stream.id).into(),
+        started.fence.into(),
+        i64::from(started.attempt).into(),
+        started.agent.as_str().into(),
+        started.incarnation.0.into(),
+        event.recorded_at.0.into(),
+    ];
+    db.execute(START, values).await
 }
 
 async fn end(
-    db: &mut SqliteConnection,
+    db: &mut Writer,
     event: &Recorded,
     outcome: &'static str,
     detail: Option<&str>,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(include_str!("sql/end_attempt.sql"))
-        .bind(event.stream.id.clone())
-        .bind(outcome)
-        .bind(detail.map(str::to_owned))
-        .bind(event.recorded_at.0)
-        .execute(db)
-        .await?;
-    Ok(())
+    const END: Statement = Statement::common(include_str!("sql/end_attempt.sql"));
+    let detail = detail.map(str::to_owned);
+    db.execute(END, [(*event.stream.id).into(), outcome.into(), detail.into(), event.recorded_at.0.into()])
+        .await
 }

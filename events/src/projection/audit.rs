@@ -4,9 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
 
+use super::database::{Writer, twins};
 use super::entities::poison;
 use super::{Fault, Projection};
 use crate::event::Recorded;
@@ -37,7 +36,7 @@ impl Audit {
     }
 
     /// Learns the crews of entities that were first met in earlier batches.
-    async fn learn(&mut self, db: &mut SqliteConnection, events: &[Recorded]) -> Result<(), sqlx::Error> {
+    async fn learn(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<(), sqlx::Error> {
         if self.crews.len() > CREWS_MAX {
             self.crews.clear();
         }
@@ -47,10 +46,9 @@ impl Audit {
         if unknown.is_empty() {
             return Ok(());
         }
-        let query = sqlx::query(include_str!("sql/load_audit_crews.sql")).bind(json!(unknown).to_string());
-        for row in query.fetch_all(db).await? {
-            if let Some(crew) = row.try_get(1)? {
-                self.crews.insert(row.try_get(0)?, Some(crew));
+        for row in db.fetch(twins!("load_audit_crews.sql"), [json!(unknown).into()]).await? {
+            if let Some(crew) = row.get(1)? {
+                self.crews.insert(row.get(0)?, Some(crew));
             }
         }
         Ok(())
@@ -79,7 +77,7 @@ impl Projection for Audit {
         &["audit"]
     }
 
-    async fn apply(&mut self, db: &mut SqliteConnection, events: &[Recorded]) -> Result<u64, Fault> {
+    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<u64, Fault> {
         if events.is_empty() {
             return Ok(0);
         }
@@ -112,8 +110,7 @@ impl Projection for Audit {
                 text,
             ]));
         }
-        let rows = Value::from(rows).to_string();
-        sqlx::query(include_str!("sql/store_audit.sql")).bind(rows).execute(db).await?;
+        db.execute(twins!("store_audit.sql"), [Value::from(rows).into()]).await?;
         Ok(skipped)
     }
 }

@@ -5,9 +5,8 @@ use std::marker::PhantomData;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
 
+use super::database::{Statement, Writer, twins};
 use super::{Fault, Projection};
 use crate::domain::agent::Agent;
 use crate::domain::crew::Crew;
@@ -19,8 +18,8 @@ use crate::event::Recorded;
 pub(super) trait Tabled: Decider {
     const NAME: &'static str;
     const TABLES: &'static [&'static str];
-    const LOAD: &'static str;
-    const STORE: &'static str;
+    const LOAD: Statement;
+    const STORE: Statement;
     /// The columns between the id and the positions, by which queries search; `None` before its first event.
     fn columns(state: &Self::State) -> Option<Value>;
 }
@@ -28,8 +27,8 @@ pub(super) trait Tabled: Decider {
 impl Tabled for Crew {
     const NAME: &'static str = "crews";
     const TABLES: &'static [&'static str] = &["crews"];
-    const LOAD: &'static str = include_str!("sql/load_crews.sql");
-    const STORE: &'static str = include_str!("sql/store_crews.sql");
+    const LOAD: Statement = twins!("load_crews.sql");
+    const STORE: Statement = twins!("store_crews.sql");
     fn columns(state: &Self::State) -> Option<Value> {
         let started = state.started.as_ref()?;
         Some(json!([started.tenant, started.name, state.status]))
@@ -39,8 +38,8 @@ impl Tabled for Crew {
 impl Tabled for Agent {
     const NAME: &'static str = "agents";
     const TABLES: &'static [&'static str] = &["agents"];
-    const LOAD: &'static str = include_str!("sql/load_agents.sql");
-    const STORE: &'static str = include_str!("sql/store_agents.sql");
+    const LOAD: Statement = twins!("load_agents.sql");
+    const STORE: Statement = twins!("store_agents.sql");
     fn columns(state: &Self::State) -> Option<Value> {
         let requested = state.requested.as_ref()?;
         Some(json!([requested.tenant, requested.crew, requested.member, state.status]))
@@ -50,8 +49,8 @@ impl Tabled for Agent {
 impl Tabled for Task {
     const NAME: &'static str = "tasks";
     const TABLES: &'static [&'static str] = &["tasks"];
-    const LOAD: &'static str = include_str!("sql/load_tasks.sql");
-    const STORE: &'static str = include_str!("sql/store_tasks.sql");
+    const LOAD: Statement = twins!("load_tasks.sql");
+    const STORE: Statement = twins!("store_tasks.sql");
     fn columns(state: &Self::State) -> Option<Value> {
         let submitted = state.submitted.as_ref()?;
         let context = &submitted.context;
@@ -94,7 +93,7 @@ impl<D: Tabled> Projection for Entities<D> {
         D::TABLES
     }
 
-    async fn apply(&mut self, db: &mut SqliteConnection, events: &[Recorded]) -> Result<u64, Fault> {
+    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<u64, Fault> {
         let events: Vec<&Recorded> = events.iter().filter(|event| event.stream.kind == D::KIND).collect();
         if events.is_empty() {
             return Ok(0);
@@ -119,15 +118,19 @@ pub(super) fn poison(event: &Recorded, error: &dyn std::error::Error) -> Fault {
 
 type Rows<D> = BTreeMap<String, Folded<<D as Decider>::State>>;
 
-async fn load<D: Tabled>(db: &mut SqliteConnection, events: &[&Recorded]) -> Result<Rows<D>, sqlx::Error> {
+async fn load<D: Tabled>(db: &mut Writer, events: &[&Recorded]) -> Result<Rows<D>, sqlx::Error> {
     let ids: BTreeSet<&str> = events.iter().map(|event| &*event.stream.id).collect();
     let mut rows = BTreeMap::new();
-    for row in sqlx::query(D::LOAD).bind(json!(ids).to_string()).fetch_all(db).await? {
-        let state =
-            serde_json::from_str(row.try_get(3)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
-        let (created, created_at) = (row.try_get(1)?, row.try_get(2)?);
-        let folded = Folded { state, created, created_at, updated: created, updated_at: created_at };
-        rows.insert(row.try_get(0)?, folded);
+    for row in db.fetch(D::LOAD, [json!(ids).into()]).await? {
+        let state = serde_json::from_str(row.get(5)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        let folded = Folded {
+            state,
+            created: row.get(1)?,
+            created_at: row.get(2)?,
+            updated: row.get(3)?,
+            updated_at: row.get(4)?,
+        };
+        rows.insert(row.get(0)?, folded);
     }
     Ok(rows)
 }
@@ -145,7 +148,7 @@ fn fold<D: Tabled>(rows: &mut Rows<D>, event: &Recorded, decoded: &D::Event) {
     (row.updated, row.updated_at) = (position, at);
 }
 
-async fn store<D: Tabled>(db: &mut SqliteConnection, rows: &Rows<D>) -> Result<(), sqlx::Error> {
+async fn store<D: Tabled>(db: &mut Writer, rows: &Rows<D>) -> Result<(), sqlx::Error> {
     let row = |(id, row): (&String, &Folded<D::State>)| {
         let Value::Array(columns) = D::columns(&row.state)? else { return None };
         let state = serde_json::to_string(&row.state).ok()?;
@@ -156,6 +159,5 @@ async fn store<D: Tabled>(db: &mut SqliteConnection, rows: &Rows<D>) -> Result<(
         Some(Value::Array(values))
     };
     let rows: Value = rows.iter().filter_map(row).collect();
-    sqlx::query(D::STORE).bind(rows.to_string()).execute(db).await?;
-    Ok(())
+    db.execute(D::STORE, [rows.into()]).await
 }

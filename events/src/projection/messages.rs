@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnection;
 
+use super::database::{Statement, Writer, twins};
 use super::entities::poison;
 use super::{Fault, Projection};
 use crate::domain::message::{Event, MessageId, Recipient, Sent};
@@ -23,7 +23,7 @@ impl Projection for Messages {
         &["messages", "deliveries"]
     }
 
-    async fn apply(&mut self, db: &mut SqliteConnection, events: &[Recorded]) -> Result<u64, Fault> {
+    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<u64, Fault> {
         let mut skipped = 0;
         let mut sent = Batch::default();
         let boxes = |event: &&Recorded| matches!(event.stream.kind, EntityKind::Outbox | EntityKind::Inbox);
@@ -66,16 +66,13 @@ impl Batch {
         }
     }
 
-    async fn store(&mut self, db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    async fn store(&mut self, db: &mut Writer) -> Result<(), sqlx::Error> {
         if self.messages.is_empty() {
             return Ok(());
         }
         let Self { messages, deliveries } = std::mem::take(self);
-        let messages = Value::from(messages).to_string();
-        sqlx::query(include_str!("sql/store_messages.sql")).bind(messages).execute(&mut *db).await?;
-        let deliveries = Value::from(deliveries).to_string();
-        sqlx::query(include_str!("sql/store_deliveries.sql")).bind(deliveries).execute(db).await?;
-        Ok(())
+        db.execute(twins!("store_messages.sql"), [Value::from(messages).into()]).await?;
+        db.execute(twins!("store_deliveries.sql"), [Value::from(deliveries).into()]).await
     }
 }
 
@@ -125,18 +122,14 @@ fn settlements(event: &Event) -> Vec<Settlement<'_>> {
     }
 }
 
-async fn settle(
-    db: &mut SqliteConnection,
-    event: &Recorded,
-    settled: &Settlement<'_>,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(include_str!("sql/settle_delivery.sql"))
-        .bind(settled.message.as_str().to_owned())
-        .bind(settled.recipient.clone())
-        .bind(settled.status)
-        .bind(settled.detail.clone())
-        .bind(event.recorded_at.0)
-        .execute(db)
-        .await?;
-    Ok(())
+async fn settle(db: &mut Writer, event: &Recorded, settled: &Settlement<'_>) -> Result<(), sqlx::Error> {
+    const SETTLE: Statement = Statement::common(include_str!("sql/settle_delivery.sql"));
+    let values = [
+        settled.message.as_str().into(),
+        settled.recipient.clone().into(),
+        settled.status.into(),
+        settled.detail.clone().into(),
+        event.recorded_at.0.into(),
+    ];
+    db.execute(SETTLE, values).await
 }

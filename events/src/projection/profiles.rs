@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnection;
 
+use super::database::{Writer, twins};
 use super::entities::poison;
 use super::{Fault, Projection};
 use crate::domain::profile::Event;
@@ -23,7 +23,7 @@ impl Projection for Profiles {
         &["profiles"]
     }
 
-    async fn apply(&mut self, db: &mut SqliteConnection, events: &[Recorded]) -> Result<u64, Fault> {
+    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<u64, Fault> {
         let (mut rows, mut skipped) = (Vec::new(), 0);
         for event in events.iter().filter(|event| event.stream.kind == EntityKind::Profile) {
             match Event::decode(&event.kind, event.schema, &event.payload) {
@@ -37,8 +37,7 @@ impl Projection for Profiles {
             }
         }
         if !rows.is_empty() {
-            let rows = Value::from(rows).to_string();
-            sqlx::query(include_str!("sql/store_profiles.sql")).bind(rows).execute(db).await?;
+            db.execute(twins!("store_profiles.sql"), [Value::from(rows).into()]).await?;
         }
         Ok(skipped)
     }

@@ -1,15 +1,13 @@
 //! The one task that writes the views.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection as _, Row as _};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::database::{Row, Statement, Value, Writer};
 use super::entities::Entities;
-use super::{Fault, Options, Projection, Status, file};
+use super::{Fault, Options, Projection, Status, common};
 use super::{attempts::Attempts, audit::Audit, messages::Messages, profiles::Profiles};
 use crate::domain::agent::Agent;
 use crate::domain::crew::Crew;
@@ -17,7 +15,13 @@ use crate::domain::task::Task;
 use crate::event::Recorded;
 use crate::id::Position;
 use crate::store::EventStore;
+use crate::store::postgres::Database;
 use crate::subscription::Subscription;
+
+pub(super) const LOAD_STATUSES: Statement = Statement::common(include_str!("sql/load_projections.sql"));
+
+/// How often the node that writes shows the server that it lives, and looks whether another node has begun a rebuild.
+const KEEP: Duration = Duration::from_secs(1);
 
 /// What the projector is asked to do.
 #[derive(Debug)]
@@ -31,14 +35,29 @@ struct Running {
     status: Status,
 }
 
+/// Where this projector writes.
+#[derive(Debug)]
+pub(super) enum Session {
+    /// To a file that is its own.
+    Own(Writer),
+    /// To a database that other nodes write to as well, one at a time.
+    Common { database: Box<Database>, writer: Option<Writer>, leads: bool },
+}
+
 pub(super) struct Projector {
-    file: PathBuf,
-    db: SqliteConnection,
+    session: Session,
     subscription: Subscription,
     options: Options,
     orders: mpsc::Receiver<Order>,
     progress: watch::Sender<Position>,
     projections: Vec<Running>,
+}
+
+/// Whether there is more to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    GoOn,
+    Close,
 }
 
 fn all() -> Vec<Box<dyn Projection>> {
@@ -55,25 +74,24 @@ fn all() -> Vec<Box<dyn Projection>> {
 
 impl Projector {
     pub(super) async fn new(
-        file: PathBuf,
-        mut db: SqliteConnection,
+        session: Session,
         store: Arc<dyn EventStore>,
         options: Options,
         orders: mpsc::Receiver<Order>,
         progress: watch::Sender<Position>,
     ) -> Result<Self, sqlx::Error> {
-        let stored =
-            statuses(sqlx::query(include_str!("sql/load_projections.sql")).fetch_all(&mut db).await?)?;
         let running = |projection: Box<dyn Projection>| {
-            let stored = stored.iter().find(|status| status.name == projection.name()).cloned();
-            let fresh = || fresh(projection.name());
-            // What stopped it may be mended by now, so it is tried again.
-            let status = Status { error: None, ..stored.unwrap_or_else(fresh) };
+            let status = fresh(projection.name());
             Running { projection, status }
         };
         let projections = all().into_iter().map(running).collect();
         let subscription = Subscription::after(store, Position(0), options.subscription);
-        let mut projector = Self { file, db, subscription, options, orders, progress, projections };
+        let mut projector = Self { session, subscription, options, orders, progress, projections };
+        projector.load().await?;
+        for running in &mut projector.projections {
+            // What stopped it may be mended by now, so it is tried again.
+            running.status.error = None;
+        }
         projector.resume();
         Ok(projector)
     }
@@ -81,45 +99,130 @@ impl Projector {
     /// Runs until it is closed or every handle is gone.
     pub(super) async fn run(mut self) {
         loop {
-            let events = tokio::select! {
-                biased;
-                order = self.orders.recv() => match order {
-                    None | Some(Order::Close) => break,
-                    Some(Order::Rebuild { name, done }) => {
-                        let begun = self.rebuild(name.as_deref()).await;
-                        if begun.is_err() {
-                            self.reconnect().await;
-                        }
-                        // A caller that went away wants no answer.
-                        let _ = done.send(begun);
-                        continue;
-                    }
-                },
-                events = self.subscription.next() => events,
-            };
-            let failed = match events {
-                Ok(events) => self.apply(&events).await.err().map(|error| error.to_string()),
-                Err(error) => Some(error.to_string()),
-            };
-            if let Some(error) = failed {
-                tracing::warn!(%error, "the views stand still for a moment");
-                self.resume();
-                tokio::time::sleep(Duration::from_millis(self.options.retry_ms)).await;
-                self.reconnect().await;
+            let done = if self.leads() { self.lead().await } else { self.follow().await };
+            match done {
+                Ok(Then::GoOn) => {}
+                Ok(Then::Close) => break,
+                Err(error) => {
+                    tracing::warn!(error, "the views stand still for a moment");
+                    self.recover().await;
+                    tokio::time::sleep(Duration::from_millis(self.options.retry_ms)).await;
+                }
             }
         }
-        if let Err(error) = self.db.close().await {
+        let writer = match self.session {
+            Session::Own(writer) => Some(writer),
+            Session::Common { writer, .. } => writer,
+        };
+        if let Some(writer) = writer
+            && let Err(error) = writer.close().await
+        {
             tracing::warn!(%error, "the views were not closed cleanly");
         }
     }
 
-    /// A new connection after a failure: on a full disk SQLite rolls back by itself (sqlite.org/lang_transaction.html),
-    /// which the driver does not learn of, and begins no other transaction on that connection.
-    async fn reconnect(&mut self) {
-        match file::connect(&self.file).await {
-            Ok(db) => self.db = db,
-            Err(error) => tracing::warn!(%error, "the views cannot be connected to"),
+    fn leads(&self) -> bool {
+        matches!(self.session, Session::Own(_) | Session::Common { leads: true, .. })
+    }
+
+    /// Applies the next events, or does what is asked.
+    async fn lead(&mut self) -> Result<Then, String> {
+        let is_common = matches!(self.session, Session::Common { .. });
+        tokio::select! {
+            biased;
+            order = self.orders.recv() => Ok(self.carry_out(order).await),
+            events = self.subscription.next() => {
+                let events = events.map_err(|error| error.to_string())?;
+                self.apply(&events).await.map_err(|error| error.to_string())?;
+                Ok(Then::GoOn)
+            }
+            () = tokio::time::sleep(KEEP), if is_common => {
+                self.load().await.map_err(|error| error.to_string())?;
+                self.resume();
+                Ok(Then::GoOn)
+            }
         }
+    }
+
+    /// Looks how far the node that writes has come, and whether it is still there.
+    async fn follow(&mut self) -> Result<Then, String> {
+        let poll = Duration::from_millis(self.options.follow_ms);
+        tokio::select! {
+            biased;
+            order = self.orders.recv() => Ok(self.carry_out(order).await),
+            () = tokio::time::sleep(poll) => {
+                self.try_lead().await.map_err(|error| error.to_string())?;
+                Ok(Then::GoOn)
+            }
+        }
+    }
+
+    async fn try_lead(&mut self) -> Result<(), sqlx::Error> {
+        if let Session::Common { leads, .. } = &mut self.session {
+            *leads = false;
+        }
+        let is_mine = common::try_lead(self.writer().await?).await?;
+        self.load().await?;
+        self.resume();
+        if let Session::Common { leads, .. } = &mut self.session {
+            *leads = is_mine;
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, order: Option<Order>) -> Then {
+        match order {
+            None | Some(Order::Close) => Then::Close,
+            Some(Order::Rebuild { name, done }) => {
+                let rebuilt = self.rebuild(name.as_deref()).await;
+                if rebuilt.is_err() {
+                    self.recover().await;
+                }
+                // A caller that went away wants no answer.
+                let _ = done.send(rebuilt);
+                Then::GoOn
+            }
+        }
+    }
+
+    /// After a failure: what was begun is undone, and what stands there counts.
+    async fn recover(&mut self) {
+        match &mut self.session {
+            // On a full disk SQLite has rolled back by itself (sqlite.org/lang_transaction.html); then there is
+            // nothing to undo, as where nothing was begun.
+            Session::Own(writer) => drop(writer.rollback().await),
+            Session::Common { writer, leads, .. } => (*writer, *leads) = (None, false),
+        }
+        self.resume();
+    }
+
+    async fn writer(&mut self) -> Result<&mut Writer, sqlx::Error> {
+        match &mut self.session {
+            Session::Own(writer) => Ok(writer),
+            Session::Common { database, writer, .. } => match writer {
+                Some(writer) => Ok(writer),
+                None => Ok(writer.insert(common::connect(database).await?)),
+            },
+        }
+    }
+
+    /// Takes over where the projections stand.
+    async fn load(&mut self) -> Result<(), sqlx::Error> {
+        let stored = statuses(&self.writer().await?.fetch(LOAD_STATUSES, []).await?)?;
+        self.take_over(&stored);
+        Ok(())
+    }
+
+    /// Says whether anything was not as it was believed to be.
+    fn take_over(&mut self, stored: &[Status]) -> bool {
+        let mut is_other = false;
+        for running in &mut self.projections {
+            if let Some(stored) = stored.iter().find(|stored| stored.name == running.status.name) {
+                is_other |= *stored != running.status;
+                running.status = stored.clone();
+            }
+        }
+        is_other
     }
 
     /// Goes on after the slowest projection that is not stopped; without any, after the newest.
@@ -132,22 +235,36 @@ impl Projector {
         self.progress.send_replace(cursor);
     }
 
+    /// Begins a transaction. Where other nodes may have begun a rebuild, it says whether what was believed holds.
+    async fn begin(&mut self) -> Result<bool, sqlx::Error> {
+        const EXCLUDE: Statement = Statement::common("LOCK TABLE projections IN SHARE ROW EXCLUSIVE MODE");
+        let is_common = matches!(self.session, Session::Common { .. });
+        let writer = self.writer().await?;
+        writer.begin().await?;
+        if !is_common {
+            return Ok(true);
+        }
+        writer.execute(EXCLUDE, []).await?;
+        let stored = statuses(&writer.fetch(LOAD_STATUSES, []).await?)?;
+        Ok(!self.take_over(&stored))
+    }
+
     /// Applies a batch to every projection that is not stopped, in one transaction with the cursors.
     async fn apply(&mut self, events: &[Recorded]) -> Result<(), sqlx::Error> {
-        let mut tx = self.db.begin_with("BEGIN IMMEDIATE").await?;
-        let mut statuses = Vec::with_capacity(self.projections.len());
-        for running in &mut self.projections {
-            let status = running.advance(&mut tx, events).await?;
-            save(&mut tx, &status).await?;
-            statuses.push(status);
+        const SOURCE: Statement = Statement::common(include_str!("sql/store_source.sql"));
+        if !self.begin().await? {
+            self.writer().await?.rollback().await?;
+            self.resume();
+            return Ok(());
         }
+        let mut projections = std::mem::take(&mut self.projections);
+        let applied = apply_all(self.writer().await?, &mut projections, events).await;
+        self.projections = projections;
+        let statuses = applied?;
+        let writer = self.writer().await?;
         let last = events.last().expect("a batch has at least one event");
-        sqlx::query(include_str!("sql/store_source.sql"))
-            .bind(signed(last.position))
-            .bind(last.hash.0.to_vec())
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
+        writer.execute(SOURCE, [last.position.0.into(), Value::Bytes(last.hash.0.to_vec())]).await?;
+        writer.commit().await?;
         for (running, status) in self.projections.iter_mut().zip(statuses) {
             running.status = status;
         }
@@ -156,14 +273,14 @@ impl Projector {
     }
 
     async fn rebuild(&mut self, name: Option<&str>) -> Result<(), sqlx::Error> {
-        let mut tx = self.db.begin_with("BEGIN IMMEDIATE").await?;
-        let chosen = |running: &Running| name.is_none_or(|name| name == running.projection.name());
-        for running in self.projections.iter().filter(|running| chosen(running)) {
-            file::empty(&mut tx, running.projection.tables()).await?;
-            save(&mut tx, &fresh(running.projection.name())).await?;
-        }
-        tx.commit().await?;
-        for running in self.projections.iter_mut().filter(|running| chosen(running)) {
+        self.begin().await?;
+        let chosen = |running: &&mut Running| name.is_none_or(|name| name == running.projection.name());
+        let mut projections = std::mem::take(&mut self.projections);
+        let emptied = empty_all(self.writer().await?, projections.iter_mut().filter(chosen)).await;
+        self.projections = projections;
+        emptied?;
+        self.writer().await?.commit().await?;
+        for running in self.projections.iter_mut().filter(chosen) {
             running.status = fresh(running.projection.name());
         }
         self.resume();
@@ -171,13 +288,35 @@ impl Projector {
     }
 }
 
+/// Applies a batch to each projection, and says where they stand then.
+async fn apply_all(
+    db: &mut Writer,
+    projections: &mut [Running],
+    events: &[Recorded],
+) -> Result<Vec<Status>, sqlx::Error> {
+    let mut statuses = Vec::with_capacity(projections.len());
+    for running in projections {
+        let status = running.advance(db, events).await?;
+        save(db, &status).await?;
+        statuses.push(status);
+    }
+    Ok(statuses)
+}
+
+async fn empty_all<'a>(
+    db: &mut Writer,
+    projections: impl Iterator<Item = &'a mut Running>,
+) -> Result<(), sqlx::Error> {
+    for running in projections {
+        db.empty(running.projection.tables()).await?;
+        save(db, &fresh(running.projection.name())).await?;
+    }
+    Ok(())
+}
+
 impl Running {
     /// Applies what it has not applied yet; an event that it cannot read stops it just before.
-    async fn advance(
-        &mut self,
-        db: &mut SqliteConnection,
-        events: &[Recorded],
-    ) -> Result<Status, sqlx::Error> {
+    async fn advance(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<Status, sqlx::Error> {
         let mut status = self.status.clone();
         if status.error.is_some() {
             return Ok(status);
@@ -185,16 +324,17 @@ impl Running {
         let new = events.partition_point(|event| event.position <= status.position);
         let mut events = &events[new..];
         loop {
-            let mut savepoint = db.begin().await?;
-            match self.projection.apply(&mut savepoint, events).await {
+            db.save_point().await?;
+            match self.projection.apply(db, events).await {
                 Ok(skipped) => {
-                    savepoint.commit().await?;
+                    db.release().await?;
                     status.skipped += skipped;
                     status.position = events.last().map_or(status.position, |last| last.position);
                     return Ok(status);
                 }
                 Err(Fault::Poison { position, reason }) => {
-                    savepoint.rollback().await?;
+                    db.roll_back_to_save_point().await?;
+                    db.release().await?;
                     tracing::error!(projection = status.name, %position, reason, "a projection stopped");
                     status.error = Some(format!("event at position {position}: {reason}"));
                     events = &events[..events.partition_point(|event| event.position < position)];
@@ -209,30 +349,25 @@ fn fresh(name: &str) -> Status {
     Status { name: name.to_owned(), position: Position(0), skipped: 0, error: None }
 }
 
-pub(super) fn statuses(rows: Vec<sqlx::sqlite::SqliteRow>) -> Result<Vec<Status>, sqlx::Error> {
-    let unsigned = |value: i64| u64::try_from(value).unwrap_or_default();
-    let status = |row: sqlx::sqlite::SqliteRow| {
+pub(super) fn statuses(rows: &[Row]) -> Result<Vec<Status>, sqlx::Error> {
+    let status = |row: &Row| {
         Ok(Status {
-            name: row.try_get(0)?,
-            position: Position(unsigned(row.try_get(1)?)),
-            skipped: unsigned(row.try_get(2)?),
-            error: row.try_get(3)?,
+            name: row.get(0)?,
+            position: Position(row.unsigned(1)?),
+            skipped: row.unsigned(2)?,
+            error: row.get(3)?,
         })
     };
-    rows.into_iter().map(status).collect()
+    rows.iter().map(status).collect()
 }
 
-async fn save(db: &mut SqliteConnection, status: &Status) -> Result<(), sqlx::Error> {
-    sqlx::query(include_str!("sql/store_projection.sql"))
-        .bind(status.name.clone())
-        .bind(signed(status.position))
-        .bind(i64::try_from(status.skipped).unwrap_or(i64::MAX))
-        .bind(status.error.clone())
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
-fn signed(position: Position) -> i64 {
-    i64::try_from(position.0).unwrap_or(i64::MAX)
+async fn save(db: &mut Writer, status: &Status) -> Result<(), sqlx::Error> {
+    const STORE: Statement = Statement::common(include_str!("sql/store_projection.sql"));
+    let values = [
+        status.name.clone().into(),
+        status.position.0.into(),
+        status.skipped.into(),
+        status.error.clone().into(),
+    ];
+    db.execute(STORE, values).await
 }

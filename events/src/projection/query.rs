@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, Sqlite};
 
+use super::database::{Query, Row, Statement, twins};
 use super::messages;
-use super::projector::statuses;
+use super::projector::{LOAD_STATUSES, statuses};
 use super::rows::Lifespan;
 use super::{
     AgentFilter, AgentView, AttemptView, AuditEntry, AuditFilter, CrewFilter, CrewView, Delivery,
@@ -73,15 +72,15 @@ fn wide(column: &'static str, value: Option<impl ToString>) -> Condition {
     Condition { column, value: value.map(|value| value.to_string()), narrow: false }
 }
 
-fn select(sql: &'static str, tenant: &Tenant, conditions: Vec<Condition>) -> QueryBuilder<Sqlite> {
+fn select(sql: &'static str, tenant: &Tenant, conditions: Vec<Condition>) -> Query {
     let given = || conditions.iter().filter(|condition| condition.value.is_some());
-    // SQLite uses no index for a column behind a plus.
-    let unindexed = if given().any(|condition| condition.narrow) { "+" } else { "" };
-    let mut query = QueryBuilder::new(sql);
-    query.push(" WHERE ").push(unindexed).push("tenant = ").push_bind(tenant.to_string());
+    // SQLite uses no index for an expression; Postgres knows by itself which index is the narrowest.
+    let unindexed = if given().any(|condition| condition.narrow) { "tenant || '' = " } else { "tenant = " };
+    let mut query = Query::new(sql);
+    query.push(" WHERE ").push(unindexed).push_value(tenant.to_string());
     for Condition { column, value, .. } in conditions {
         if let Some(value) = value {
-            query.push(" AND ").push(column).push(" = ").push_bind(value);
+            query.push(" AND ").push(column).push(" = ").push_value(value);
         }
     }
     query
@@ -164,22 +163,23 @@ impl Views {
         if self.task(tenant, task).await?.is_none() {
             return Ok(Vec::new());
         }
-        let query = sqlx::query(
+        const ATTEMPTS: Statement = Statement::common(
             "SELECT number, fence, agent, incarnation, started_at, ended_at, outcome, detail
-             FROM attempts WHERE task = ?1 ORDER BY fence",
+             FROM attempts WHERE task = $1 ORDER BY fence",
         );
-        let rows = query.bind(task.to_string()).fetch_all(&self.shared.reader).await;
+        let rows = self.shared.reader.fetch(ATTEMPTS, [task.to_string().into()]).await;
         let attempts = rows.and_then(|rows| rows.iter().map(attempt).collect());
         attempts.map_err(|error| self.failed(&error))
     }
 
     /// Every tenant's crews and tasks that have not ended: what a start of the platform has to recover.
     pub async fn unfinished(&self) -> Result<Unfinished, ViewError> {
-        const CREWS: &str = "SELECT id FROM crews WHERE status <> 'disbanded' ORDER BY created";
-        const TASKS: &str = "SELECT id FROM tasks WHERE status IN ('submitted', 'working', 'input_required')";
-        let reader = &self.shared.reader;
-        let crews = sqlx::query_scalar::<_, String>(CREWS).fetch_all(reader).await;
-        let tasks = sqlx::query_scalar::<_, String>(TASKS).fetch_all(reader).await;
+        const CREWS: Statement =
+            Statement::common("SELECT id FROM crews WHERE status <> 'disbanded' ORDER BY created");
+        const TASKS: Statement = Statement::common(
+            "SELECT id FROM tasks WHERE status IN ('submitted', 'working', 'input_required')",
+        );
+        let (crews, tasks) = (self.ids(CREWS).await, self.ids(TASKS).await);
         Ok(Unfinished {
             crews: parsed(&crews.map_err(|error| self.failed(&error))?),
             tasks: parsed(&tasks.map_err(|error| self.failed(&error))?),
@@ -187,21 +187,27 @@ impl Views {
         })
     }
 
+    async fn ids(&self, statement: Statement) -> Result<Vec<String>, sqlx::Error> {
+        self.shared.reader.fetch(statement, []).await?.iter().map(|row| row.get(0)).collect()
+    }
+
     async fn undelivered(&self) -> Result<Vec<Pending>, sqlx::Error> {
-        const UNDELIVERED: &str = "SELECT messages.created, messages.payload, deliveries.recipient
+        const UNDELIVERED: Statement = Statement::common(
+            "SELECT messages.created, messages.payload, deliveries.recipient
              FROM deliveries
              JOIN messages ON messages.id = deliveries.message
              JOIN crews ON crews.id = messages.crew
              WHERE deliveries.status = 'pending' AND crews.status NOT IN ('disbanded', 'failed')
-             ORDER BY messages.created, deliveries.recipient";
-        let rows = sqlx::query(UNDELIVERED).fetch_all(&self.shared.reader).await?;
-        let pending = |row: &SqliteRow| {
-            let payload: String = row.try_get(1)?;
+             ORDER BY messages.created, deliveries.recipient",
+        );
+        let rows = self.shared.reader.fetch(UNDELIVERED, []).await?;
+        let pending = |row: &Row| {
+            let payload: String = row.get(1)?;
             let sent = serde_json::from_str(&payload).map_err(|error| sqlx::Error::Decode(error.into()))?;
             Ok(Pending {
                 sent: Arc::new(sent),
-                position: Position(unsigned(row.try_get(0)?)),
-                recipient: messages::recipient(&row.try_get::<String, _>(2)?)?,
+                position: Position(row.unsigned(0)?),
+                recipient: messages::recipient(&row.get::<String>(2)?)?,
             })
         };
         rows.iter().map(pending).collect()
@@ -215,10 +221,10 @@ impl Views {
     ) -> Result<BTreeMap<String, u64>, ViewError> {
         let sql = "SELECT status, count(*) FROM tasks";
         let mut query = select(sql, tenant, vec![narrow("crew", crew)]);
-        let rows = query.push(" GROUP BY status").build().fetch_all(&self.shared.reader).await;
-        let counts = rows.and_then(|rows| {
-            rows.iter().map(|row| Ok((row.try_get(0)?, unsigned(row.try_get(1)?)))).collect()
-        });
+        query.push(" GROUP BY status");
+        let rows = self.shared.reader.query(query).await;
+        let counts =
+            rows.and_then(|rows| rows.iter().map(|row| Ok((row.get(0)?, row.unsigned(1)?))).collect());
         counts.map_err(|error| self.failed(&error))
     }
 
@@ -238,17 +244,13 @@ impl Views {
 
     async fn add_deliveries(&self, messages: &mut [MessageView]) -> Result<(), sqlx::Error> {
         let ids: Vec<&str> = messages.iter().map(|message| message.sent.message.as_str()).collect();
-        let query = sqlx::query(
-            "SELECT message, recipient, status, detail, at FROM deliveries
-             WHERE message IN (SELECT value FROM json_each(?1)) ORDER BY message, recipient",
-        );
         let mut deliveries: BTreeMap<String, Vec<Delivery>> = BTreeMap::new();
-        for row in query.bind(json!(ids).to_string()).fetch_all(&self.shared.reader).await? {
-            deliveries.entry(row.try_get(0)?).or_default().push(Delivery {
-                recipient: row.try_get(1)?,
-                status: row.try_get(2)?,
-                detail: row.try_get(3)?,
-                at: Timestamp(row.try_get(4)?),
+        for row in self.shared.reader.fetch(twins!("load_deliveries.sql"), [json!(ids).into()]).await? {
+            deliveries.entry(row.get(0)?).or_default().push(Delivery {
+                recipient: row.get(1)?,
+                status: row.get(2)?,
+                detail: row.get(3)?,
+                at: Timestamp(row.get(4)?),
             });
         }
         for message in messages {
@@ -276,7 +278,7 @@ impl Views {
     ) -> Result<Option<ProfileView>, ViewError> {
         let mut query = select(PROFILES, tenant, vec![wide("name", Some(name))]);
         if let Some(version) = version {
-            query.push(" AND version = ").push_bind(i64::from(version));
+            query.push(" AND version = ").push_value(i64::from(version));
         }
         query.push(" ORDER BY version DESC LIMIT 1");
         self.one(query, profile).await
@@ -302,40 +304,40 @@ impl Views {
 
     /// Where each projection stands.
     pub async fn status(&self) -> Result<Vec<Status>, ViewError> {
-        let rows = sqlx::query(include_str!("sql/load_projections.sql")).fetch_all(&self.shared.reader).await;
-        rows.and_then(statuses).map_err(|error| self.failed(&error))
+        let rows = self.shared.reader.fetch(LOAD_STATUSES, []).await;
+        rows.and_then(|rows| statuses(&rows)).map_err(|error| self.failed(&error))
     }
 
     async fn one<T>(
         &self,
-        mut query: QueryBuilder<Sqlite>,
-        read: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
+        query: Query,
+        read: impl Fn(&Row) -> Result<T, sqlx::Error>,
     ) -> Result<Option<T>, ViewError> {
-        let row = query.build().fetch_optional(&self.shared.reader).await;
-        let read = row.and_then(|row| row.as_ref().map(read).transpose());
+        let rows = self.shared.reader.query(query).await;
+        let read = rows.and_then(|rows| rows.first().map(read).transpose());
         read.map_err(|error| self.failed(&error))
     }
 
     /// One page of `query`; its first column is `key`, by which it is ordered.
     async fn page<T>(
         &self,
-        mut query: QueryBuilder<Sqlite>,
+        mut query: Query,
         key: &'static str,
         page: PageRequest,
-        read: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
+        read: impl Fn(&Row) -> Result<T, sqlx::Error>,
     ) -> Result<Page<T>, ViewError> {
         let (beyond, order) = match page.direction {
             Direction::Oldest => (" > ", " ASC"),
             Direction::Newest => (" < ", " DESC"),
         };
         if let Some(cursor) = page.cursor {
-            query.push(" AND ").push(key).push(beyond).push_bind(signed(cursor));
+            query.push(" AND ").push(key).push(beyond).push_value(cursor.0);
         }
         let items_max = page.items_max.clamp(1, PAGE_ITEMS_MAX);
         query.push(" ORDER BY ").push(key).push(order);
-        query.push(" LIMIT ").push_bind(i64::from(items_max) + 1);
-        let rows = query.build().fetch_all(&self.shared.reader).await;
-        let read_page = |rows: Vec<SqliteRow>| {
+        query.push(" LIMIT ").push_value(i64::from(items_max) + 1);
+        let rows = self.shared.reader.query(query).await;
+        let read_page = |rows: Vec<Row>| {
             let kept = rows.len().min(items_max as usize);
             let more = rows.len() > kept;
             let items = rows[..kept].iter().map(read).collect::<Result<_, _>>()?;
@@ -366,40 +368,36 @@ const AUDIT: &str =
     "SELECT position, recorded_at, tenant, principal, kind, entity, crew, correlation, causation,
     outcome, summary FROM audit";
 
-fn unsigned(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or_default()
+fn count(row: &Row, column: usize) -> Result<u32, sqlx::Error> {
+    row.unsigned(column).map(|count| u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-fn signed(position: Position) -> i64 {
-    i64::try_from(position.0).unwrap_or(i64::MAX)
-}
-
-fn position(row: &SqliteRow, column: usize) -> Result<Position, sqlx::Error> {
-    row.try_get(column).map(|value| Position(unsigned(value)))
+fn position(row: &Row, column: usize) -> Result<Position, sqlx::Error> {
+    row.unsigned(column).map(Position)
 }
 
 fn text<T: TryFrom<String, Error = crate::id::InvalidId>>(
-    row: &SqliteRow,
+    row: &Row,
     column: usize,
 ) -> Result<T, sqlx::Error> {
-    T::try_from(row.try_get::<String, _>(column)?).map_err(|error| sqlx::Error::Decode(error.into()))
+    T::try_from(row.get::<String>(column)?).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-fn json_of<T: DeserializeOwned>(row: &SqliteRow, column: usize) -> Result<T, sqlx::Error> {
-    serde_json::from_str(row.try_get(column)?).map_err(|error| sqlx::Error::Decode(error.into()))
+fn json_of<T: DeserializeOwned>(row: &Row, column: usize) -> Result<T, sqlx::Error> {
+    serde_json::from_str(row.get(column)?).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-fn lifespan(row: &SqliteRow) -> Result<Lifespan, sqlx::Error> {
+fn lifespan(row: &Row) -> Result<Lifespan, sqlx::Error> {
     Ok(Lifespan {
         created: position(row, 0)?,
-        created_at: Timestamp(row.try_get(1)?),
+        created_at: Timestamp(row.get(1)?),
         updated: position(row, 2)?,
-        updated_at: Timestamp(row.try_get(3)?),
+        updated_at: Timestamp(row.get(3)?),
     })
 }
 
-fn crew(row: &SqliteRow) -> Result<CrewView, sqlx::Error> {
-    let (agents_ready, tasks_open) = (row.try_get(6)?, row.try_get(7)?);
+fn crew(row: &Row) -> Result<CrewView, sqlx::Error> {
+    let (agents_ready, tasks_open) = (count(row, 6)?, count(row, 7)?);
     Ok(CrewView {
         id: text(row, 4)?,
         lifespan: lifespan(row)?,
@@ -409,52 +407,52 @@ fn crew(row: &SqliteRow) -> Result<CrewView, sqlx::Error> {
     })
 }
 
-fn agent(row: &SqliteRow) -> Result<AgentView, sqlx::Error> {
-    let (attempts_live, attempts_waiting) = (row.try_get(6)?, row.try_get(7)?);
+fn agent(row: &Row) -> Result<AgentView, sqlx::Error> {
+    let (attempts_live, attempts_waiting) = (count(row, 6)?, count(row, 7)?);
     let (id, lifespan, state) = (text(row, 4)?, lifespan(row)?, json_of(row, 5)?);
     Ok(AgentView { id, lifespan, state, attempts_live, attempts_waiting })
 }
 
-fn task(row: &SqliteRow) -> Result<TaskView, sqlx::Error> {
+fn task(row: &Row) -> Result<TaskView, sqlx::Error> {
     Ok(TaskView { id: text(row, 4)?, lifespan: lifespan(row)?, state: json_of(row, 5)? })
 }
 
-fn attempt(row: &SqliteRow) -> Result<AttemptView, sqlx::Error> {
+fn attempt(row: &Row) -> Result<AttemptView, sqlx::Error> {
     Ok(AttemptView {
-        number: row.try_get(0)?,
-        fence: unsigned(row.try_get(1)?),
+        number: count(row, 0)?,
+        fence: row.unsigned(1)?,
         agent: text(row, 2)?,
-        incarnation: Incarnation(unsigned(row.try_get(3)?)),
-        started_at: Timestamp(row.try_get(4)?),
-        ended_at: row.try_get::<Option<i64>, _>(5)?.map(Timestamp),
-        outcome: row.try_get(6)?,
-        detail: row.try_get(7)?,
+        incarnation: Incarnation(row.unsigned(3)?),
+        started_at: Timestamp(row.get(4)?),
+        ended_at: row.get::<Option<i64>>(5)?.map(Timestamp),
+        outcome: row.get(6)?,
+        detail: row.get(7)?,
     })
 }
 
-fn message(row: &SqliteRow) -> Result<MessageView, sqlx::Error> {
+fn message(row: &Row) -> Result<MessageView, sqlx::Error> {
     let sent: Sent = json_of(row, 2)?;
-    let sent_at = Timestamp(row.try_get(1)?);
+    let sent_at = Timestamp(row.get(1)?);
     Ok(MessageView { position: position(row, 0)?, sent_at, sent, deliveries: Vec::new() })
 }
 
-fn profile(row: &SqliteRow) -> Result<ProfileView, sqlx::Error> {
-    let applied_at = Timestamp(row.try_get(1)?);
+fn profile(row: &Row) -> Result<ProfileView, sqlx::Error> {
+    let applied_at = Timestamp(row.get(1)?);
     Ok(ProfileView { position: position(row, 0)?, applied_at, applied: json_of(row, 2)? })
 }
 
-fn audit(row: &SqliteRow) -> Result<AuditEntry, sqlx::Error> {
+fn audit(row: &Row) -> Result<AuditEntry, sqlx::Error> {
     Ok(AuditEntry {
         position: position(row, 0)?,
-        recorded_at: Timestamp(row.try_get(1)?),
+        recorded_at: Timestamp(row.get(1)?),
         tenant: text(row, 2)?,
         principal: text(row, 3)?,
-        kind: row.try_get(4)?,
-        entity: row.try_get(5)?,
-        crew: row.try_get(6)?,
-        correlation: row.try_get(7)?,
-        causation: row.try_get(8)?,
-        outcome: row.try_get(9)?,
-        summary: row.try_get(10)?,
+        kind: row.get(4)?,
+        entity: row.get(5)?,
+        crew: row.get(6)?,
+        correlation: row.get(7)?,
+        causation: row.get(8)?,
+        outcome: row.get(9)?,
+        summary: row.get(10)?,
     })
 }

@@ -10,6 +10,7 @@ use crate::id::{
     AgentId, CommandId, CrewId, Digest, EntityKind, Incarnation, SandboxId, StreamId, TaskId, Tenant,
     Timestamp,
 };
+use crate::store::postgres::server::{Server, execute};
 use crate::store::{AppendRequest, Expected, Memory};
 use crate::supervision::{ChildKind, Policy};
 
@@ -214,12 +215,29 @@ impl World {
         self.happens(EntityKind::Inbox, &inbox, [message::Event::from(acked)]).await;
     }
 
-    async fn views(&self, directory: &TempDir, batch_events_max: usize) -> Views {
+    async fn views(&self, home: &Home, batch_events_max: usize) -> Views {
         let subscription = subscription::Options { batch_events_max, poll_ms: 20 };
         let options = Options { subscription, retry_ms: 5, ..Options::default() };
-        let views = Views::open(directory, Arc::new(self.store.clone()), options).await.expect("they open");
+        let store = Arc::new(self.store.clone());
+        let views = match home {
+            Home::File(directory) => Views::open(directory, store, options).await,
+            Home::Common(url) => Views::open_common(&url.parse().expect("a URL"), store, options).await,
+        };
+        let views = views.expect("they open");
         self.caught_up(&views).await;
         views
+    }
+
+    /// Something of which every event changes rows.
+    async fn task_is_talked_about(&self, events: u32) {
+        for number in 0..events {
+            let progressed = NewEvent {
+                kind: "task_celebrated".into(),
+                schema: 1,
+                payload: format!(r#"{{"number":{number}}}"#).into(),
+            };
+            self.append(EntityKind::Task, self.task.as_str(), vec![progressed]).await;
+        }
     }
 
     async fn caught_up(&self, views: &Views) {
@@ -228,14 +246,61 @@ impl World {
     }
 }
 
-fn directory() -> TempDir {
-    tempfile::tempdir().expect("a directory")
+/// What views are kept in.
+enum Home {
+    File(TempDir),
+    Common(String),
 }
 
-#[tokio::test]
-async fn entities_are_shown_as_their_events_left_them() {
-    let (world, directory) = (World::new().await, directory());
-    let views = world.views(&directory, 1_000).await;
+impl Home {
+    async fn file() -> Self {
+        Self::File(tempfile::tempdir().expect("a directory"))
+    }
+    async fn common() -> Self {
+        Self::Common(Server::shared().database().await)
+    }
+    /// Another of the same kind.
+    async fn another(&self) -> Self {
+        match self {
+            Self::File(_) => Self::file().await,
+            Self::Common(_) => Self::common().await,
+        }
+    }
+}
+
+/// Each of these tests in each kind of home.
+macro_rules! in_every_home {
+    ($($test:ident),+ $(,)?) => {
+        mod in_a_file {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Home::file().await).await;
+            })+
+        }
+        mod in_postgres {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Home::common().await).await;
+            })+
+        }
+    };
+}
+
+in_every_home! {
+    entities_are_shown_as_their_events_left_them,
+    messages_profiles_and_audit_are_shown,
+    lists_come_in_pages_from_either_end_and_one_tenant_sees_nothing_of_another,
+    rp_1_a_rebuild_from_zero_gives_the_same_bytes,
+    an_event_that_one_projection_cannot_read_stops_that_one_alone,
+    views_go_on_after_a_restart_and_are_made_anew_when_they_are_of_another_log,
+    a_wait_ends_when_the_view_is_there_or_the_time_is_over,
+    snapshots_are_kept_by_stream_decider_and_schema,
+    what_no_text_of_a_database_may_hold_is_shown_all_the_same,
+}
+
+async fn entities_are_shown_as_their_events_left_them(home: Home) {
+    let world = World::new().await;
+    let views = world.views(&home, 1_000).await;
     let tenant = &world.tenant;
 
     let crew = views.crew(tenant, &world.crew).await.expect("read").expect("it is there");
@@ -266,10 +331,9 @@ async fn entities_are_shown_as_their_events_left_them() {
     assert_eq!((agent.activity(), agent.attempts_live), ("ready", 0));
 }
 
-#[tokio::test]
-async fn messages_profiles_and_audit_are_shown() {
-    let (world, directory) = (World::new().await, directory());
-    let views = world.views(&directory, 1_000).await;
+async fn messages_profiles_and_audit_are_shown(home: Home) {
+    let world = World::new().await;
+    let views = world.views(&home, 1_000).await;
     let (tenant, page) = (&world.tenant, PageRequest::default());
 
     let messages = views.messages(tenant, MessageFilter::default(), page).await.expect("read").items;
@@ -297,10 +361,9 @@ async fn messages_profiles_and_audit_are_shown() {
     assert_eq!(of_crew.len() as u64, head - 2, "all but the profiles' events belong to the crew");
 }
 
-#[tokio::test]
-async fn lists_come_in_pages_from_either_end_and_one_tenant_sees_nothing_of_another() {
-    let (world, directory) = (World::new().await, directory());
-    let views = world.views(&directory, 1_000).await;
+async fn lists_come_in_pages_from_either_end_and_one_tenant_sees_nothing_of_another(home: Home) {
+    let world = World::new().await;
+    let views = world.views(&home, 1_000).await;
     let stranger: Tenant = "stranger".parse().expect("a tenant");
     let all: Vec<u64> = (1..=world.store.head().await.expect("head").position.0).collect();
     for (direction, reversed) in [(Direction::Oldest, false), (Direction::Newest, true)] {
@@ -336,14 +399,13 @@ async fn lists_come_in_pages_from_either_end_and_one_tenant_sees_nothing_of_anot
 }
 
 /// RP-1, whatever the batches were.
-#[tokio::test]
-async fn rp_1_a_rebuild_from_zero_gives_the_same_bytes() {
-    let (world, directories) = (World::new().await, [directory(), directory()]);
+async fn rp_1_a_rebuild_from_zero_gives_the_same_bytes(home: Home) {
+    let (world, other) = (World::new().await, home.another().await);
     world.task_completes().await;
-    let views = world.views(&directories[0], 1_000).await;
+    let views = world.views(&home, 1_000).await;
     let dump = views.dump().await.expect("dumped");
     assert!(dump.contains("tasks: ") && dump.contains("audit: "), "{dump}");
-    let one_by_one = world.views(&directories[1], 1).await;
+    let one_by_one = world.views(&other, 1).await;
     assert_eq!(one_by_one.dump().await.expect("dumped"), dump);
     for name in [None, Some("audit"), Some("tasks")] {
         views.rebuild(name).await.expect("it begins");
@@ -354,9 +416,8 @@ async fn rp_1_a_rebuild_from_zero_gives_the_same_bytes() {
     assert!(matches!(unknown, Err(ViewError::UnknownProjection { .. })));
 }
 
-#[tokio::test]
-async fn an_event_that_one_projection_cannot_read_stops_that_one_alone() {
-    let (world, directory) = (World::new().await, directory());
+async fn an_event_that_one_projection_cannot_read_stops_that_one_alone(home: Home) {
+    let world = World::new().await;
     let poisoned = world.store.head().await.expect("head").position.next();
     let malformed = NewEvent { kind: "agent_draining".into(), schema: 1, payload: r#"{"why":1}"#.into() };
     world.append(EntityKind::Agent, world.agents[0].as_str(), vec![malformed]).await;
@@ -364,7 +425,7 @@ async fn an_event_that_one_projection_cannot_read_stops_that_one_alone() {
     world.append(EntityKind::Task, world.task.as_str(), vec![unknown]).await;
     world.task_completes().await;
 
-    let views = world.views(&directory, 1_000).await;
+    let views = world.views(&home, 1_000).await;
     let head = world.store.head().await.expect("head").position;
     for status in views.status().await.expect("read") {
         if status.name == "agents" {
@@ -383,34 +444,34 @@ async fn an_event_that_one_projection_cannot_read_stops_that_one_alone() {
     assert_eq!(task.state.status, task::Status::Completed);
 }
 
-#[tokio::test]
-async fn views_go_on_after_a_restart_and_are_made_anew_when_they_do_not_fit() {
-    let (world, directory) = (World::new().await, directory());
-    let views = world.views(&directory, 1_000).await;
+async fn views_go_on_after_a_restart_and_are_made_anew_when_they_are_of_another_log(home: Home) {
+    let world = World::new().await;
+    let views = world.views(&home, 1_000).await;
     let dump = views.dump().await.expect("dumped");
     views.close().await;
 
     let shorter = World { store: Memory::new(), ..World::new().await };
     let applied = NewEvent { kind: "task_retried".into(), schema: 1, payload: "{}".into() };
     shorter.append(EntityKind::Task, "other", vec![applied]).await;
-    let views = shorter.views(&directory, 1_000).await;
+    let views = shorter.views(&home, 1_000).await;
     assert!(!views.dump().await.expect("dumped").contains("code-health"), "they were ahead of the log");
     views.close().await;
 
-    std::fs::write(directory.path().join(VIEWS_FILE), "no database").expect("written");
-    let views = world.views(&directory, 1_000).await;
+    if let Home::File(directory) = &home {
+        std::fs::write(directory.path().join(VIEWS_FILE), "no database").expect("written");
+    }
+    let views = world.views(&home, 1_000).await;
     assert_eq!(views.dump().await.expect("dumped"), dump);
     views.close().await;
 
     world.task_completes().await;
-    let views = world.views(&directory, 1_000).await;
+    let views = world.views(&home, 1_000).await;
     assert!(views.dump().await.expect("dumped").contains("completed"));
 }
 
-#[tokio::test]
-async fn a_wait_ends_when_the_view_is_there_or_the_time_is_over() {
-    let (world, directory) = (World::new().await, directory());
-    let views = world.views(&directory, 1_000).await;
+async fn a_wait_ends_when_the_view_is_there_or_the_time_is_over(home: Home) {
+    let world = World::new().await;
+    let views = world.views(&home, 1_000).await;
     let head = world.store.head().await.expect("head").position;
     let behind = views.wait_for(head.next(), Duration::from_millis(1)).await;
     assert_eq!(behind, Err(ViewError::Behind { wanted: head.next(), reached: head }));
@@ -423,14 +484,13 @@ async fn a_wait_ends_when_the_view_is_there_or_the_time_is_over() {
     assert!(views.rebuild(None).await.is_err());
 }
 
-#[tokio::test]
-async fn snapshots_are_kept_by_stream_decider_and_schema() {
+async fn snapshots_are_kept_by_stream_decider_and_schema(home: Home) {
     use crate::domain::Decider;
     use crate::domain::agent::Agent;
     use crate::snapshot::{self, Snapshot, SnapshotStore};
 
-    let (world, directory) = (World::new().await, directory());
-    let views = world.views(&directory, 1_000).await;
+    let world = World::new().await;
+    let views = world.views(&home, 1_000).await;
     let stream = StreamId::new(EntityKind::Agent, world.agents[0].as_str());
     let events = world.store.read_stream(&stream, crate::Version(0), 100).await.expect("read");
     let fold = |state: agent::State, events: &[Recorded]| {
@@ -455,4 +515,83 @@ async fn snapshots_are_kept_by_stream_decider_and_schema() {
     let unreadable = Snapshot { version: crate::Version(4), state: "{".to_owned() };
     views.save(&stream, "agent", Agent::STATE_SCHEMA, unreadable).await;
     assert_eq!(snapshot::load::<Agent>(&views, &stream).await, None, "what cannot be read is ignored");
+}
+
+/// A handler may say U+0000 in what becomes a detail and a summary.
+async fn what_no_text_of_a_database_may_hold_is_shown_all_the_same(home: Home) {
+    let world = World::new().await;
+    let ended = task::AttemptEnded {
+        attempt: 2,
+        fence: 2,
+        ended: Ended::Crash,
+        detail: "nul \0 and \u{10FFFF}".to_owned(),
+        retry_at_ms: None,
+    };
+    world.happens(EntityKind::Task, world.task.as_str(), [task::Event::AttemptEnded(ended)]).await;
+    let views = world.views(&home, 1_000).await;
+    let attempts = views.attempts(&world.tenant, &world.task).await.expect("read");
+    let detail = attempts[1].detail.as_deref().expect("a detail").replace('\u{FFFD}', "\0");
+    assert_eq!(detail, "nul \0 and \u{10FFFF}");
+    assert!(views.status().await.expect("read").iter().all(|status| status.error.is_none()));
+}
+
+/// RP-1, whatever the views are kept in.
+#[tokio::test]
+async fn rp_1_every_home_holds_the_same_bytes() {
+    let world = World::new().await;
+    world.task_completes().await;
+    let (file, common) = (Home::file().await, Home::common().await);
+    let dump = world.views(&file, 7).await.dump().await.expect("dumped");
+    assert_eq!(world.views(&common, 1_000).await.dump().await.expect("dumped"), dump);
+}
+
+/// RP-1: nothing was applied twice or left out.
+#[track_caller]
+fn assert_same(found: &str, expected: &str) {
+    let different = found.lines().zip(expected.lines()).find(|(found, expected)| found != expected);
+    assert_eq!(different, None);
+    assert_eq!(found.len(), expected.len());
+}
+
+/// Several nodes follow one log into one database: one writes, all see, and another goes on when it ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_node_writes_and_when_it_ends_another_goes_on() {
+    let (world, home) = (World::new().await, Home::common().await);
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        nodes.push(world.views(&home, 2).await);
+    }
+    while let Some(node) = nodes.pop() {
+        world.task_is_talked_about(20).await;
+        for other in &nodes {
+            world.caught_up(other).await;
+        }
+        if let Some(other) = nodes.first() {
+            other.rebuild(Some("audit")).await.expect("any node may begin it");
+            world.caught_up(other).await;
+        }
+        node.close().await;
+    }
+    let dump = world.views(&home, 1_000).await.dump().await.expect("dumped");
+    let fresh = world.views(&Home::file().await, 1_000).await.dump().await.expect("dumped");
+    assert_same(&dump, &fresh);
+}
+
+/// A writer whose session was ended writes nothing more under it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sessions_that_are_terminated_lose_and_double_nothing() {
+    let (world, home) = (World::new().await, Home::common().await);
+    let Home::Common(url) = &home else { unreachable!("it is common") };
+    let nodes = [world.views(&home, 2).await, world.views(&home, 2).await];
+    for _ in 0..10 {
+        world.task_is_talked_about(20).await;
+        let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                      WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        execute(url, others).await;
+    }
+    for node in &nodes {
+        world.caught_up(node).await;
+    }
+    let fresh = world.views(&Home::file().await, 1_000).await.dump().await.expect("dumped");
+    assert_same(&nodes[0].dump().await.expect("dumped"), &fresh);
 }

@@ -1,4 +1,4 @@
--- ?1 JSON array of rows, each the array of the columns below in their order
+-- $1 JSON array of rows, each the array of the columns below in their order
 INSERT OR REPLACE INTO agents (id, tenant, crew, member, status, created, created_at, updated, updated_at, state)
 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9
-FROM json_each(?1)
+FROM json_each($1)

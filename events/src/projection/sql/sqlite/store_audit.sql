@@ -1,4 +1,4 @@
--- ?1 JSON array of rows, each the array of the columns below in their order
+-- $1 JSON array of rows, each the array of the columns below in their order
 INSERT OR REPLACE INTO audit (position, recorded_at, tenant, principal, kind, entity, crew, correlation, causation, outcome, summary)
 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10
-FROM json_each(?1)
+FROM json_each($1)

@@ -1,0 +1,121 @@
+//! The views in a database of Postgres, which all nodes share: one of them writes, whichever holds the lock.
+//!
+//! The lock belongs to the session that writes, so a node that has lost the one has lost the other and can write
+//! nothing more. A node that stands still longer than [`IDLE_SESSION_MS`] loses its session to the server.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _};
+use tokio::time::Instant;
+
+use super::database::{Reader, Statement, Writer};
+use super::origin::{fingerprint, is_of, source};
+use super::{Options, ViewError};
+use crate::store::EventStore;
+use crate::store::postgres::Database;
+
+/// The schema of the views.
+const SCHEMA: &str = include_str!("../../../migrations/postgres/0002_views.sql");
+
+/// The name space of the views' tables, beside that of the log.
+const NAME_SPACE: &str = "hypercode_views";
+
+/// Who holds this lock writes the views: `HCvw` in ASCII.
+const LOCK: &str = "SELECT pg_try_advisory_lock(1212380791)";
+
+/// How long the server may work at a statement, in milliseconds; a batch has many.
+const STATEMENT_MS: u64 = 60_000;
+
+/// After so long without a statement the session that writes is ended, in milliseconds.
+const IDLE_SESSION_MS: u64 = 5_000;
+
+/// How long to wait for another program version to let go of views that this one cannot use.
+const HANDOVER: Duration = Duration::from_secs(15);
+
+fn settings(database: &Database) -> PgConnectOptions {
+    database.settings(STATEMENT_MS).options([("search_path", NAME_SPACE)])
+}
+
+fn unavailable(database: &Database, error: &sqlx::Error) -> ViewError {
+    ViewError::unavailable(&database.to_string().into(), error)
+}
+
+/// A session that may write once it has the lock.
+pub(super) async fn connect(database: &Database) -> Result<Writer, sqlx::Error> {
+    let settings = settings(database).options([("idle_session_timeout", IDLE_SESSION_MS.to_string())]);
+    PgConnection::connect_with(&settings).await.map(Writer::Postgres)
+}
+
+/// Whether this session is now the one that writes.
+pub(super) async fn try_lead(db: &mut Writer) -> Result<bool, sqlx::Error> {
+    let rows = db.fetch(Statement::common(LOCK), []).await?;
+    rows.first().map_or(Ok(false), |row| row.get(0))
+}
+
+/// Sees to it that there are views of this program's rules and of `store`'s log.
+pub(super) async fn prepare(database: &Database, store: &dyn EventStore) -> Result<(), ViewError> {
+    let failed = |error: sqlx::Error| unavailable(database, &error);
+    let mut db = connect(database).await.map_err(failed)?;
+    if !fits(&mut db, database, store).await? {
+        let until = Instant::now() + HANDOVER;
+        while !try_lead(&mut db).await.map_err(failed)? {
+            if Instant::now() >= until {
+                let reason = "another version of the program makes the views; stop its nodes first".into();
+                return Err(ViewError::Unavailable { place: database.to_string().into(), reason });
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        // A node that started at the same time may have made them.
+        if !fits(&mut db, database, store).await? {
+            tracing::info!(%database, "the views are missing or do not fit the log: made anew");
+            make(&mut db).await.map_err(failed)?;
+        }
+    }
+    db.close().await.map_err(failed)
+}
+
+async fn fits(db: &mut Writer, database: &Database, store: &dyn EventStore) -> Result<bool, ViewError> {
+    const MARK: Statement = Statement::common(
+        "SELECT obj_description(pg_class.oid, 'pg_class') FROM pg_catalog.pg_class
+         JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
+         WHERE nspname = 'hypercode_views' AND relname = 'source'",
+    );
+    let failed = |error: sqlx::Error| unavailable(database, &error);
+    let rows = db.fetch(MARK, []).await.map_err(failed)?;
+    let mark = rows.first().map(|row| row.get::<Option<String>>(0)).transpose().map_err(failed)?;
+    if mark.flatten() != Some(fingerprint(SCHEMA).to_string()) {
+        return Ok(false);
+    }
+    is_of(source(db).await.map_err(failed)?, store).await
+}
+
+/// Makes empty views in place of those that are there, in one transaction.
+async fn make(db: &mut Writer) -> Result<(), sqlx::Error> {
+    let Writer::Postgres(db) = db else { return Ok(()) };
+    let mut tx = db.begin().await?;
+    let is_there = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'hypercode_views')";
+    if !sqlx::query_scalar::<_, bool>(is_there).fetch_one(&mut *tx).await? {
+        sqlx::raw_sql("CREATE SCHEMA hypercode_views").execute(&mut *tx).await?;
+    }
+    let tables =
+        "SELECT quote_ident(tablename) FROM pg_catalog.pg_tables WHERE schemaname = 'hypercode_views'";
+    for table in sqlx::query_scalar::<_, String>(tables).fetch_all(&mut *tx).await? {
+        let drop = AssertSqlSafe(format!("DROP TABLE hypercode_views.{table} CASCADE"));
+        sqlx::raw_sql(drop).execute(&mut *tx).await?;
+    }
+    sqlx::raw_sql(SCHEMA).execute(&mut *tx).await?;
+    let mark = AssertSqlSafe(format!("COMMENT ON TABLE source IS '{}'", fingerprint(SCHEMA)));
+    sqlx::raw_sql(mark).execute(&mut *tx).await?;
+    tx.commit().await
+}
+
+pub(super) async fn reader(database: &Database, options: &Options) -> Result<Reader, ViewError> {
+    PgPoolOptions::new()
+        .max_connections(options.read_connections_max)
+        .acquire_timeout(Duration::from_millis(options.read_wait_ms))
+        .connect_with(settings(database))
+        .await
+        .map(Reader::Postgres)
+        .map_err(|error| unavailable(database, &error))
+}

@@ -1,2 +1,0 @@
--- ?1 JSON array of ids
-SELECT id, created, created_at, state FROM crews WHERE id IN (SELECT value FROM json_each(?1))

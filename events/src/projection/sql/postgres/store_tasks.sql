@@ -1,0 +1,14 @@
+-- $1 JSON array of rows, each the array of the columns below in their order
+INSERT INTO tasks (
+    id, tenant, crew, member, context, parent, status, created, created_at, updated, updated_at, state
+)
+SELECT
+    new ->> 0, new ->> 1, new ->> 2, new ->> 3, new ->> 4, new ->> 5, new ->> 6, (new ->> 7)::bigint,
+    (new ->> 8)::bigint, (new ->> 9)::bigint, (new ->> 10)::bigint, new ->> 11
+FROM json_array_elements($1::json) AS rows (new)
+ON CONFLICT (id) DO UPDATE
+SET
+    tenant = excluded.tenant, crew = excluded.crew, member = excluded.member, context = excluded.context,
+    parent = excluded.parent, status = excluded.status, created = excluded.created,
+    created_at = excluded.created_at, updated = excluded.updated, updated_at = excluded.updated_at,
+    state = excluded.state
