@@ -32,7 +32,7 @@ use events::api::Problem;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::http::Details;
+use crate::api::Details;
 use crate::output::{Format, Output, harmless, remark};
 
 use session::Session;

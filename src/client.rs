@@ -7,7 +7,7 @@ use futures_util::{Stream, TryStreamExt as _};
 use reqwest::{Method, RequestBuilder, Response, header};
 use serde_json::Value;
 
-use crate::http::{Details, PROBLEM_MEDIA_TYPE, Token};
+use crate::api::{Details, PROBLEM_MEDIA_TYPE, Token};
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);

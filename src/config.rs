@@ -4,12 +4,14 @@
 //! `docs/configuration.md` all follow from it.
 
 mod load;
+mod nats;
 mod setting;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub use load::{Fault, Sources};
+pub use nats::Nats;
 pub use setting::{SETTINGS, Setting, table};
 
 /// The kinds of sandboxes that this build can make.
@@ -73,6 +75,8 @@ pub struct Config {
     pub checkpoint_dir: Option<PathBuf>,
     /// A program that gets the newest checkpoint on its standard input.
     pub checkpoint_program: Option<PathBuf>,
+    /// How the bus is reached, if there is one.
+    pub nats: Nats,
 }
 
 impl Default for Config {
@@ -93,6 +97,7 @@ impl Default for Config {
             checkpoint_file: None,
             checkpoint_dir: None,
             checkpoint_program: None,
+            nats: Nats::default(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What this machine offers, what is missing, and how to mend it.
 
+mod bus;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -62,6 +64,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     findings.push(isolation().await);
     findings.push(control_groups());
     findings.push(user_namespaces());
+    findings.extend(bus::examine(config).await);
     findings
 }
 

@@ -1,18 +1,16 @@
 //! The HTTP API: commands and queries under `/v1`, a live feed of events, and what operations need.
 //!
 //! [`routes`](route::routes) is the one table of what there is: the router, the guard before each handler and the
-//! OpenAPI document all follow from it. A handler asks the platform through [`Commands`] and reads from the views;
+//! OpenAPI document all follow from it. Commands go through [`crate::api`], queries read from the views;
 //! nothing is decided here. Every error is problem details (RFC 9457).
 
 mod artifacts;
 mod audit;
-mod auth;
 mod commands;
 mod envelope;
 mod extract;
 mod feed;
 mod guard;
-mod manifests;
 mod metrics;
 mod model;
 mod openapi;
@@ -29,32 +27,24 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Router;
-use events::api::{Caller, Command, Commands, Problem, ProblemKind, Reply};
+use events::api::{Problem, ProblemKind};
 use events::artifact::ArtifactStore;
 use events::projection::Views;
 use events::{EventStore, SandboxId};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::Service;
+
 pub use audit::{CheckpointModel, CheckpointPage, StandingModel};
-pub use auth::{Token, TokenError};
 pub use envelope::{Envelope, EnvelopeError};
-pub use problem::{Details, MEDIA_TYPE as PROBLEM_MEDIA_TYPE};
 pub use serve::{ServeError, bind, serve};
 
-/// Every bound of the API.
+/// The bounds that only HTTP has.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// How long a request may take, in milliseconds.
-    pub request_ms: u64,
-    /// How long assembling a crew or moving an artifact may take, in milliseconds.
-    pub long_request_ms: u64,
     /// How long a reader may ask to wait, in milliseconds.
     pub wait_ms_max: u64,
-    /// Largest body that is not an artifact, in bytes.
-    pub body_bytes_max: usize,
-    /// Longest idempotency key, in bytes.
-    pub key_bytes_max: usize,
     /// How long the head of a request may take to arrive, in milliseconds.
     pub head_ms: u64,
     /// Most connections at once; further ones wait.
@@ -74,11 +64,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            request_ms: 30_000,
-            long_request_ms: 300_000,
             wait_ms_max: 25_000,
-            body_bytes_max: 2 * 1024 * 1024,
-            key_bytes_max: 128,
             head_ms: 10_000,
             connections_max: 1_024,
             feeds_max: 256,
@@ -93,10 +79,7 @@ impl Default for Limits {
 impl From<&crate::config::Config> for Limits {
     fn from(config: &crate::config::Config) -> Self {
         Self {
-            request_ms: config.request_ms,
-            long_request_ms: config.request_ms.saturating_mul(10),
             wait_ms_max: config.request_ms - config.request_ms / 6,
-            body_bytes_max: config.body_bytes_max,
             connections_max: config.connections_max,
             ..Self::default()
         }
@@ -133,10 +116,20 @@ impl SandboxKind {
     }
 }
 
+/// A part that the platform can do without for a while.
+pub trait Dependency: Send + Sync + 'static {
+    /// Its name.
+    fn name(&self) -> &'static str;
+    /// What is wrong with it, if anything is.
+    fn trouble(&self) -> Option<String>;
+    /// Figures of it: name, meaning, value.
+    fn gauges(&self) -> Vec<(&'static str, &'static str, u64)>;
+}
+
 /// What the API stands on.
 pub struct Parts {
-    /// Carries out commands.
-    pub commands: Arc<dyn Commands>,
+    /// Takes commands, and knows who may give them.
+    pub service: Arc<Service>,
     /// The log.
     pub store: Arc<dyn EventStore>,
     /// What queries read.
@@ -151,8 +144,8 @@ pub struct Parts {
     pub logs: Arc<dyn Logs>,
     /// What kind of sandbox agents run in.
     pub sandbox: SandboxKind,
-    /// What an administrator shows.
-    pub token: Token,
+    /// What it can do without for a while.
+    pub dependencies: Vec<Arc<dyn Dependency>>,
     /// The bounds.
     pub limits: Limits,
     /// Cancelled when the platform stops: waits and feeds end.
@@ -174,18 +167,6 @@ impl std::ops::Deref for Api {
     }
 }
 
-impl Api {
-    /// Carries out a command. Who hangs up does not stop what was begun.
-    async fn execute(&self, caller: Caller, command: Command) -> Result<Reply, Problem> {
-        let commands = Arc::clone(&self.commands);
-        let work = tokio::spawn(async move { commands.execute(&caller, command).await });
-        work.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "command panicked");
-            Err(Problem::new(ProblemKind::Internal, "the command met a fault of the platform; see its log"))
-        })
-    }
-}
-
 fn stopping() -> Problem {
     Problem::new(ProblemKind::Unavailable, "the platform is stopping")
 }
@@ -203,3 +184,5 @@ pub fn openapi() -> Value {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::double;

@@ -1,6 +1,8 @@
 //! The library behind the `hypercode` binary: command line, configuration, HTTP API and wiring. No domain logic.
 
+pub mod api;
 pub mod bundle;
+pub mod bus;
 pub mod cli;
 pub mod client;
 pub mod code_health;

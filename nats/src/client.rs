@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_nats::jetstream::context::{Context, ContextBuilder};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, RawMessageErrorKind};
-use async_nats::{Client, ConnectOptions, Event, Request};
+use async_nats::{Client, ConnectOptions, Event, Request, ServerInfo as Info};
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
@@ -90,6 +90,17 @@ impl Options {
     }
 }
 
+/// What a server says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Its version.
+    pub version: String,
+    /// Whether it keeps streams, for the platform's account.
+    pub has_jetstream: bool,
+    /// Largest message that it takes, in bytes.
+    pub payload_bytes_max: usize,
+}
+
 /// A bus over NATS. Clones share the connection, which ends with the last of them.
 #[derive(Clone)]
 pub struct Nats {
@@ -117,6 +128,13 @@ impl Nats {
         let connecting = stop.clone().run_until_cancelled_owned(Arc::clone(&link).connect(options));
         tokio::spawn(connecting);
         Self { inner: Arc::new(Inner { link, answer, _stop: stop.drop_guard() }) }
+    }
+
+    /// What the server says of itself; `None` while it cannot be reached.
+    pub fn server(&self) -> Option<Server> {
+        let info = self.reach().ok()?.0.server_info();
+        let Info { version, jetstream, max_payload, .. } = info;
+        Some(Server { version, has_jetstream: jetstream, payload_bytes_max: max_payload })
     }
 
     fn reach(&self) -> Result<&(Client, Context), BusError> {

@@ -17,7 +17,7 @@ pub mod server;
 pub mod subject;
 
 pub use bus::{Bus, BusError, Connection, StreamSpec, StreamState, Streams, Subscription};
-pub use client::{Address, Credentials, InvalidAddress, Nats, Options, Tls};
+pub use client::{Address, Credentials, InvalidAddress, Nats, Options, Server, Tls};
 pub use memory::Memory;
 pub use message::{Headers, Message};
 pub use relay::Relay;

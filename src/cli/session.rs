@@ -3,9 +3,9 @@
 use events::api::{Problem, ProblemKind};
 
 use super::Global;
+use crate::api::Token;
 use crate::client::Client;
 use crate::config::{Config, Sources};
-use crate::http::Token;
 use crate::output::{Column, Output};
 
 /// Most items that a list prints.
@@ -77,7 +77,7 @@ fn listening(config: &Config) -> String {
 }
 
 fn token(global: &Global, config: &Config) -> Result<Token, Problem> {
-    let invalid = |error: crate::http::TokenError| Problem::new(ProblemKind::Invalid, error.to_string());
+    let invalid = |error: crate::api::TokenError| Problem::new(ProblemKind::Invalid, error.to_string());
     if let Some(file) = &global.token_file {
         return Token::read(file).map_err(invalid);
     }

@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use super::{Global, Outcome, session};
+use crate::api::{self, Service, Token};
 use crate::config::{Config, LogFormat};
-use crate::http::{self, Limits, Parts, Token};
+use crate::http::{self, Limits, Parts};
 use crate::platform::Platform;
 
 #[derive(Debug, Args)]
@@ -24,11 +25,14 @@ pub(super) struct Up {
     /// What kind of sandbox agents run in.
     #[arg(long, value_name = "KIND")]
     sandbox: Option<String>,
+    /// The NATS server on which events are published and commands taken.
+    #[arg(long, value_name = "URL")]
+    nats_url: Option<String>,
 }
 
 impl Up {
     pub(super) async fn run(self, global: &Global) -> Outcome {
-        let own = [("listen", self.listen), ("sandbox", self.sandbox)];
+        let own = [("listen", self.listen), ("sandbox", self.sandbox), ("nats_url", self.nats_url)];
         let flags = own.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
         let config = session::config(global, flags.collect())?;
         log_to_stderr(&config)?;
@@ -54,8 +58,10 @@ async fn serve(
     std::fs::write(config.address_file(), format!("{address}\n")).map_err(unavailable)?;
     let limits = Limits::from(config);
     let stop = CancellationToken::new();
+    let (commands, store) = (Arc::clone(&platform.commands), Arc::clone(&platform.store));
+    let service = Arc::new(Service::new(commands, store, token, api::Limits::from(config)));
     let router = http::router(Parts {
-        commands: Arc::clone(&platform.commands),
+        service,
         store: Arc::clone(&platform.store),
         views: platform.views.clone(),
         artifacts: Arc::clone(&platform.artifacts),
@@ -63,7 +69,6 @@ async fn serve(
         bodies: Arc::clone(platform) as Arc<dyn http::Bodies>,
         logs: Arc::clone(platform) as Arc<dyn http::Logs>,
         sandbox: http::SandboxKind::of(&*platform.provider),
-        token,
         limits: limits.clone(),
         stop: stop.clone(),
     });

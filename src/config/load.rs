@@ -149,12 +149,21 @@ impl Load {
     fn set(&mut self, place: String, name: &str, value: &str, naming: fn(&Setting) -> String) {
         let outcome = match SETTINGS.iter().find(|setting| naming(setting) == name) {
             Some(setting) => (setting.set)(&mut self.config, value)
-                .map_err(|expected| format!("`{name}`: found `{}`, {expected}", value.escape_debug())),
+                .map_err(|expected| format!("`{name}`: found `{}`, {expected}", shown(value))),
             None => Err(unknown(name, naming)),
         };
         if let Err(message) = outcome {
             self.faults.push(Fault { place, message });
         }
+    }
+}
+
+/// A value as it may be shown: without the user and password of a URL.
+fn shown(value: &str) -> String {
+    let (scheme, rest) = value.split_once("://").unwrap_or(("", value));
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://…@{host}").escape_debug().to_string(),
+        None => value.escape_debug().to_string(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{Config, LogFormat, SandboxKind};
+use super::{Config, LogFormat, SandboxKind, nats};
 
 /// One thing that can be set.
 #[derive(Debug)]
@@ -145,16 +145,23 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "A program that gets the newest checkpoint on its standard input and takes it out of the operator's hands.",
         set: |config, text| path(text).map(|file| config.checkpoint_program = Some(file)),
     },
+    nats::URL,
+    nats::NKEY,
+    nats::CREDENTIALS,
+    nats::AUTHORITIES,
+    nats::CERTIFICATE,
+    nats::KEY,
+    nats::REPLICAS,
 ];
 
-fn path(text: &str) -> Result<PathBuf, String> {
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     match text.is_empty() {
         true => Err("expected a path".to_owned()),
         false => Ok(PathBuf::from(text)),
     }
 }
 
-fn number(text: &str, least: u64, most: u64) -> Result<u64, String> {
+pub(super) fn number(text: &str, least: u64, most: u64) -> Result<u64, String> {
     text.parse()
         .ok()
         .filter(|number| (least..=most).contains(number))

@@ -54,6 +54,20 @@ fn every_fault_has_its_place_and_what_would_be_right() {
 }
 
 #[test]
+fn a_password_is_shown_neither_in_faults_nor_in_the_configuration() {
+    let set = |url: &str| {
+        let environment = pairs(&[("HYPERCODE_NATS_URL", url)]);
+        Config::load(&Sources { environment, ..Sources::default() })
+    };
+    let config = set("nats://desk:s3cret@localhost:4222").expect("the address is right");
+    assert!(config.nats.url.is_some() && !format!("{config:?}").contains("s3cret"));
+    for bad in ["http://desk:s3cret@localhost", "desk:s3cret@localhost:x", "nats://a@b:s3cret@h h"] {
+        let faults = format!("{:?}", set(bad).expect_err("the address is wrong"));
+        assert!(faults.contains("HYPERCODE_NATS_URL") && !faults.contains("s3cret"), "{faults}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_toml_is_one_fault() {
     let sources =
         Sources { file: Some((PathBuf::from("c.toml"), "log = \n".to_owned())), ..Sources::default() };

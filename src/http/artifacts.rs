@@ -16,8 +16,8 @@ use serde::Serialize;
 use tokio_util::io::StreamReader;
 
 use super::Api;
-use super::extract::{Segments, too_large};
-use super::problem::Refusal;
+use super::extract::Segments;
+use crate::api::Refusal;
 
 /// What is kept.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -34,7 +34,7 @@ pub(super) struct Kept {
 impl From<ArtifactError> for Refusal {
     fn from(error: ArtifactError) -> Self {
         let kind = match &error {
-            ArtifactError::TooLarge => return too_large(ARTIFACT_BYTES_MAX),
+            ArtifactError::TooLarge => return Refusal::too_large(ARTIFACT_BYTES_MAX),
             ArtifactError::Interrupted { .. } => ProblemKind::Invalid,
             ArtifactError::Damaged { .. } => ProblemKind::Internal,
             _ => ProblemKind::Unavailable,

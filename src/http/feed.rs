@@ -19,10 +19,11 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::Api;
-use super::commands::crew_id;
 use super::envelope::Envelope;
-use super::extract::{Asker, Params, parse};
-use super::problem::Refusal;
+use super::extract::{Asker, Params};
+use crate::api::Refusal;
+use crate::api::crew_id;
+use crate::api::parse;
 
 /// Which events are wanted.
 #[derive(Deserialize, JsonSchema)]
@@ -85,7 +86,7 @@ impl Wanted {
             streams.push(StreamId::new(EntityKind::Task, task.as_str()));
         }
         let crew = match &filter.crew {
-            Some(crew) => Some(crew_id(api, &tenant, crew).await?),
+            Some(crew) => Some(crew_id(&*api.store, &tenant, crew).await?),
             None => None,
         };
         Ok(Self { kinds, entity, streams, crew, tenant })

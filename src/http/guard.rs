@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use events::api::{Problem, ProblemKind};
 
 use super::Api;
-use super::problem::Refusal;
-use super::route::{Pace, Route};
+use super::route::Route;
+use crate::api::{Refusal, late};
 
 /// What the guard of one route knows.
 #[derive(Clone)]
@@ -23,32 +22,21 @@ pub(super) struct Guard {
 
 impl Guard {
     pub(super) fn new(api: &Arc<Api>, route: &Route) -> Self {
-        let limit_ms = match route.pace {
-            Pace::Usual => Some(api.limits.request_ms),
-            Pace::Long => Some(api.limits.long_request_ms),
-            Pace::Endless => None,
-        };
         Self {
             api: Arc::clone(api),
             name: route.name,
             permission: route.permission,
-            limit: limit_ms.map(Duration::from_millis),
+            limit: api.service.limit(route.pace),
         }
     }
 
     async fn admit(&self, mut request: Request, next: Next) -> Result<Response, Refusal> {
-        if self.permission.is_some() {
-            let principal = self.api.token.authenticate(request.headers())?;
-            request.extensions_mut().insert(principal);
+        if let Some(permission) = self.permission {
+            let caller = self.api.service.admit(request.headers(), permission)?;
+            request.extensions_mut().insert(caller);
         }
         let Some(limit) = self.limit else { return Ok(next.run(request).await) };
-        tokio::time::timeout(limit, next.run(request)).await.map_err(|_| {
-            let detail = format!(
-                "the answer took longer than {} ms; what was begun goes on: ask for its state, or repeat the request with its `Idempotency-Key`",
-                limit.as_millis()
-            );
-            Problem::new(ProblemKind::Timeout, detail).into()
-        })
+        tokio::time::timeout(limit, next.run(request)).await.map_err(|_| late(limit))
     }
 }
 

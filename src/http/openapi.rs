@@ -5,8 +5,8 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::problem::{Details, MEDIA_TYPE};
 use super::route::{Route, Shape};
+use crate::api::{Details, PROBLEM_MEDIA_TYPE};
 
 pub(super) fn document(routes: &[Route]) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
@@ -37,7 +37,7 @@ pub(super) fn document(routes: &[Route]) -> Value {
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             "responses": {"Problem": {
                 "description": "Why it was not done.",
-                "content": {MEDIA_TYPE: {"schema": problem}},
+                "content": {PROBLEM_MEDIA_TYPE: {"schema": problem}},
             }},
         },
     })
@@ -59,9 +59,8 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }
-    if !route.bodies.is_empty() {
-        let content: Map<String, Value> =
-            route.bodies.iter().map(|body| (body.media_type.to_owned(), media(body, generator))).collect();
+    let content = bodies(route, generator);
+    if !content.is_empty() {
         operation["requestBody"] = json!({ "content": content });
     }
     match route.permission {
@@ -69,6 +68,35 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         None => operation["security"] = json!([]),
     }
     operation
+}
+
+/// What the body may be. What stands in the path does not stand there again, and what has no fields left is no body.
+fn bodies(route: &Route, generator: &mut SchemaGenerator) -> Map<String, Value> {
+    let mut content = Map::new();
+    for body in &route.bodies {
+        let mut media = match segments(route).next() {
+            Some(_) => media(body, &mut inline(generator)),
+            None => media(body, generator),
+        };
+        let schema = &mut media["schema"];
+        for name in segments(route) {
+            schema["properties"].as_object_mut().map(|properties| properties.remove(name));
+            schema["required"]
+                .as_array_mut()
+                .into_iter()
+                .for_each(|required| required.retain(|field| field != name));
+        }
+        let has_none = |schema: &Value| schema["properties"].as_object().is_some_and(Map::is_empty);
+        if !has_none(&media["schema"]) {
+            content.insert(body.media_type.to_owned(), media);
+        }
+    }
+    content
+}
+
+/// The names of the variable segments of a route's path.
+fn segments(route: &Route) -> impl Iterator<Item = &'static str> {
+    route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
 fn media(shape: &Shape, generator: &mut SchemaGenerator) -> Value {
@@ -81,8 +109,7 @@ fn media(shape: &Shape, generator: &mut SchemaGenerator) -> Value {
 /// The variable segments of the path, the fields of the query, and the headers that every command takes.
 fn parameters(route: &Route, generator: &mut SchemaGenerator) -> Vec<Value> {
     let string = json!({"type": "string"});
-    let segments = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-    let mut parameters: Vec<Value> = segments
+    let mut parameters: Vec<Value> = segments(route)
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": string}))
         .collect();
     parameters.extend(

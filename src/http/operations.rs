@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::Api;
 use super::extract::Asker;
-use super::problem::Refusal;
+use crate::api::Refusal;
 
 /// Who asks.
 #[derive(Serialize, JsonSchema)]
@@ -32,16 +32,34 @@ pub(super) async fn whoami(Asker(caller): Asker) -> Json<Identity> {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Health {
-    /// `ok`.
+    /// `ok`, or `degraded`: it serves, but something that it can do without for a while is not there.
     status: &'static str,
     /// The version of the program.
     version: &'static str,
+    /// What is not there, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    troubles: Vec<Trouble>,
 }
 
-const OK: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
+/// A part that is not there.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Trouble {
+    /// The part, such as `nats`.
+    part: &'static str,
+    /// What is wrong with it.
+    reason: String,
+}
+
+impl Health {
+    fn with(troubles: Vec<Trouble>) -> Json<Self> {
+        let status = if troubles.is_empty() { "ok" } else { "degraded" };
+        Json(Self { status, version: env!("CARGO_PKG_VERSION"), troubles })
+    }
+}
 
 pub(super) async fn health() -> Json<Health> {
-    Json(OK)
+    Health::with(Vec::new())
 }
 
 pub(super) async fn readiness(State(api): State<Arc<Api>>) -> Result<Json<Health>, Refusal> {
@@ -49,17 +67,20 @@ pub(super) async fn readiness(State(api): State<Arc<Api>>) -> Result<Json<Health
         return Err(super::stopping().into());
     }
     api.store.head().await?;
-    Ok(Json(OK))
+    let trouble = |part: &Arc<dyn super::Dependency>| Some(Trouble { part: part.name(), reason: part.trouble()? });
+    Ok(Health::with(api.dependencies.iter().filter_map(trouble).collect()))
 }
 
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Result<impl IntoResponse, Refusal> {
     let head = api.store.head().await?;
     let feeds = api.limits.feeds_max - api.feeds.available_permits();
-    let text = api.metrics.render(&[
+    let mut gauges = vec![
         ("hypercode_log_position", "The position of the log's last event.", head.position.0),
         ("hypercode_views_position", "The position that the views have come to.", api.views.position().0),
         ("hypercode_http_feeds", "Feeds that are open.", feeds as u64),
-    ]);
+    ];
+    gauges.extend(api.dependencies.iter().flat_map(|part| part.gauges()));
+    let text = api.metrics.render(&gauges);
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
 }
 

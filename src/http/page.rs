@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
-use super::problem::Refusal;
+use crate::api::Refusal;
 
 /// Which end a list begins with.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]

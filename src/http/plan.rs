@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::extract::{Asker, ManifestBody};
-use super::manifests::{Source, crew_and_profiles, fault_value, read};
-use super::problem::Refusal;
+use crate::api::Refusal;
+use crate::api::{Source, crew_and_profiles, fault_value, read};
 
 /// A crew to plan.
 #[derive(Deserialize, JsonSchema)]

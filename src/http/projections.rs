@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Api;
 use super::extract::Json as Body;
-use super::problem::Refusal;
+use crate::api::Refusal;
 
 /// Where the views stand.
 #[derive(Debug, Serialize, JsonSchema)]

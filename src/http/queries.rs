@@ -17,11 +17,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Api;
-use super::commands::crew_id;
-use super::extract::{Asker, Params, Segments, parse};
+use super::extract::{Asker, Params, Segments};
 use super::model::{AgentModel, ApprovalModel, AuditModel, CrewModel, MessageModel, ProfileModel, TaskModel};
 use super::page::{Items, Listing, Order, listing};
-use super::problem::Refusal;
+use crate::api::Refusal;
+use crate::api::crew_id;
+use crate::api::parse;
 
 type Answer<T> = Result<Json<T>, Refusal>;
 
@@ -81,7 +82,7 @@ pub(super) async fn crew(
     Params(query): Params<One>,
 ) -> Answer<CrewModel> {
     api.settle(query.min_position).await?;
-    let id = crew_id(&api, &caller.tenant, &crew).await?;
+    let id = crew_id(&*api.store, &caller.tenant, &crew).await?;
     let view = found(api.views.crew(&caller.tenant, &id).await, EntityKind::Crew, id.as_str())?;
     Ok(Json(CrewModel::full(view)))
 }
@@ -119,7 +120,7 @@ async fn optional_crew(
     crew: Option<&str>,
 ) -> Result<Option<events::CrewId>, Refusal> {
     match crew {
-        Some(crew) => crew_id(api, tenant, crew).await.map(Some),
+        Some(crew) => crew_id(&*api.store, tenant, crew).await.map(Some),
         None => Ok(None),
     }
 }

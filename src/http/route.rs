@@ -4,33 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::http::{Method, StatusCode};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use events::api::{Problem, ProblemKind};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 
+use super::extract::{Asker, Segments};
 use super::guard::{self, Guard};
-use super::problem::Refusal;
 use super::{Api, artifacts, audit, commands, feed, model, operations, page, plan, projections, queries};
-
-/// Adds a type's schema to a document.
-pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
-
-fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
-    generator.subschema_for::<T>()
-}
-
-/// How long an answer may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
-    /// As long as any request.
-    Usual,
-    /// Longer: crews assemble and artifacts move.
-    Long,
-    /// As long as the client listens.
-    Endless,
-}
+use crate::api::{Done, OPERATIONS, Operation, Pace, Refusal, SchemaOf, schema_of};
 
 /// What a body or an answer is made of.
 pub(super) struct Shape {
@@ -113,6 +97,24 @@ impl Route {
         Self::new(Method::POST, path, name, summary, handler)
     }
 
+    /// An operation, at its path.
+    fn of(operation: &'static Operation) -> Self {
+        let perform = async move |State(api): State<Arc<Api>>,
+                                  Asker(caller): Asker,
+                                  Segments(fields): Segments<Vec<(String, String)>>,
+                                  request: Request| {
+            commands::perform(operation, api, caller, fields, request).await
+        };
+        let Operation { path, name, summary, permission, pace, .. } = *operation;
+        let mut route =
+            Self::post(path, name, summary, perform).needs(permission).answers::<Done>().pace(pace);
+        route.bodies.push(Shape::json(operation.schema));
+        if operation.takes_yaml {
+            route = route.takes_plain("application/yaml");
+        }
+        if operation.creates { route.created() } else { route }
+    }
+
     fn needs(self, permission: &'static str) -> Self {
         Self { permission: Some(permission), ..self }
     }
@@ -150,82 +152,8 @@ impl Route {
 
 /// Everything that can be asked.
 pub(super) fn routes() -> Vec<Route> {
-    [crew_routes(), query_routes(), task_routes(), log_routes(), audit_routes(), operations_routes()]
-        .into_iter()
-        .flatten()
-        .collect()
-}
-
-fn crew_routes() -> Vec<Route> {
-    use commands::{ApplyProfile, Assemble, Done, Reason, Scale};
-    vec![
-        Route::post(
-            "/v1/profiles",
-            "applyProfile",
-            "Makes a profile the newest version of its name",
-            commands::apply_profile,
-        )
-        .needs("profile:apply")
-        .takes::<ApplyProfile>()
-        .answers::<Done>(),
-        Route::post(
-            "/v1/crews/assemble",
-            "assembleCrew",
-            "Brings up a crew; answers when every member is ready, or all are released",
-            commands::assemble,
-        )
-        .needs("crew:assemble")
-        .takes::<Assemble>()
-        .takes_plain("application/yaml")
-        .answers::<Done>()
-        .created()
-        .pace(Pace::Long),
-        Route::post(
-            "/v1/crews/{crew}/scale",
-            "scaleCrew",
-            "Changes the number of a member's replicas",
-            commands::scale,
-        )
-        .needs("crew:scale")
-        .takes::<Scale>()
-        .answers::<Done>(),
-        Route::post(
-            "/v1/crews/{crew}/pause",
-            "pauseCrew",
-            "Gives out no tasks until resumed",
-            commands::pause,
-        )
-        .needs("crew:pause")
-        .answers::<Done>(),
-        Route::post("/v1/crews/{crew}/resume", "resumeCrew", "Gives out tasks again", commands::resume)
-            .needs("crew:resume")
-            .answers::<Done>(),
-        Route::post(
-            "/v1/crews/{crew}/drain",
-            "drainCrew",
-            "Takes no new tasks, finishes those in hand, then disbands",
-            commands::drain,
-        )
-        .needs("crew:drain")
-        .answers::<Done>(),
-        Route::post(
-            "/v1/crews/{crew}/disband",
-            "disbandCrew",
-            "Cancels the crew's tasks and stops its agents",
-            commands::disband,
-        )
-        .needs("crew:disband")
-        .takes::<Reason>()
-        .answers::<Done>(),
-        Route::post(
-            "/v1/agents/{agent}/restart",
-            "restartAgent",
-            "Ends the agent's incarnation and starts the next",
-            commands::restart,
-        )
-        .needs("agent:restart")
-        .answers::<Done>(),
-    ]
+    let commands = OPERATIONS.iter().map(Route::of).collect();
+    [commands, query_routes(), log_routes(), audit_routes(), operations_routes()].into_iter().flatten().collect()
 }
 
 fn query_routes() -> Vec<Route> {
@@ -300,43 +228,6 @@ fn query_routes() -> Vec<Route> {
         .needs("message:read")
         .query::<queries::Messages>()
         .answers::<Items<MessageModel>>(),
-    ]
-}
-
-fn task_routes() -> Vec<Route> {
-    use commands::{Answer, Done, Reason, Submit};
-    vec![
-        Route::post("/v1/tasks", "submitTask", "Accepts a task for a crew", commands::submit)
-            .needs("task:submit")
-            .takes::<Submit>()
-            .answers::<Done>()
-            .created(),
-        Route::post(
-            "/v1/tasks/{task}/cancel",
-            "cancelTask",
-            "Cancels a task, its children first",
-            commands::cancel,
-        )
-        .needs("task:cancel")
-        .takes::<Reason>()
-        .answers::<Done>(),
-        Route::post(
-            "/v1/tasks/{task}/retry",
-            "retryTask",
-            "Tries a failed or dead-lettered task again",
-            commands::retry,
-        )
-        .needs("task:retry")
-        .answers::<Done>(),
-        Route::post(
-            "/v1/tasks/{task}/inputs/{key}",
-            "answerInput",
-            "Answers an open input request of a task",
-            commands::answer,
-        )
-        .needs("approval:answer")
-        .takes::<Answer>()
-        .answers::<Done>(),
     ]
 }
 
@@ -489,5 +380,5 @@ async fn not_found(uri: axum::http::Uri) -> Refusal {
 async fn method_not_allowed(method: Method, uri: axum::http::Uri) -> Refusal {
     let path: String = uri.path().chars().take(200).collect();
     let detail = format!("`{path}` does not take {method}; the header `Allow` says what it takes");
-    Refusal::with_status(StatusCode::METHOD_NOT_ALLOWED, Problem::new(ProblemKind::Invalid, detail))
+    Refusal::with_status(405, Problem::new(ProblemKind::Invalid, detail))
 }

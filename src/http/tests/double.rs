@@ -17,13 +17,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::http::{self, Bodies, Limits, Logs, Parts, SandboxKind, Token};
+use crate::api::{self, Service, Token};
+use crate::http::{self, Bodies, Limits, Logs, Parts, SandboxKind};
 
 /// The largest body that the server takes.
-pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
+pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// A manifest of a crew.
-pub(super) fn crew() -> Value {
+pub(crate) fn crew() -> Value {
     json!({
         "apiVersion": "hypercode.dev/v1", "kind": "Crew", "metadata": {"name": "pair"},
         "spec": {"entry": "writer", "members": [{"name": "writer", "profile": "writer"}]},
@@ -31,8 +32,9 @@ pub(super) fn crew() -> Value {
 }
 
 /// A server and a client of it.
-pub(super) struct Server {
-    pub(super) stop: CancellationToken,
+pub(crate) struct Server {
+    pub(crate) stop: CancellationToken,
+    pub(crate) service: Arc<Service>,
     store: Arc<Memory>,
     base: String,
     client: reqwest::Client,
@@ -47,7 +49,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(Memory::new());
         let log: Arc<dyn EventStore> = Arc::clone(&store) as Arc<dyn EventStore>;
@@ -59,16 +61,13 @@ impl Server {
         let audit =
             audit::Tailer::start(Arc::clone(&log), ledger, signer, Vec::new(), options).await.unwrap();
         let (token, stop) = (Token::random(), CancellationToken::new());
-        let limits = Limits {
-            request_ms: 1_000,
-            wait_ms_max: 200,
-            body_bytes_max: BODY_BYTES_MAX,
-            catch_up_ms: 5_000,
-            keep_alive_ms: 50,
-            ..Limits::default()
-        };
+        let limits = Limits { wait_ms_max: 200, catch_up_ms: 5_000, keep_alive_ms: 50, ..Limits::default() };
+        let bounds =
+            api::Limits { request_ms: 1_000, body_bytes_max: BODY_BYTES_MAX, ..api::Limits::default() };
+        let commands = Arc::new(Double { store: Arc::clone(&log) });
+        let service = Arc::new(Service::new(commands, Arc::clone(&log), token.clone(), bounds));
         let router = http::router(Parts {
-            commands: Arc::new(Double { store: Arc::clone(&log) }),
+            service: Arc::clone(&service),
             store: log,
             views,
             artifacts: Arc::new(events::artifact::Memory::new()),
@@ -76,7 +75,7 @@ impl Server {
             bodies: Arc::new(Inline),
             logs: Arc::new(Inline),
             sandbox: SandboxKind { kind: "process".to_owned(), isolation: "none".to_owned() },
-            token: token.clone(),
+            dependencies: Vec::new(),
             limits: limits.clone(),
             stop: stop.clone(),
         });
@@ -87,40 +86,55 @@ impl Server {
             async move { http::serve(listener, router, &limits, end, Duration::from_secs(1)).await },
         );
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { stop, store, base, client, token, _directory: directory }
+        Self { stop, service, store, base, client, token, _directory: directory }
     }
 
-    pub(super) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    /// The log.
+    pub(crate) fn log(&self) -> Arc<dyn EventStore> {
+        Arc::clone(&self.store) as Arc<dyn EventStore>
+    }
+
+    /// What an administrator shows.
+    pub(crate) fn token(&self) -> &str {
+        self.token.expose()
+    }
+
+    /// A request without anything.
+    pub(crate) fn plain(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base)).bearer_auth(self.token.expose())
     }
 
-    pub(super) async fn anonymous(&self, method: Method, path: &str) -> reqwest::Response {
+    pub(crate) async fn anonymous(&self, method: Method, path: &str) -> reqwest::Response {
         self.client.request(method, format!("{}{path}", self.base)).send().await.unwrap()
     }
 
-    pub(super) async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let response = self.request(Method::GET, path).send().await.unwrap();
         assert!(response.status().is_success(), "{path}: {}", response.text().await.unwrap());
         response.json().await.unwrap()
     }
 
-    pub(super) async fn send(&self, path: &str, body: &Value) -> Value {
+    pub(crate) async fn send(&self, path: &str, body: &Value) -> Value {
         let response = self.request(Method::POST, path).json(body).send().await.unwrap();
         assert!(response.status().is_success(), "{path}: {}", response.text().await.unwrap());
         response.json().await.unwrap()
     }
 
-    pub(super) async fn send_with_key(&self, path: &str, body: &Value, key: &str) -> reqwest::Response {
+    pub(crate) async fn send_with_key(&self, path: &str, body: &Value, key: &str) -> reqwest::Response {
         self.request(Method::POST, path).header("Idempotency-Key", key).json(body).send().await.unwrap()
     }
 
     /// Has the crew of [`crew`] assembled.
-    pub(super) async fn assemble(&self) -> Value {
+    pub(crate) async fn assemble(&self) -> Value {
         self.send("/v1/crews/assemble", &json!({"manifest": crew()})).await
     }
 
     /// Appends an event that no entity folds.
-    pub(super) async fn note(&self, text: &str) {
+    pub(crate) async fn note(&self, text: &str) {
         let stream = StreamId::new(EntityKind::Platform, "test");
         self.store
             .append(request(stream, &admin(None), "platform_noted", &json!({ "text": text })))

@@ -9,7 +9,7 @@ use super::problem::Refusal;
 
 /// Where a manifest came from.
 #[derive(Clone, Copy)]
-pub(super) enum Source<'a> {
+pub(crate) enum Source<'a> {
     /// The body itself: faults have places in it.
     Text(&'a [u8]),
     /// A field of the body, whose lines are lost.
@@ -17,7 +17,7 @@ pub(super) enum Source<'a> {
 }
 
 /// The manifests of a body, checked, all faults at once.
-pub(super) fn read(source: Source<'_>, tenant: &Tenant) -> Result<Vec<Manifest>, Refusal> {
+pub(crate) fn read(source: Source<'_>, tenant: &Tenant) -> Result<Vec<Manifest>, Refusal> {
     let parsed = match source {
         Source::Text(text) => manifest::parse("body", text),
         Source::Field(value) => manifest::parse("body", value.to_string().as_bytes()),
@@ -48,7 +48,7 @@ pub(super) fn read(source: Source<'_>, tenant: &Tenant) -> Result<Vec<Manifest>,
 }
 
 /// The one crew of these manifests, and the profiles beside it.
-pub(super) fn crew_and_profiles(manifests: Vec<Manifest>) -> Result<(Crew, Vec<Profile>), Refusal> {
+pub(crate) fn crew_and_profiles(manifests: Vec<Manifest>) -> Result<(Crew, Vec<Profile>), Refusal> {
     let (mut crews, mut profiles) = (Vec::new(), Vec::new());
     for manifest in manifests {
         match manifest {
@@ -66,7 +66,7 @@ pub(super) fn crew_and_profiles(manifests: Vec<Manifest>) -> Result<(Crew, Vec<P
 }
 
 /// A fault with its sentence.
-pub(super) fn fault_value(fault: &Fault) -> Value {
+pub(crate) fn fault_value(fault: &Fault) -> Value {
     let mut value = json!(fault);
     value["message"] = fault.to_string().into();
     value

@@ -1,0 +1,27 @@
+//! The command API as every door offers it: HTTP and NATS take requests apart and put answers together, and all that
+//! lies between is here.
+//!
+//! [`OPERATIONS`] is the one table of commands. An operation reads its fields from a JSON object, whichever way they
+//! came in: over NATS they all stand in the body, over HTTP some stand in the path. So both doors have the same
+//! validation, permission, idempotency, bounds and errors.
+
+mod answer;
+mod bodies;
+mod caller;
+mod input;
+mod manifests;
+mod operation;
+mod problem;
+mod service;
+mod token;
+
+pub(crate) use answer::Done;
+pub(crate) use bodies::crew_id;
+pub(crate) use caller::Headers;
+pub(crate) use input::{Request, fields, is_json, media_type, object, parse, unsupported};
+pub(crate) use manifests::{Source, crew_and_profiles, fault_value, read};
+pub(crate) use operation::{OPERATIONS, Operation, Pace, SchemaOf, schema_of};
+pub use problem::{Details, MEDIA_TYPE as PROBLEM_MEDIA_TYPE};
+pub(crate) use problem::{Refusal, late};
+pub use service::{Limits, Service};
+pub use token::{Token, TokenError};

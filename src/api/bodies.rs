@@ -1,0 +1,287 @@
+//! What each command takes, and what is checked before the platform is asked.
+
+use bytes::Bytes;
+use events::api::{Caller, Command, Problem, ProblemKind};
+use events::domain::crew::name_reservation;
+use events::{AgentId, CrewId, Digest, EntityKind, EventStore, TaskId, Tenant};
+use manifest::Manifest;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::input::{self, Input, content, parse};
+use super::manifests::{Source, crew_and_profiles, read};
+use super::operation::Body;
+use super::problem::Refusal;
+use super::service::Service;
+
+type Outcome = Result<Command, Refusal>;
+
+/// A profile to apply.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ApplyProfile {
+    /// The manifest, of kind `Profile`.
+    manifest: Value,
+    /// The SHA-256 of its packed source, which is already among the artifacts.
+    #[schemars(with = "Option<String>")]
+    bundle: Option<Digest>,
+}
+
+impl Body for ApplyProfile {
+    async fn command(self, _: &Service, caller: &Caller) -> Outcome {
+        let Some(Manifest::Profile(profile)) = read(Source::Field(&self.manifest), &caller.tenant)?.pop()
+        else {
+            return Err(Refusal::invalid("`manifest`: found a crew, expected a manifest of kind `Profile`"));
+        };
+        let name = profile.metadata.name.as_str().to_owned();
+        Ok(Command::ProfileApply { name, spec: normal(&profile.spec)?, bundle: self.bundle })
+    }
+}
+
+/// A crew to assemble.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Assemble {
+    /// The manifest, of kind `Crew`.
+    manifest: Value,
+    /// The manifest's text, instead of everything else.
+    #[serde(skip)]
+    text: Option<Bytes>,
+}
+
+impl Body for Assemble {
+    const TAKES_YAML: bool = true;
+
+    fn read(input: Input) -> Result<Self, Refusal> {
+        match input {
+            Input::Fields(fields) => input::fields(fields),
+            Input::Text(text) => Ok(Self { manifest: Value::Null, text: Some(text) }),
+        }
+    }
+
+    async fn command(self, _: &Service, caller: &Caller) -> Outcome {
+        let source = match &self.text {
+            Some(text) => Source::Text(text),
+            None => Source::Field(&self.manifest),
+        };
+        let (crew, profiles) = crew_and_profiles(read(source, &caller.tenant)?)?;
+        if !profiles.is_empty() {
+            return Err(Refusal::invalid(
+                "found profiles beside the crew; apply them first, with their bundles",
+            ));
+        }
+        let name = crew.metadata.name.as_str().to_owned();
+        Ok(Command::CrewAssemble { name, spec: normal(&crew.spec)?, labels: crew.metadata.labels })
+    }
+}
+
+/// A checked specification in normal form.
+fn normal(spec: &impl Serialize) -> Result<Value, Refusal> {
+    serde_json::to_value(spec).map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()).into())
+}
+
+/// The crew that a text names: by its id, or, while it lives, by its name.
+pub(crate) async fn crew_id(store: &dyn EventStore, tenant: &Tenant, text: &str) -> Result<CrewId, Refusal> {
+    if text.starts_with("cr_") {
+        return parse("crew", text);
+    }
+    let holder = store.find_reservation(&name_reservation(tenant, text)).await?;
+    match holder {
+        Some(stream) => parse("crew", &stream.id),
+        None => {
+            let shown: String = text.chars().take(80).collect();
+            let detail =
+                format!("no living crew has the name `{shown}`; crews that ended are known by their id");
+            Err(Problem::new(ProblemKind::NotFound, detail).into())
+        }
+    }
+}
+
+/// A number of replicas.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Scale {
+    /// The crew: its id or its name.
+    crew: String,
+    /// The member.
+    member: String,
+    /// How many agents it is to have, 0 to 100.
+    #[schemars(range(max = 100))]
+    replicas: u32,
+}
+
+impl Body for Scale {
+    async fn command(self, service: &Service, caller: &Caller) -> Outcome {
+        let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
+        Ok(Command::CrewScale { crew, member: self.member, replicas: self.replicas })
+    }
+}
+
+macro_rules! of_a_crew {
+    ($($(#[$doc:meta])* $name:ident => $command:ident),+ $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Deserialize, JsonSchema)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        pub(super) struct $name {
+            /// The crew: its id or its name.
+            crew: String,
+        }
+
+        impl Body for $name {
+            async fn command(self, service: &Service, caller: &Caller) -> Outcome {
+                let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
+                Ok(Command::$command { crew })
+            }
+        }
+    )+};
+}
+of_a_crew! {
+    /// A crew that is to give out no tasks.
+    Pause => CrewPause,
+    /// A crew that is to give out tasks again.
+    Resume => CrewResume,
+    /// A crew that is to finish what it has in hand.
+    Drain => CrewDrain,
+}
+
+/// A reason that nobody gave.
+fn asked_for() -> String {
+    "asked for".to_owned()
+}
+
+/// A crew that is to end.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Disband {
+    /// The crew: its id or its name.
+    crew: String,
+    /// Why, for the log.
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+impl Body for Disband {
+    async fn command(self, service: &Service, caller: &Caller) -> Outcome {
+        let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
+        Ok(Command::CrewDisband { crew, reason: self.reason.unwrap_or_else(asked_for) })
+    }
+}
+
+/// An agent that is to begin its next incarnation.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Restart {
+    /// The agent.
+    agent: String,
+}
+
+impl Body for Restart {
+    async fn command(self, _: &Service, _: &Caller) -> Outcome {
+        let agent: AgentId = parse("agent", &self.agent)?;
+        Ok(Command::AgentRestart { agent })
+    }
+}
+
+/// A task to do.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Submit {
+    /// The crew: its id or its name.
+    crew: String,
+    /// The member or agent that gets it; the crew's entry when absent.
+    #[serde(default)]
+    to: Option<String>,
+    /// What is to be done: content `{"parts": […]}`, a string (one text part) or any other JSON (one data part).
+    input: Value,
+    /// The conversation it belongs to.
+    #[serde(default)]
+    context: Option<String>,
+    /// It must be finished in so many milliseconds.
+    #[serde(default)]
+    deadline_ms: Option<u64>,
+}
+
+impl Body for Submit {
+    async fn command(self, service: &Service, caller: &Caller) -> Outcome {
+        if let Some(to) = &self.to {
+            parse::<link::Address>("to", to)?;
+        }
+        if self.context.as_ref().is_some_and(|context| !(1..=64).contains(&context.len())) {
+            return Err(Refusal::invalid("`context`: expected 1 to 64 characters"));
+        }
+        let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
+        let input = content("input", self.input)?;
+        let (to, context, deadline_ms) = (self.to, self.context, self.deadline_ms);
+        Ok(Command::TaskSubmit { crew, to, input, context, deadline_ms })
+    }
+}
+
+/// A task that is to be called off.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Cancel {
+    /// The task.
+    task: String,
+    /// Why, for the log.
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+impl Body for Cancel {
+    async fn command(self, _: &Service, _: &Caller) -> Outcome {
+        let task: TaskId = parse("task", &self.task)?;
+        Ok(Command::TaskCancel { task, reason: self.reason.unwrap_or_else(asked_for) })
+    }
+}
+
+/// A task that is to be tried again.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Retry {
+    /// The task.
+    task: String,
+}
+
+impl Body for Retry {
+    async fn command(self, _: &Service, _: &Caller) -> Outcome {
+        let task: TaskId = parse("task", &self.task)?;
+        Ok(Command::TaskRetry { task })
+    }
+}
+
+/// An answer to an input request.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Answer {
+    /// The task that asks.
+    task: String,
+    /// The key of what it asks.
+    key: String,
+    /// Whether what is asked is granted.
+    action: Action,
+    /// What is answered, as the request's schema describes it.
+    #[serde(default)]
+    content: Value,
+}
+
+/// Whether what is asked is granted.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Action {
+    /// It is.
+    Accept,
+    /// It is not.
+    Decline,
+}
+
+impl Body for Answer {
+    async fn command(self, _: &Service, _: &Caller) -> Outcome {
+        let task: TaskId = parse("task", &self.task)?;
+        if self.key.len() > 128 {
+            return Err(Problem::not_found(EntityKind::Task, &format!("{task}/inputs/…")).into());
+        }
+        let accept = self.action == Action::Accept;
+        Ok(Command::InputAnswer { task, key: self.key, accept, content: self.content })
+    }
+}

@@ -1,0 +1,210 @@
+//! The table of commands.
+
+use events::api::{Caller, Command};
+use futures_util::future::BoxFuture;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+
+use super::bodies::{
+    Answer, ApplyProfile, Assemble, Cancel, Disband, Drain, Pause, Restart, Resume, Retry, Scale, Submit,
+};
+use super::input::{self, Input};
+use super::problem::Refusal;
+use super::service::Service;
+
+/// Adds a type's schema to a document.
+pub(crate) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+pub(crate) fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+/// How long an answer may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As long as any request.
+    Usual,
+    /// Longer: crews assemble and artifacts move.
+    Long,
+    /// As long as the client listens.
+    Endless,
+}
+
+/// What an operation takes, and how a command is made of it.
+pub(super) trait Body: DeserializeOwned + JsonSchema + Send {
+    /// Whether the text of a manifest is taken as well.
+    const TAKES_YAML: bool = false;
+
+    /// Reads what came in.
+    fn read(input: Input) -> Result<Self, Refusal> {
+        match input {
+            Input::Fields(fields) => input::fields(fields),
+            Input::Text(_) => Err(Refusal::invalid("found the text of a manifest, expected fields")),
+        }
+    }
+
+    /// The command, once all is checked that can be checked here.
+    fn command(
+        self,
+        service: &Service,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<Command, Refusal>> + Send;
+}
+
+type Make = for<'a> fn(&'a Service, &'a Caller, Input) -> BoxFuture<'a, Result<Command, Refusal>>;
+
+fn make<'a, T: Body + 'static>(
+    service: &'a Service,
+    caller: &'a Caller,
+    input: Input,
+) -> BoxFuture<'a, Result<Command, Refusal>> {
+    Box::pin(async move { T::read(input)?.command(service, caller).await })
+}
+
+/// One command that can be given.
+pub(crate) struct Operation {
+    /// What it is about: the first part of its NATS subject.
+    pub(crate) entity: &'static str,
+    /// What is done: the second part.
+    pub(crate) verb: &'static str,
+    /// Its HTTP path; the variables in it are fields of what it takes.
+    pub(crate) path: &'static str,
+    /// Its name in the OpenAPI document and in metrics.
+    pub(crate) name: &'static str,
+    /// What it does.
+    pub(crate) summary: &'static str,
+    /// What who asks must be allowed to do.
+    pub(crate) permission: &'static str,
+    /// All of its fields.
+    pub(crate) schema: SchemaOf,
+    /// Whether it takes the text of a manifest as well.
+    pub(crate) takes_yaml: bool,
+    /// Whether it makes an entity.
+    pub(crate) creates: bool,
+    /// How long its answer may take.
+    pub(crate) pace: Pace,
+    pub(super) make: Make,
+}
+
+impl Operation {
+    const fn new<T: Body + 'static>(
+        (entity, verb): (&'static str, &'static str),
+        path: &'static str,
+        name: &'static str,
+        permission: &'static str,
+        summary: &'static str,
+    ) -> Self {
+        Self {
+            entity,
+            verb,
+            path,
+            name,
+            summary,
+            permission,
+            schema: schema_of::<T>,
+            takes_yaml: T::TAKES_YAML,
+            creates: false,
+            pace: Pace::Usual,
+            make: make::<T>,
+        }
+    }
+
+    const fn creates(self) -> Self {
+        Self { creates: true, ..self }
+    }
+
+    const fn long(self) -> Self {
+        Self { pace: Pace::Long, ..self }
+    }
+}
+
+/// Every command.
+pub(crate) static OPERATIONS: [Operation; 12] = [
+    Operation::new::<ApplyProfile>(
+        ("profile", "apply"),
+        "/v1/profiles",
+        "applyProfile",
+        "profile:apply",
+        "Makes a profile the newest version of its name",
+    ),
+    Operation::new::<Assemble>(
+        ("crew", "assemble"),
+        "/v1/crews/assemble",
+        "assembleCrew",
+        "crew:assemble",
+        "Brings up a crew; answers when every member is ready, or all are released",
+    )
+    .creates()
+    .long(),
+    Operation::new::<Scale>(
+        ("crew", "scale"),
+        "/v1/crews/{crew}/scale",
+        "scaleCrew",
+        "crew:scale",
+        "Changes the number of a member's replicas",
+    ),
+    Operation::new::<Pause>(
+        ("crew", "pause"),
+        "/v1/crews/{crew}/pause",
+        "pauseCrew",
+        "crew:pause",
+        "Gives out no tasks until resumed",
+    ),
+    Operation::new::<Resume>(
+        ("crew", "resume"),
+        "/v1/crews/{crew}/resume",
+        "resumeCrew",
+        "crew:resume",
+        "Gives out tasks again",
+    ),
+    Operation::new::<Drain>(
+        ("crew", "drain"),
+        "/v1/crews/{crew}/drain",
+        "drainCrew",
+        "crew:drain",
+        "Takes no new tasks, finishes those in hand, then disbands",
+    ),
+    Operation::new::<Disband>(
+        ("crew", "disband"),
+        "/v1/crews/{crew}/disband",
+        "disbandCrew",
+        "crew:disband",
+        "Cancels the crew's tasks and stops its agents",
+    ),
+    Operation::new::<Restart>(
+        ("agent", "restart"),
+        "/v1/agents/{agent}/restart",
+        "restartAgent",
+        "agent:restart",
+        "Ends the agent's incarnation and starts the next",
+    ),
+    Operation::new::<Submit>(
+        ("task", "submit"),
+        "/v1/tasks",
+        "submitTask",
+        "task:submit",
+        "Accepts a task for a crew",
+    )
+    .creates(),
+    Operation::new::<Cancel>(
+        ("task", "cancel"),
+        "/v1/tasks/{task}/cancel",
+        "cancelTask",
+        "task:cancel",
+        "Cancels a task, its children first",
+    ),
+    Operation::new::<Retry>(
+        ("task", "retry"),
+        "/v1/tasks/{task}/retry",
+        "retryTask",
+        "task:retry",
+        "Tries a failed or dead-lettered task again",
+    ),
+    Operation::new::<Answer>(
+        ("task", "answer"),
+        "/v1/tasks/{task}/inputs/{key}",
+        "answerInput",
+        "approval:answer",
+        "Answers an open input request of a task",
+    ),
+];
