@@ -99,7 +99,9 @@ impl Dependency for Joined {
 
     fn trouble(&self) -> Option<String> {
         if let Connection::Down { reason } = &*self.connection.borrow() {
-            return Some(format!("reach the bus: {reason}; events are published and commands taken again when it is back"));
+            return Some(format!(
+                "reach the bus: {reason}; events are published and commands taken again when it is back"
+            ));
         }
         match &self.relay.borrow().state {
             State::Starting => Some("the relay has not reached its stream yet".to_owned()),

@@ -91,6 +91,8 @@ pub struct Platform {
     pub artifacts: Arc<dyn ArtifactStore>,
     /// Where agents run.
     pub provider: Arc<dyn Provider>,
+    /// This node's name.
+    pub node: String,
     /// What proves that the log is what it was.
     pub audit: audit::Tailer,
     actors: actors::Platform,
@@ -157,6 +159,7 @@ impl Platform {
             views,
             artifacts,
             provider,
+            node: node(&instance),
             audit,
             actors,
             gateway,

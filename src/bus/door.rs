@@ -72,7 +72,8 @@ fn busy(most: usize) -> Refusal {
 /// What is answered to a command.
 async fn answer(service: &Service, message: &Message) -> Answer {
     let Some(operation) = operation(&message.subject) else {
-        let detail = format!("there is no command at `{}`; `docs/nats.md` lists what there is", message.subject);
+        let detail =
+            format!("there is no command at `{}`; `docs/nats.md` lists what there is", message.subject);
         return respond(Err(Problem::new(ProblemKind::NotFound, detail).into()));
     };
     let limit = service.limit(operation.pace).unwrap_or(Duration::MAX);

@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Global, Outcome, session};
 use crate::api::{self, Service, Token};
+use crate::bus;
 use crate::config::{Config, LogFormat};
 use crate::http::{self, Limits, Parts};
 use crate::platform::Platform;
@@ -58,8 +59,12 @@ async fn serve(
     std::fs::write(config.address_file(), format!("{address}\n")).map_err(unavailable)?;
     let limits = Limits::from(config);
     let stop = CancellationToken::new();
+    let bus_options = bus::options(config).map_err(|reason| {
+        Problem::new(ProblemKind::Invalid, format!("the configuration is not right: {reason}"))
+    })?;
     let (commands, store) = (Arc::clone(&platform.commands), Arc::clone(&platform.store));
     let service = Arc::new(Service::new(commands, store, token, api::Limits::from(config)));
+    let joined = bus_options.map(|options| join(config, options, platform, Arc::clone(&service)));
     let router = http::router(Parts {
         service,
         store: Arc::clone(&platform.store),
@@ -69,6 +74,7 @@ async fn serve(
         bodies: Arc::clone(platform) as Arc<dyn http::Bodies>,
         logs: Arc::clone(platform) as Arc<dyn http::Logs>,
         sandbox: http::SandboxKind::of(&*platform.provider),
+        dependencies: joined.iter().map(|joined| Arc::clone(joined) as Arc<dyn http::Dependency>).collect(),
         limits: limits.clone(),
         stop: stop.clone(),
     });
@@ -86,8 +92,33 @@ async fn serve(
         tracing::info!("stopping");
         stop.cancel();
     };
-    tokio::join!(serving, stopping);
+    let leaving = async {
+        stop.cancelled().await;
+        if let Some(joined) = &joined {
+            joined.leave().await;
+        }
+    };
+    tokio::join!(serving, stopping, leaving);
     Ok(())
+}
+
+/// Joins the configured bus; that it cannot be reached yet is no fault.
+fn join(
+    config: &Config,
+    options: nats::Options,
+    platform: &Platform,
+    service: Arc<Service>,
+) -> Arc<bus::Joined> {
+    let name = format!("hypercode {}", platform.node);
+    let bus = nats::Nats::connect(nats::Options { name, ..options });
+    let parts = bus::Parts {
+        service,
+        store: Arc::clone(&platform.store),
+        node: platform.node.clone(),
+        relay: nats::relay::Options { replicas: config.nats.replicas, ..nats::relay::Options::default() },
+        limits: bus::Limits { drain_ms: config.drain_ms, ..bus::Limits::default() },
+    };
+    bus::Joined::join(&bus, parts)
 }
 
 #[async_trait::async_trait]

@@ -45,14 +45,14 @@ const fn file(
     meaning: &'static str,
     set: fn(&mut super::Config, &str) -> Result<(), String>,
 ) -> Setting {
-    Setting { key, form: "file", default: "`<none>`", meaning, set }
+    Setting { key, form: "file", default: "none", meaning, set }
 }
 
 /// Where the bus is.
 pub(super) const URL: Setting = Setting {
     key: "nats_url",
     form: "`nats://` or `tls://`, host and port; several joined by commas",
-    default: "`<none>`",
+    default: "none",
     meaning: "The NATS servers on which events are published and commands taken. `nats://USER:PASSWORD@HOST` is possible; the password is never shown.",
     set: |config, text| {
         let address: Address = text.parse().map_err(|error: nats::InvalidAddress| error.to_string())?;

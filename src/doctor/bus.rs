@@ -51,7 +51,12 @@ fn judge(address: &str, server: &nats::Server) -> Finding {
         (true, true) => Finding::new(WHAT, Verdict::Ok, found, ""),
         (false, _) => {
             let found = format!("{found}, and without JetStream");
-            Finding::new(WHAT, Verdict::Warning, found, "give the server a `jetstream` block: no events are published")
+            Finding::new(
+                WHAT,
+                Verdict::Warning,
+                found,
+                "give the server a `jetstream` block: no events are published",
+            )
         }
         (true, false) => Finding::new(
             WHAT,

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use super::Api;
 use super::extract::{Params, Segments};
-use super::problem::Refusal;
+use crate::api::Refusal;
 
 /// Checkpoints on one page.
 const PAGE_CHECKPOINTS: usize = 1_000;

@@ -67,7 +67,8 @@ pub(super) async fn readiness(State(api): State<Arc<Api>>) -> Result<Json<Health
         return Err(super::stopping().into());
     }
     api.store.head().await?;
-    let trouble = |part: &Arc<dyn super::Dependency>| Some(Trouble { part: part.name(), reason: part.trouble()? });
+    let trouble =
+        |part: &Arc<dyn super::Dependency>| Some(Trouble { part: part.name(), reason: part.trouble()? });
     Ok(Health::with(api.dependencies.iter().filter_map(trouble).collect()))
 }
 

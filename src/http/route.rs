@@ -153,7 +153,10 @@ impl Route {
 /// Everything that can be asked.
 pub(super) fn routes() -> Vec<Route> {
     let commands = OPERATIONS.iter().map(Route::of).collect();
-    [commands, query_routes(), log_routes(), audit_routes(), operations_routes()].into_iter().flatten().collect()
+    [commands, query_routes(), log_routes(), audit_routes(), operations_routes()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn query_routes() -> Vec<Route> {

@@ -50,6 +50,11 @@ impl Drop for Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_for(1_000).await
+    }
+
+    /// A server whose requests may take so many milliseconds.
+    pub(crate) async fn start_for(request_ms: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(Memory::new());
         let log: Arc<dyn EventStore> = Arc::clone(&store) as Arc<dyn EventStore>;
@@ -62,8 +67,7 @@ impl Server {
             audit::Tailer::start(Arc::clone(&log), ledger, signer, Vec::new(), options).await.unwrap();
         let (token, stop) = (Token::random(), CancellationToken::new());
         let limits = Limits { wait_ms_max: 200, catch_up_ms: 5_000, keep_alive_ms: 50, ..Limits::default() };
-        let bounds =
-            api::Limits { request_ms: 1_000, body_bytes_max: BODY_BYTES_MAX, ..api::Limits::default() };
+        let bounds = api::Limits { request_ms, body_bytes_max: BODY_BYTES_MAX, ..api::Limits::default() };
         let commands = Arc::new(Double { store: Arc::clone(&log) });
         let service = Arc::new(Service::new(commands, Arc::clone(&log), token.clone(), bounds));
         let router = http::router(Parts {
