@@ -90,7 +90,8 @@ impl Answerer {
         digest: Option<Digest>,
     ) -> Result<Outcome<D>, Problem> {
         let command_id = caller.command_id();
-        let request = Request { command, command_id, digest, meta: meta(caller, command_id) };
+        let meta = meta(caller, command_id);
+        let request = Request { command, command_id, digest, meta, is_first: false };
         directory.execute(id, request).await
     }
 
@@ -321,6 +322,7 @@ impl Answerer {
             depth: 0,
             deadline_ms: deadline_ms.map(|ms| now.plus_ms(ms).millis()),
             request_digest: Digest::of(digest.to_string().as_bytes()),
+            is_first: caller.idempotency_key.is_none(),
         };
         let outcome = submit::submit(&self.core, order, command_id, meta(caller, command_id)).await?;
         let position = self.position(&outcome).await?;

@@ -168,7 +168,8 @@ impl Core {
     ) -> Result<Outcome<D>, Problem> {
         let mut wait = self.options.limits.effect_retry_initial_ms;
         loop {
-            let request = Request { command: command.clone(), command_id, digest: None, meta: meta.clone() };
+            let (command, meta) = (command.clone(), meta.clone());
+            let request = Request { command, command_id, digest: None, meta, is_first: false };
             match directory.execute(id, request).await {
                 Err(problem) if problem.kind.is_retryable() || problem.kind == ProblemKind::Internal => {
                     tracing::warn!(kind = %D::KIND, id, %problem, "command is given again");

@@ -11,13 +11,14 @@ use tokio::time::Instant;
 
 use crate::admission::{Admission, Admitted, Gate, Refused};
 use crate::core::Core;
-use crate::entity::{Args, Entity, Hosted, Message, Outcome, Request};
+use crate::entity::{Args, Entity, Hosted, Message, Outcome, Request, Shown};
 
 type Address<D> = ActorRef<Admitted<Message<D>>>;
 
 struct Slot<D: Hosted> {
     actor: Address<D>,
     gate: Gate,
+    shown: Arc<Shown<D>>,
     used: Instant,
     is_final: bool,
 }
@@ -59,9 +60,19 @@ impl<D: Hosted> Directory<D> {
         self.ask(id, |reply| Message::Execute(Box::new(request), reply)).await
     }
 
-    /// The entity as it is.
+    /// The entity as it is: as its actor last knew it to be durable, or as it is loaded now.
     pub(crate) async fn read(&self, id: &str) -> Result<Arc<D::State>, Problem> {
-        self.ask(id, Message::Read).await
+        match self.shown(id) {
+            Some(state) => Ok(state),
+            None => self.ask(id, Message::Read).await,
+        }
+    }
+
+    fn shown(&self, id: &str) -> Option<Arc<D::State>> {
+        let mut slots = self.slots();
+        let slot = slots.get_mut(id)?;
+        slot.used = Instant::now();
+        slot.shown.state()
     }
 
     /// Has the entity carry out all that its state asks for.
@@ -106,12 +117,14 @@ impl<D: Hosted> Directory<D> {
         let down = || Problem::new(ProblemKind::Unavailable, "the platform is shutting down");
         let core = self.core.get().and_then(Weak::upgrade).ok_or_else(down)?;
         let id: Arc<str> = id.into();
-        let args = Args { core, id: Arc::clone(&id) };
+        let shown = Shown::new();
+        let args = Args { core, id: Arc::clone(&id), shown: Arc::clone(&shown) };
         let (actor, _) = ActorRuntime::spawn_instant(None, Entity::<D>::new(), args).map_err(|error| {
             Problem::new(ProblemKind::Internal, format!("start {} `{id}`: {error}", D::KIND))
         })?;
         let gate = self.admission.gate();
-        let slot = Slot { actor: actor.clone(), gate: gate.clone(), used: Instant::now(), is_final: false };
+        let slot =
+            Slot { actor: actor.clone(), gate: gate.clone(), shown, used: Instant::now(), is_final: false };
         slots.insert(id, slot);
         Ok((actor, gate))
     }

@@ -1,7 +1,7 @@
 //! The actor behind every entity: decide, append, evolve, reply, effects; in that order, always.
 
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use events::api::{Problem, ProblemKind};
@@ -63,6 +63,9 @@ pub(crate) struct Request<D: Decider> {
     pub(crate) command_id: CommandId,
     pub(crate) digest: Option<Digest>,
     pub(crate) meta: Meta,
+    /// The entity's id was made for this command, so nothing is looked up before it is appended. If there is a
+    /// stream all the same, the append finds it.
+    pub(crate) is_first: bool,
 }
 
 /// What came of a command.
@@ -93,9 +96,29 @@ impl<D> Entity<D> {
     }
 }
 
-pub(crate) struct Args {
+/// An entity as its actor last knew it to be durable: whoever only wants to look does not have to ask the actor.
+pub(crate) struct Shown<D: Decider>(Mutex<Option<Arc<D::State>>>);
+
+impl<D: Decider> Shown<D> {
+    /// Nothing is known yet.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::default()))
+    }
+
+    /// The entity, once it was loaded.
+    pub(crate) fn state(&self) -> Option<Arc<D::State>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, state: &Arc<D::State>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(state));
+    }
+}
+
+pub(crate) struct Args<D: Decider> {
     pub(crate) core: Arc<Core>,
     pub(crate) id: Arc<str>,
+    pub(crate) shown: Arc<Shown<D>>,
 }
 
 pub(crate) struct Loaded<D: Decider> {
@@ -103,6 +126,7 @@ pub(crate) struct Loaded<D: Decider> {
     id: Arc<str>,
     stream: StreamId,
     entity: Option<Folded<D>>,
+    shown: Arc<Shown<D>>,
 }
 
 struct Folded<D: Decider> {
@@ -115,6 +139,13 @@ struct Folded<D: Decider> {
 
 /// Events that were in the stream before the actor knew of them, each with its command.
 type Unseen<D> = Vec<(<D as Decider>::Event, CommandId)>;
+
+impl<D: Decider> Folded<D> {
+    /// A stream without events.
+    fn nothing() -> Self {
+        Self { state: Arc::default(), version: Version(0), meta: None, obligations: Vec::new() }
+    }
+}
 
 impl<D: Decider> Clone for Folded<D> {
     fn clone(&self) -> Self {
@@ -131,11 +162,11 @@ impl<D: Decider> Clone for Folded<D> {
 impl<D: Hosted> Actor for Entity<D> {
     type Msg = Admitted<Message<D>>;
     type State = Loaded<D>;
-    type Arguments = Args;
+    type Arguments = Args<D>;
 
-    async fn pre_start(&self, _: ActorRef<Self::Msg>, args: Args) -> Result<Loaded<D>, ActorProcessingErr> {
+    async fn pre_start(&self, _: ActorRef<Self::Msg>, args: Args<D>) -> Result<Loaded<D>, ActorProcessingErr> {
         let stream = StreamId::new(D::KIND, &args.id);
-        Ok(Loaded { core: args.core, id: args.id, stream, entity: None })
+        Ok(Loaded { core: args.core, id: args.id, stream, entity: None, shown: args.shown })
     }
 
     async fn handle(
@@ -169,16 +200,23 @@ impl<D: Hosted> Loaded<D> {
         if let Some(folded) = &self.entity {
             return Ok(folded.clone());
         }
-        let nothing =
-            Folded { state: Arc::default(), version: Version(0), meta: None, obligations: Vec::new() };
-        let (folded, _) = self.read_on(nothing).await?;
-        self.entity = Some(folded.clone());
+        let (folded, _) = self.read_on(Folded::nothing()).await?;
+        self.keep(&folded);
         Ok(folded)
+    }
+
+    /// Makes the state what the stream says.
+    fn keep(&mut self, folded: &Folded<D>) {
+        self.entity = Some(folded.clone());
+        self.shown.set(&folded.state);
     }
 
     async fn execute(&mut self, request: &Request<D>) -> Result<Outcome<D>, Problem> {
         for _ in 0..DECIDE_TRIES_MAX {
-            let folded = self.folded().await?;
+            let folded = match &self.entity {
+                None if request.is_first => Folded::nothing(),
+                _ => self.folded().await?,
+            };
             let context = self.core.context();
             let events = D::decide(&folded.state, &request.command, &context).map_err(Into::into)?;
             if events.is_empty() {
@@ -262,9 +300,10 @@ impl<D: Hosted> Loaded<D> {
         }
     }
 
-    /// Makes the state what the stream now says, and starts what follows from it.
+    /// Makes the state what the stream now says, and starts what follows from it. What is shown changes first: of
+    /// two entities that change and then look at each other, at least one sees the other's change.
     fn take_in(&mut self, before: &Folded<D>, after: Folded<D>, events: &[D::Event]) {
-        self.entity = Some(after.clone());
+        self.keep(&after);
         D::observe(&self.core, &self.id, &after.state, events);
         let Some(meta) = after.meta else { return };
         let cause = Cause { stream: self.stream.clone(), version: after.version, meta };

@@ -3,8 +3,8 @@
 //! All of it is derived: from agents' and tasks' events as they become durable, and from their states after a
 //! restart of the platform.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use events::domain::task::Placement;
 use events::{AgentId, CrewId, Incarnation, SandboxId, TaskId, Tenant};
@@ -21,8 +21,34 @@ pub(crate) struct Wish {
     pub(crate) context: String,
 }
 
+/// The contexts that an agent served last.
+#[derive(Debug, Default)]
+struct Served {
+    known: HashSet<Arc<str>>,
+    /// The same, the latest at the end.
+    order: VecDeque<Arc<str>>,
+}
+
+impl Served {
+    fn has(&self, context: &str) -> bool {
+        self.known.contains(context)
+    }
+
+    fn note(&mut self, context: &str) {
+        let context: Arc<str> = context.into();
+        if !self.known.insert(Arc::clone(&context)) {
+            self.order.retain(|other| *other != context);
+        } else if self.order.len() >= CONTEXTS_PER_AGENT_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        self.order.push_back(context);
+    }
+}
+
 /// One agent's seat.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) member: String,
     pub(crate) replica: u32,
@@ -31,7 +57,7 @@ pub(crate) struct Place {
     pub(crate) ready: bool,
     pub(crate) capacity: u32,
     pub(crate) held: BTreeSet<TaskId>,
-    contexts: VecDeque<String>,
+    served: Served,
 }
 
 #[derive(Debug)]
@@ -70,7 +96,7 @@ impl Roster {
                 && place.ready
                 && place.held.len() < place.capacity as usize
         };
-        let rank = |place: &Place| (!place.contexts.contains(&wish.context), place.held.len(), place.replica);
+        let rank = |place: &Place| (!place.served.has(&wish.context), place.held.len(), place.replica);
         self.places
             .iter()
             .filter(|(_, place)| fits(place))
@@ -81,11 +107,7 @@ impl Roster {
     fn hold(&mut self, agent: &AgentId, wish: &Wish) -> Option<Placement> {
         let place = self.places.get_mut(agent)?;
         place.held.insert(wish.task.clone());
-        place.contexts.retain(|context| *context != wish.context);
-        if place.contexts.len() >= CONTEXTS_PER_AGENT_MAX {
-            place.contexts.pop_front();
-        }
-        place.contexts.push_back(wish.context.clone());
+        place.served.note(&wish.context);
         Some(Placement { agent: agent.clone(), incarnation: place.incarnation })
     }
 }
@@ -137,7 +159,7 @@ impl Rosters {
                 ready: false,
                 capacity: 0,
                 held: BTreeSet::new(),
-                contexts: VecDeque::new(),
+                served: Served::default(),
             });
             place.incarnation = incarnation;
             place.sandbox = sandbox.cloned();
@@ -171,9 +193,14 @@ impl Rosters {
         }
     }
 
-    /// What is known of an agent.
-    pub(crate) fn place(&self, crew: &CrewId, agent: &AgentId) -> Option<Place> {
-        self.crews().get(crew)?.places.get(agent).cloned()
+    /// What `look` finds in an agent's place.
+    pub(crate) fn place<T>(
+        &self,
+        crew: &CrewId,
+        agent: &AgentId,
+        look: impl FnOnce(&Place) -> T,
+    ) -> Option<T> {
+        self.crews().get(crew)?.places.get(agent).map(look)
     }
 
     /// Tries to place a task at once. Those that wait longer come first.
@@ -276,5 +303,23 @@ impl Rosters {
                 .map(|place| place.capacity.max(1) as usize)
                 .sum()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contexts_that_were_served_last_are_remembered() {
+        let mut served = Served::default();
+        for number in 0..CONTEXTS_PER_AGENT_MAX {
+            served.note(&format!("cx_{number}"));
+        }
+        served.note("cx_0");
+        served.note("another");
+        assert!(served.has("cx_0") && served.has("another"), "the latest stay");
+        assert!(!served.has("cx_1"), "the oldest goes");
+        assert_eq!((served.known.len(), served.order.len()), (CONTEXTS_PER_AGENT_MAX, CONTEXTS_PER_AGENT_MAX));
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Order {
     pub(crate) depth: u32,
     pub(crate) deadline_ms: Option<i64>,
     pub(crate) request_digest: Digest,
+    /// Its id was made for this order: nobody can have given the same one before.
+    pub(crate) is_first: bool,
 }
 
 /// Accepts the task: one append where an agent is free, a place in the member's queue where none is.
@@ -37,15 +39,16 @@ pub(crate) async fn submit(
     command_id: CommandId,
     meta: Meta,
 ) -> Result<Outcome<Task>, Problem> {
-    let id = order.task.clone();
-    let existing = core.tasks.read(id.as_str()).await?;
+    let (id, is_first) = (order.task.clone(), order.is_first);
+    let exists = !is_first && core.tasks.read(id.as_str()).await?.submitted.is_some();
     let submitted = complete(core, order).await?;
-    let placement = if existing.submitted.is_some() { None } else { route(core, &submitted)? };
+    let placement = if exists { None } else { route(core, &submitted)? };
     let request = Request {
         command: Command::Submit { submitted: submitted.clone(), placement: placement.clone() },
         command_id,
         digest: Some(submitted.request_digest),
         meta,
+        is_first,
     };
     let answer = core.tasks.execute(id.as_str(), request).await;
     let started = answer

@@ -74,7 +74,8 @@ impl Host {
         task: &TaskId,
         command: Command,
     ) -> Result<u64, Error> {
-        let request = Request { command, command_id, digest: None, meta: self.core.agent_meta(peer) };
+        let meta = self.core.agent_meta(peer);
+        let request = Request { command, command_id, digest: None, meta, is_first: false };
         let answer = self.core.tasks.execute(task.as_str(), request).await;
         answer.map(|outcome| outcome.position.0).map_err(|problem| wire_error(&problem))
     }
@@ -118,6 +119,7 @@ impl Host {
             depth,
             deadline_ms: held.submitted.deadline_ms,
             request_digest: digest,
+            is_first: false,
         };
         let command_id = CommandId::derive(&["delegate", child.as_str()]);
         submit::submit(&self.core, order, command_id, self.core.agent_meta(peer))
@@ -147,7 +149,7 @@ impl Host {
     fn replica(&self, to: &Address, agent: Option<&AgentId>, peer: &Peer) -> Option<u32> {
         match (to, agent) {
             (Address::Replica(_, replica), _) => Some(*replica),
-            (_, Some(agent)) => self.core.rosters.place(&peer.crew, agent).map(|place| place.replica),
+            (_, Some(agent)) => self.core.rosters.place(&peer.crew, agent, |place| place.replica),
             _ => None,
         }
     }

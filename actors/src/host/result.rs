@@ -38,6 +38,7 @@ impl Host {
             command_id,
             digest: None,
             meta: self.core.agent_meta(peer),
+            is_first: false,
         };
         let answer = core.tasks.execute(&id, request).await.map_err(|problem| match problem.kind {
             kind if kind.is_retryable() => Error::new(ErrorType::Unavailable, &problem.detail),

@@ -13,6 +13,7 @@ use super::assign;
 use crate::core::{Core, notify};
 use crate::entity::{Cause, Hosted};
 use crate::posts::Post;
+use crate::roster::Place;
 use crate::watchdog::{Sign, Signal, Subject};
 
 const PART: &str = "spawner";
@@ -208,8 +209,8 @@ async fn bring_up(
     if adopted {
         core.tell(Signal::Of(subject.clone(), Sign::Adopted(liveness)));
         // What it has in hand since before the restart is watched as well.
-        let place = core.rosters.place(&requested.crew, &requested.agent);
-        for task in place.map(|place| place.held).unwrap_or_default() {
+        let held = core.rosters.place(&requested.crew, &requested.agent, |place| place.held.clone());
+        for task in held.unwrap_or_default() {
             core.tell(Signal::Of(subject.clone(), Sign::TaskStarted { task, frames }));
         }
     } else if state.status == Status::Provisioning {
@@ -258,8 +259,8 @@ async fn drain(core: &Arc<Core>, id: &str, cause: &Cause, sandbox: &SandboxId, r
     let state = core.look(&core.agents, id).await;
     let Some(requested) = state.requested.clone() else { return };
     let poll = Duration::from_millis(core.options.limits.effect_retry_initial_ms);
-    let busy = || core.rosters.place(&requested.crew, &requested.agent).is_some_and(|p| !p.held.is_empty());
-    while busy() {
+    let is_busy = |place: &Place| !place.held.is_empty();
+    while core.rosters.place(&requested.crew, &requested.agent, is_busy).unwrap_or(false) {
         tokio::time::sleep(poll).await;
     }
     let grace_ms = core.options.limits.grace_ms;

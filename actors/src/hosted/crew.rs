@@ -225,7 +225,7 @@ pub(super) async fn check_assembled(core: &Arc<Core>, crew: &CrewId, tenant: &Te
     if state.status != Status::Assembling {
         return;
     }
-    let ready = |agent: &AgentId| core.rosters.place(crew, agent).is_some_and(|place| place.ready);
+    let ready = |agent: &AgentId| core.rosters.place(crew, agent, |place| place.ready).unwrap_or(false);
     if state.seats.iter().all(|held| ready(&held.seat.agent)) {
         let command_id = events::CommandId::derive(&["assembled", crew.as_str()]);
         let meta = core.system_meta(tenant, PART);

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::contents;
 use crate::core::{Core, notify};
 use crate::entity::{Cause, Hosted};
-use crate::roster::{Routed, Wish};
+use crate::roster::{Place, Routed, Wish};
 use crate::watchdog::{Sign, Signal, Subject};
 
 const PART: &str = "router";
@@ -54,8 +54,9 @@ fn observe_one(core: &Arc<Core>, submitted: &Submitted, event: &Event) {
             core.rosters.hold(&submitted.crew, &started.agent, &submitted.task);
             let frames = core
                 .rosters
-                .place(&submitted.crew, &started.agent)
-                .and_then(|place| core.posts.get(&place.sandbox?))
+                .place(&submitted.crew, &started.agent, |place| place.sandbox.clone())
+                .flatten()
+                .and_then(|sandbox| core.posts.get(&sandbox))
                 .is_none_or(|post| !post.timeout_only);
             let sign = Sign::TaskStarted { task: submitted.task.clone(), frames };
             core.tell(Signal::Of(subject(&started.agent, started.incarnation), sign));
@@ -79,7 +80,8 @@ fn tell_holder(core: &Arc<Core>, submitted: &Submitted, sign: Sign) {
 fn released(core: &Arc<Core>, submitted: &Submitted, state: &State) {
     let Some((agent, incarnation)) = core.rosters.holder(&submitted.crew, &submitted.task) else { return };
     core.rosters.release(&submitted.crew, &agent, &submitted.task);
-    if let Some(sandbox) = core.rosters.place(&submitted.crew, &agent).and_then(|place| place.sandbox) {
+    let sandbox = core.rosters.place(&submitted.crew, &agent, |place| place.sandbox.clone());
+    if let Some(sandbox) = sandbox.flatten() {
         core.posts.forget_send(&sandbox, &submitted.task, state.fence);
     }
     if !state.parked {
@@ -314,9 +316,11 @@ async fn halt(core: &Arc<Core>, id: &str, attempt: &Attempt, reason: &str) {
     let state = core.look(&core.tasks, id).await;
     let Some(submitted) = state.submitted.clone() else { return };
     let grace_ms = core.options.limits.grace_ms;
-    let place = core.rosters.place(&submitted.crew, &attempt.placement.agent);
-    let current = place.filter(|place| place.incarnation == attempt.placement.incarnation);
-    if let Some(sandbox) = current.and_then(|place| place.sandbox) {
+    let serving = |place: &Place| {
+        place.sandbox.clone().filter(|_| place.incarnation == attempt.placement.incarnation)
+    };
+    let sandbox = core.rosters.place(&submitted.crew, &attempt.placement.agent, serving);
+    if let Some(sandbox) = sandbox.flatten() {
         let frame = link::CancelFrame {
             task_id: submitted_id(&submitted),
             attempt: attempt.number,
