@@ -3,6 +3,10 @@
 
 use std::process::ExitCode;
 
+/// Commands and events are many short texts that one thread makes and another drops, which this allocator is good at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let name = args.next().and_then(|name| Some(std::path::Path::new(&name).file_name()?.to_owned()));

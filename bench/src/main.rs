@@ -29,6 +29,10 @@ use crate::table::{Table, time};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
+/// The one that the platform's binary has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures the platform against the limits of the machine that it runs on.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench", version, arg_required_else_help = true)]

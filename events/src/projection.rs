@@ -52,6 +52,9 @@ pub const VIEWS_FILE: &str = "views.db";
 pub struct Options {
     /// How the log is followed.
     pub subscription: subscription::Options,
+    /// The shortest time between two batches while the projector keeps up with the log, in milliseconds: what comes
+    /// in between is applied at once, which costs little more than one event does.
+    pub pace_ms: u64,
     /// How long the projector waits after an error before it tries again, in milliseconds.
     pub retry_ms: u64,
     /// Connections that read.
@@ -65,7 +68,14 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let subscription = subscription::Options::default();
-        Self { subscription, retry_ms: 500, read_connections_max: 4, read_wait_ms: 10_000, follow_ms: 50 }
+        Self {
+            subscription,
+            pace_ms: 20,
+            retry_ms: 500,
+            read_connections_max: 4,
+            read_wait_ms: 10_000,
+            follow_ms: 50,
+        }
     }
 }
 

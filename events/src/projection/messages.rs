@@ -1,9 +1,11 @@
 //! Every message, and what became of it at each of its recipients.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::database::{Statement, Writer, twins};
+use super::database::{Writer, twins};
 use super::entities::poison;
 use super::{Fault, Projection};
 use crate::domain::message::{Event, MessageId, Recipient, Sent};
@@ -25,34 +27,28 @@ impl Projection for Messages {
 
     async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<u64, Fault> {
         let mut skipped = 0;
-        let mut sent = Batch::default();
+        let mut batch = Batch::default();
         let boxes = |event: &&Recorded| matches!(event.stream.kind, EntityKind::Outbox | EntityKind::Inbox);
         for event in events.iter().filter(boxes) {
             match Event::decode(&event.kind, event.schema, &event.payload) {
-                Ok(Event::Sent(message)) => sent.add(event, &message),
-                Ok(decoded) => {
-                    let settled = settlements(&decoded);
-                    if !settled.is_empty() {
-                        sent.store(db).await?;
-                    }
-                    for settlement in settled {
-                        settle(db, event, &settlement).await?;
-                    }
-                }
+                Ok(Event::Sent(message)) => batch.add(event, &message),
+                Ok(decoded) => batch.settle(event, settlements(&decoded)),
                 Err(DecodeError::UnknownKind { .. }) => skipped += 1,
                 Err(error) => return Err(poison(event, &error)),
             }
         }
-        sent.store(db).await?;
+        batch.store(db).await?;
         Ok(skipped)
     }
 }
 
-/// Messages that are stored together.
+/// What a batch of events does. A message is sent before anything becomes of it.
 #[derive(Default)]
 struct Batch {
     messages: Vec<Value>,
     deliveries: Vec<Value>,
+    /// What became of messages, by message and recipient: the first is what counts.
+    settled: BTreeMap<(MessageId, String), Value>,
 }
 
 impl Batch {
@@ -66,13 +62,23 @@ impl Batch {
         }
     }
 
-    async fn store(&mut self, db: &mut Writer) -> Result<(), sqlx::Error> {
-        if self.messages.is_empty() {
-            return Ok(());
+    fn settle(&mut self, event: &Recorded, settlements: Vec<Settlement<'_>>) {
+        for Settlement { message, recipient, status, detail } in settlements {
+            let row = json!([message, recipient, status, detail, event.recorded_at]);
+            self.settled.entry((message.clone(), recipient)).or_insert(row);
         }
-        let Self { messages, deliveries } = std::mem::take(self);
-        db.execute(twins!("store_messages.sql"), [Value::from(messages).into()]).await?;
-        db.execute(twins!("store_deliveries.sql"), [Value::from(deliveries).into()]).await
+    }
+
+    async fn store(self, db: &mut Writer) -> Result<(), sqlx::Error> {
+        if !self.messages.is_empty() {
+            db.execute(twins!("store_messages.sql"), [Value::from(self.messages).into()]).await?;
+            db.execute(twins!("store_deliveries.sql"), [Value::from(self.deliveries).into()]).await?;
+        }
+        if !self.settled.is_empty() {
+            let settled = Value::from_iter(self.settled.into_values());
+            db.execute(twins!("settle_deliveries.sql"), [settled.into()]).await?;
+        }
+        Ok(())
     }
 }
 
@@ -120,16 +126,4 @@ fn settlements(event: &Event) -> Vec<Settlement<'_>> {
         }],
         Event::Sent(_) | Event::Denied(_) | Event::DelegateDenied(_) | Event::FrameRefused(_) => Vec::new(),
     }
-}
-
-async fn settle(db: &mut Writer, event: &Recorded, settled: &Settlement<'_>) -> Result<(), sqlx::Error> {
-    const SETTLE: Statement = Statement::common(include_str!("sql/settle_delivery.sql"));
-    let values = [
-        settled.message.as_str().into(),
-        settled.recipient.clone().into(),
-        settled.status.into(),
-        settled.detail.clone().into(),
-        event.recorded_at.0.into(),
-    ];
-    db.execute(SETTLE, values).await
 }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
 
-use super::database::{Row, Statement, Value, Writer};
+use super::database::{Row, Statement, Value, Writer, twins};
 use super::entities::Entities;
 use super::{Fault, Options, Projection, Status, common};
 use super::{attempts::Attempts, audit::Audit, messages::Messages, profiles::Profiles};
@@ -51,6 +53,8 @@ pub(super) struct Projector {
     orders: mpsc::Receiver<Order>,
     progress: watch::Sender<Position>,
     projections: Vec<Running>,
+    /// When the next batch may be read.
+    not_before: Instant,
 }
 
 /// Whether there is more to do.
@@ -86,7 +90,9 @@ impl Projector {
         };
         let projections = all().into_iter().map(running).collect();
         let subscription = Subscription::after(store, Position(0), options.subscription);
-        let mut projector = Self { session, subscription, options, orders, progress, projections };
+        let not_before = Instant::now();
+        let mut projector =
+            Self { session, subscription, options, orders, progress, projections, not_before };
         projector.load().await?;
         for running in &mut projector.projections {
             // What stopped it may be mended by now, so it is tried again.
@@ -128,11 +134,18 @@ impl Projector {
     /// Applies the next events, or does what is asked.
     async fn lead(&mut self) -> Result<Then, String> {
         let is_common = matches!(self.session, Session::Common { .. });
+        let next = async {
+            sleep_until(self.not_before).await;
+            self.subscription.next().await
+        };
         tokio::select! {
             biased;
             order = self.orders.recv() => Ok(self.carry_out(order).await),
-            events = self.subscription.next() => {
+            events = next => {
                 let events = events.map_err(|error| error.to_string())?;
+                if events.len() < self.options.subscription.batch_events_max {
+                    self.not_before = Instant::now() + Duration::from_millis(self.options.pace_ms);
+                }
                 self.apply(&events).await.map_err(|error| error.to_string())?;
                 Ok(Then::GoOn)
             }
@@ -296,10 +309,9 @@ async fn apply_all(
 ) -> Result<Vec<Status>, sqlx::Error> {
     let mut statuses = Vec::with_capacity(projections.len());
     for running in projections {
-        let status = running.advance(db, events).await?;
-        save(db, &status).await?;
-        statuses.push(status);
+        statuses.push(running.advance(db, events).await?);
     }
+    save(db, &statuses).await?;
     Ok(statuses)
 }
 
@@ -309,7 +321,7 @@ async fn empty_all<'a>(
 ) -> Result<(), sqlx::Error> {
     for running in projections {
         db.empty(running.projection.tables()).await?;
-        save(db, &fresh(running.projection.name())).await?;
+        save(db, &[fresh(running.projection.name())]).await?;
     }
     Ok(())
 }
@@ -361,13 +373,8 @@ pub(super) fn statuses(rows: &[Row]) -> Result<Vec<Status>, sqlx::Error> {
     rows.iter().map(status).collect()
 }
 
-async fn save(db: &mut Writer, status: &Status) -> Result<(), sqlx::Error> {
-    const STORE: Statement = Statement::common(include_str!("sql/store_projection.sql"));
-    let values = [
-        status.name.clone().into(),
-        status.position.0.into(),
-        status.skipped.into(),
-        status.error.clone().into(),
-    ];
-    db.execute(STORE, values).await
+async fn save(db: &mut Writer, statuses: &[Status]) -> Result<(), sqlx::Error> {
+    let row = |Status { name, position, skipped, error }: &Status| json!([name, position, skipped, error]);
+    let rows: serde_json::Value = statuses.iter().map(row).collect();
+    db.execute(twins!("store_projections.sql"), [rows.into()]).await
 }
