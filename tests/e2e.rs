@@ -13,6 +13,8 @@ mod faults;
 mod hostile;
 #[path = "e2e/input.rs"]
 mod input;
+#[path = "e2e/nats.rs"]
+mod on_nats;
 #[path = "e2e/release.rs"]
 mod release;
 #[path = "e2e/stage.rs"]

@@ -218,7 +218,7 @@ impl Link {
         if let Some((certificate, key)) = &options.tls.identity {
             connect = connect.add_client_certificate(certificate.clone(), key.clone());
         }
-        connect.connect(options.address.servers()).await.map_err(|error| error.to_string())
+        connect.connect(options.address.servers()).await.map_err(|error| explain(&error))
     }
 
     fn hear(&self, event: &Event) {
@@ -241,6 +241,15 @@ impl Link {
 
     fn set_down(&self, reason: &str) {
         self.connection.send_replace(Connection::Down { reason: reason.into() });
+    }
+}
+
+/// Why a connection was not made, in words that say what to mend.
+fn explain(error: &async_nats::ConnectError) -> String {
+    let said = error.to_string();
+    match said.contains("InvalidContentType") {
+        true => "it does not speak TLS, which is asked for".to_owned(),
+        false => said,
     }
 }
 

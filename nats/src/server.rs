@@ -39,18 +39,48 @@ impl Server {
     /// # Panics
     /// As [`Server::start`].
     pub fn with(lines: impl FnOnce(&Path) -> String) -> Self {
+        Self::configured(|dir, port| {
+            let store = dir.join("store");
+            let listen =
+                format!("listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\" }}", store.display());
+            format!("{listen}\n{}\n", lines(dir))
+        })
+    }
+
+    /// Starts a server with this configuration, which must have it listen on the port and keep its data in `store` in
+    /// the directory.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    pub fn configured(config: impl FnOnce(&Path, u16) -> String) -> Self {
         let dir = tempfile::Builder::new().prefix("hc-nats-").tempdir().expect("a temporary directory");
         let port = spare_port();
-        let store = dir.path().join("store");
-        let config = format!(
-            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\" }}\n{}\n",
-            store.display(),
-            lines(dir.path())
-        );
-        std::fs::write(dir.path().join("server.conf"), config).expect("a configuration");
+        std::fs::write(dir.path().join("server.conf"), config(dir.path(), port)).expect("a configuration");
         let mut server = Self { dir, port, child: None };
         server.resume();
         server
+    }
+
+    /// Starts the server that `deploy/nats` describes, whose passwords are the users' names.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    pub fn deployed() -> Self {
+        let deployed = include_str!("../../deploy/nats/server.conf");
+        Self::configured(|dir, port| {
+            deployed
+                .replace("0.0.0.0:4222", &format!("127.0.0.1:{port}"))
+                .replace("http: \"127.0.0.1:8222\"", "")
+                .replace("\"/data\"", &format!("\"{}\"", dir.join("store").display()))
+                .replace("$NATS_PLATFORM_PASSWORD", "platform")
+                .replace("$NATS_CLIENT_PASSWORD", "client")
+                .replace("$NATS_OBSERVER_PASSWORD", "observer")
+        })
+    }
+
+    /// Its address, with a user whose password is its name.
+    pub fn url_of(&self, user: &str) -> String {
+        format!("nats://{user}:{user}@127.0.0.1:{}", self.port)
     }
 
     /// Its address.
