@@ -132,7 +132,7 @@ where
     Ok(all)
 }
 
-fn stream(round: u32, caller: usize) -> StreamId {
+pub(crate) fn stream(round: u32, caller: usize) -> StreamId {
     StreamId::new(EntityKind::Task, format!("tk_{round}_{caller:032}"))
 }
 

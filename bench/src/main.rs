@@ -10,6 +10,7 @@ mod load;
 mod machine;
 mod message;
 mod recover;
+mod relay;
 mod restart;
 mod rig;
 mod samples;
@@ -62,6 +63,8 @@ enum Name {
     Recover,
     /// The platform is killed.
     Restart,
+    /// A log that is published to JetStream.
+    Relay,
     /// Memory of many agents, and the start of an empty platform.
     Density,
 }
@@ -135,6 +138,7 @@ async fn measure(name: Name, directory: &Path, seconds: u64) -> Result<Table> {
         Name::Message => message::run(&setup).await?,
         Name::Recover => recover::run(&setup).await?,
         Name::Restart => restart::run(&setup).await?,
+        Name::Relay => relay::run(&setup).await?,
         Name::Density => density::run(&setup).await?,
     };
     table.note(probe);
