@@ -147,7 +147,7 @@ async fn an_nkey_lets_in_and_another_does_not() {
 }
 
 /// A JWT as NATS has them, signed by `issuer`.
-fn jwt(issuer: &KeyPair, subject: &str, claims: Value) -> String {
+fn jwt(issuer: &KeyPair, subject: &str, claims: &Value) -> String {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let body = json!({
         "jti": "TEST", "iat": 1_700_000_000, "iss": issuer.public_key(), "sub": subject, "name": "test",
@@ -163,7 +163,7 @@ fn account(operator: &KeyPair, account: &KeyPair, storage: i64) -> String {
         "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1,
         "leaf": -1, "mem_storage": storage, "disk_storage": storage, "streams": -1, "consumer": -1,
     });
-    jwt(operator, &account.public_key(), json!({"type": "account", "version": 2, "limits": limits}))
+    jwt(operator, &account.public_key(), &json!({"type": "account", "version": 2, "limits": limits}))
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn a_credentials_file_lets_in() {
     let server = Server::with(|_| {
         format!(
             "operator: {}\nresolver: MEMORY\nsystem_account: {}\nresolver_preload: {{\n {}: {}\n {}: {}\n}}",
-            jwt(&operator, &operator.public_key(), json!({"type": "operator", "version": 2})),
+            jwt(&operator, &operator.public_key(), &json!({"type": "operator", "version": 2})),
             system.public_key(),
             system.public_key(),
             account(&operator, &system, 0),
@@ -185,7 +185,7 @@ async fn a_credentials_file_lets_in() {
         json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1, "pub": {}, "sub": {}});
     let file = format!(
         "-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
-        jwt(&own, &user.public_key(), claims),
+        jwt(&own, &user.public_key(), &claims),
         user.seed().expect("a seed")
     );
     let file = write(server.dir(), "platform.creds", &file);
