@@ -164,7 +164,11 @@ impl<D: Hosted> Actor for Entity<D> {
     type State = Loaded<D>;
     type Arguments = Args<D>;
 
-    async fn pre_start(&self, _: ActorRef<Self::Msg>, args: Args<D>) -> Result<Loaded<D>, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        args: Args<D>,
+    ) -> Result<Loaded<D>, ActorProcessingErr> {
         let stream = StreamId::new(D::KIND, &args.id);
         Ok(Loaded { core: args.core, id: args.id, stream, entity: None, shown: args.shown })
     }

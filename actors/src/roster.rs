@@ -320,6 +320,9 @@ mod tests {
         served.note("another");
         assert!(served.has("cx_0") && served.has("another"), "the latest stay");
         assert!(!served.has("cx_1"), "the oldest goes");
-        assert_eq!((served.known.len(), served.order.len()), (CONTEXTS_PER_AGENT_MAX, CONTEXTS_PER_AGENT_MAX));
+        assert_eq!(
+            (served.known.len(), served.order.len()),
+            (CONTEXTS_PER_AGENT_MAX, CONTEXTS_PER_AGENT_MAX)
+        );
     }
 }

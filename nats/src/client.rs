@@ -144,16 +144,16 @@ impl Nats {
             (Connection::Up, None) => Err(BusError::unavailable("it is being connected to")),
         }
     }
+}
 
-    /// The server refuses larger messages by closing the connection, so they never get there.
-    fn check_size(&self, client: &Client, message: &Message) -> Result<(), BusError> {
-        // What the client adds: the version of the headers and those of the stream.
-        const ADDED: usize = 512;
-        let (bytes, most) = (message.size() + ADDED, client.max_payload());
-        match bytes > most {
-            true => Err(BusError::TooLarge { subject: message.subject.clone(), bytes, most }),
-            false => Ok(()),
-        }
+/// The server refuses larger messages by closing the connection, so they never get there.
+fn check_size(client: &Client, message: &Message) -> Result<(), BusError> {
+    // What the client adds: the version of the headers and those of the stream.
+    const ADDED: usize = 512;
+    let (bytes, most) = (message.size() + ADDED, client.max_payload());
+    match bytes > most {
+        true => Err(BusError::TooLarge { subject: message.subject.clone(), bytes, most }),
+        false => Ok(()),
     }
 }
 
@@ -257,7 +257,7 @@ fn explain(error: &async_nats::ConnectError) -> String {
 impl Bus for Nats {
     async fn publish(&self, message: Message) -> Result<(), BusError> {
         let (client, _) = self.reach()?;
-        self.check_size(client, &message)?;
+        check_size(client, &message)?;
         let (subject, headers) = (message.subject.to_string(), convert::headers(&message.headers)?);
         let sent = match message.reply {
             Some(reply) => {
@@ -271,7 +271,7 @@ impl Bus for Nats {
 
     async fn request(&self, message: Message, limit: Duration) -> Result<Message, BusError> {
         let (client, _) = self.reach()?;
-        self.check_size(client, &message)?;
+        check_size(client, &message)?;
         let headers = convert::headers(&message.headers)?;
         let request = Request::new().headers(headers).payload(message.body).timeout(Some(limit));
         let answer = client.send_request(message.subject.to_string(), request).await;
@@ -333,7 +333,7 @@ impl Streams for Nats {
         after: u64,
     ) -> Result<Acknowledgement, BusError> {
         let (client, context) = self.reach()?;
-        self.check_size(client, &message)?;
+        check_size(client, &message)?;
         let publish = PublishMessage::build()
             .headers(convert::headers(&message.headers)?)
             .payload(message.body)

@@ -124,17 +124,22 @@ impl<B: Bus + Streams> Relay<B> {
     pub async fn run(self, stop: CancellationToken) {
         let running = async {
             loop {
-                let Err(fault) = self.session().await;
+                let (fault, has_got_on) = match self.reconcile().await {
+                    Ok(cursor) => {
+                        let Err(fault) = self.session(cursor).await;
+                        (fault, self.status.borrow().position > cursor)
+                    }
+                    Err(fault) => (fault, false),
+                };
                 self.tell(&fault);
-                self.rest(&fault).await;
+                self.rest(&fault, has_got_on).await;
             }
         };
         stop.run_until_cancelled(running).await;
     }
 
     /// Publishes from where the stream ends, until something goes wrong.
-    async fn session(&self) -> Result<Infallible, Fault> {
-        let cursor = self.reconcile().await?;
+    async fn session(&self, cursor: Position) -> Result<Infallible, Fault> {
         tracing::info!(position = %cursor, "the relay follows the log");
         self.status.send_replace(Status { position: cursor, state: State::Following });
         let (sent, acks) = mpsc::channel(self.options.in_flight_max);
@@ -246,11 +251,11 @@ impl<B: Bus + Streams> Relay<B> {
     }
 
     /// Waits until it is worth trying again.
-    async fn rest(&self, fault: &Fault) {
-        // The stream has only moved on: there is nothing to wait for, but no reason to spin either.
+    async fn rest(&self, fault: &Fault, has_got_on: bool) {
         let ms = match fault {
-            Fault::Bus(BusError::Moved { .. }) | Fault::Lost { .. } => self.options.retry_ms.min(20),
             Fault::OtherLog(_) => self.options.look_ms,
+            // The stream was only elsewhere than it was believed to be: there is nothing to wait for.
+            Fault::Bus(BusError::Moved { .. }) | Fault::Lost { .. } if has_got_on => 0,
             _ => self.options.retry_ms,
         };
         tokio::time::sleep(Duration::from_millis(ms)).await;

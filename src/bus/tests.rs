@@ -234,6 +234,25 @@ async fn every_command_of_http_has_a_subject_and_conversely() {
     assert_eq!((status, &problem["type"]), (404, &json!("urn:hypercode:problem:not_found")));
 }
 
+#[test]
+fn every_command_is_described_with_its_fields() {
+    let page = include_str!("../../docs/nats.md");
+    for operation in &OPERATIONS {
+        let subject = Subject::of_command(operation.entity, operation.verb);
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{subject}` |")));
+        let row = row.unwrap_or_else(|| panic!("`{subject}` is not described"));
+        let schema = (operation.schema)(
+            &mut schemars::generate::SchemaSettings::default()
+                .with(|settings| settings.inline_subschemas = true)
+                .into_generator(),
+        );
+        let fields = schema.get("properties").and_then(Value::as_object).expect("an operation takes fields");
+        for field in fields.keys() {
+            assert!(row.contains(&format!("`{field}`")), "`{field}` of `{subject}` is not described");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_key_is_the_same_command_at_both_doors() {
     let house = House::open().await;

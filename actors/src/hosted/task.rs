@@ -316,9 +316,8 @@ async fn halt(core: &Arc<Core>, id: &str, attempt: &Attempt, reason: &str) {
     let state = core.look(&core.tasks, id).await;
     let Some(submitted) = state.submitted.clone() else { return };
     let grace_ms = core.options.limits.grace_ms;
-    let serving = |place: &Place| {
-        place.sandbox.clone().filter(|_| place.incarnation == attempt.placement.incarnation)
-    };
+    let serving =
+        |place: &Place| place.sandbox.clone().filter(|_| place.incarnation == attempt.placement.incarnation);
     let sandbox = core.rosters.place(&submitted.crew, &attempt.placement.agent, serving);
     if let Some(sandbox) = sandbox.flatten() {
         let frame = link::CancelFrame {
