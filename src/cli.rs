@@ -12,6 +12,7 @@ mod doctor;
 mod evidence;
 mod files;
 mod handler;
+mod migrate;
 mod offline;
 mod profile;
 mod projection;
@@ -122,6 +123,8 @@ enum Command {
     /// See and make again what queries read.
     #[command(subcommand)]
     Projection(projection::Projection),
+    /// Bring the log to this program's schema.
+    Migrate,
     /// Say what is reachable, which versions, what is missing, and how to mend it.
     Doctor,
     /// Say who one is to the platform, by the token that is shown.
@@ -185,7 +188,7 @@ impl Command {
     async fn run(self, global: &Global) -> Outcome {
         let output = Output::stdout(global.output);
         match self {
-            Self::Demo(demo) => Ok(demo.run(global).await),
+            Self::Demo(demo) => demo.run(global).await,
             Self::Up(up) => up.run(global).await,
             Self::Projection(projection) => projection.run(&Session::open(global, output)?).await,
             Self::Validate(validate) => validate.run(output),
@@ -198,6 +201,7 @@ impl Command {
             Self::Profile(profile) => profile.run(&Session::open(global, output)?).await,
             Self::Artifact(artifact) => artifact.run(&Session::open(global, output)?).await,
             Self::Approval(approval) => approval.run(&Session::open(global, output)?).await,
+            Self::Migrate => migrate::run(global, output).await,
             Self::Doctor => doctor::run(global, output).await,
             Self::Whoami => {
                 let session = Session::open(global, output)?;

@@ -10,6 +10,8 @@ mod setting;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use events::store::postgres::Database;
+
 pub use load::{Fault, Sources};
 pub use nats::Nats;
 pub use setting::{SETTINGS, Setting, table};
@@ -46,6 +48,8 @@ pub enum LogFormat {
 pub struct Config {
     /// Where the log, the views, the artifacts and the admin token are kept.
     pub data_dir: PathBuf,
+    /// The Postgres database that holds the log and the views; `None` keeps them in the data directory.
+    pub database_url: Option<Database>,
     /// Where the HTTP API listens: a loopback address.
     pub listen: SocketAddr,
     /// What kind of sandbox agents run in.
@@ -83,6 +87,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from(".hypercode"),
+            database_url: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
             sandbox: SandboxKind::default(),
             run_dir: None,

@@ -38,6 +38,8 @@ pub struct Options {
     pub chaos: bool,
     /// How the platform is set up; its data directory is kept if it is given, else one is made and removed.
     pub data_dir: Option<PathBuf>,
+    /// How the platform is set up otherwise.
+    pub config: Config,
 }
 
 /// Why the demo did not come to its end.
@@ -108,7 +110,7 @@ async fn demo(options: &Options) -> Result<(), DemoError> {
         (None, Some(made)) => made.path().to_owned(),
         (None, None) => unreachable!("one of the two is there"),
     };
-    let platform = Arc::new(Platform::start(&Config { data_dir, ..Config::default() }).await?);
+    let platform = Arc::new(Platform::start(&Config { data_dir, ..options.config.clone() }).await?);
     let show = Show { platform: Arc::clone(&platform), started: Instant::now() };
     let outcome = tokio::select! {
         outcome = show.perform(&path, options.chaos) => outcome,

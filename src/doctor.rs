@@ -5,6 +5,7 @@ mod bus;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use events::store::postgres::{Database, Postgres};
 use events::store::sqlite;
 use sandbox::{Instance, Process, Provider as _};
 use serde::Serialize;
@@ -58,6 +59,9 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
         kernel(),
     ];
     findings.push(data_dir(&config.data_dir).await);
+    if let Some(database) = &config.database_url {
+        findings.push(self::database(database).await);
+    }
     findings.extend(free_space(&config.data_dir));
     findings.push(open_files());
     findings.push(python().await);
@@ -106,6 +110,38 @@ async fn data_dir(dir: &Path) -> Finding {
         }
         Err(error) => {
             Finding::new(WHAT, Verdict::Error, error.to_string(), "see what the message says of the file")
+        }
+    }
+}
+
+/// Looks at the database that holds the log, without changing anything in it.
+async fn database(database: &Database) -> Finding {
+    const WHAT: &str = "database";
+    let standing = match Postgres::look(database).await {
+        Ok(standing) => standing,
+        Err(error) => {
+            let mend = "see to it that the server runs, and that the URL names it, a role that may connect, and a database";
+            return Finding::new(WHAT, Verdict::Error, error.to_string(), mend);
+        }
+    };
+    let found = format!("`{database}`, {}", standing.server);
+    match standing.schema {
+        None => Finding::new(WHAT, Verdict::Ok, format!("{found}: it holds no log yet"), ""),
+        Some(schema) if schema == standing.known => Finding::new(
+            WHAT,
+            Verdict::Ok,
+            format!("{found}: the log is at position {}", standing.position),
+            "",
+        ),
+        Some(schema) if schema < standing.known => {
+            let found =
+                format!("{found}: its schema {schema} is older than this program's {}", standing.known);
+            Finding::new(WHAT, Verdict::Error, found, "run `hypercode migrate`")
+        }
+        Some(schema) => {
+            let found =
+                format!("{found}: its schema {schema} is newer than this program's {}", standing.known);
+            Finding::new(WHAT, Verdict::Error, found, "use the newer program")
         }
     }
 }

@@ -13,3 +13,4 @@ pub mod handler_kit;
 pub mod http;
 pub mod output;
 pub mod platform;
+pub mod storage;

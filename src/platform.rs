@@ -12,14 +12,14 @@ use events::EventStore;
 use events::api::{Commands, Problem, ProblemKind};
 use events::artifact::{ArtifactStore, Files};
 use events::audit;
-use events::projection::{self, Unfinished, ViewError, Views};
-use events::store::sqlite::{self, Sqlite};
+use events::projection::{Unfinished, ViewError, Views};
 use gateway::{Gateway, SandboxTokens};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::RngCore;
 use sandbox::{Instance, Process, Provider};
 
 use crate::config::Config;
+use crate::storage::{self, Storage};
 
 /// How often the runtime that reads the links shows the watchdog that it is alive, in milliseconds.
 const PULSE_MS: u64 = 100;
@@ -32,7 +32,7 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 pub enum StartError {
     /// The log cannot be opened.
     #[error("open the log: {0}")]
-    Log(#[from] sqlite::OpenError),
+    Log(#[from] storage::OpenError),
     /// The artifact store cannot be opened.
     #[error("open the artifact store: {0}")]
     Artifacts(#[from] events::artifact::ArtifactError),
@@ -68,14 +68,14 @@ pub enum StartError {
     #[error("open the views: {0}")]
     Views(#[from] ViewError),
     /// A projection has stopped before the end of the log.
-    #[error(
-        "read the views: projection `{name}` has stopped ({reason}); remove views.db to have all made again"
-    )]
+    #[error("read the views: projection `{name}` has stopped ({reason}); {mending} to have all made again")]
     Stopped {
         /// The projection.
         name: String,
         /// Why.
         reason: String,
+        /// What is to be done.
+        mending: &'static str,
     },
 }
 
@@ -97,7 +97,7 @@ pub struct Platform {
     pub audit: audit::Tailer,
     actors: actors::Platform,
     gateway: Gateway,
-    log: Sqlite,
+    storage: Storage,
     pulse: tokio::task::JoinHandle<()>,
 }
 
@@ -111,8 +111,8 @@ impl Platform {
         let data = &config.data_dir;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(file("make", data))?;
         // The log's lock makes this process the directory's only one, so it comes first.
-        let log = Sqlite::open(data, sqlite::Options::default()).await?;
-        let store: Arc<dyn EventStore> = Arc::new(log.clone());
+        let storage = Storage::open(config).await?;
+        let store = storage.store();
         let artifacts: Arc<dyn ArtifactStore> = Arc::new(Files::open(data.join("artifacts")).await?);
         let instance = instance(&data.join("instance"))?;
         let program = std::env::current_exe().map_err(file("find", Path::new("/proc/self/exe")))?;
@@ -123,8 +123,8 @@ impl Platform {
             None => run_dir(&instance),
         };
         let audit = start_audit(config, &instance, Arc::clone(&store)).await?;
-        let views = Views::open(data, Arc::clone(&store), projection::Options::default()).await?;
-        let mut unfinished = unfinished(&*store, &views).await?;
+        let views = storage.views(data).await?;
+        let mut unfinished = unfinished(&storage, &views).await?;
         let options = actors::Options {
             node: node(&instance),
             program,
@@ -163,7 +163,7 @@ impl Platform {
             audit,
             actors,
             gateway,
-            log,
+            storage,
             pulse,
         })
     }
@@ -198,7 +198,7 @@ impl Platform {
         self.gateway.shutdown().await;
         self.views.close().await;
         self.audit.close().await;
-        self.log.close().await;
+        self.storage.close().await;
     }
 }
 
@@ -292,8 +292,8 @@ async fn start_audit(
 }
 
 /// What had not ended when the platform was last there. The views tell, once they have read all of the log.
-async fn unfinished(store: &dyn EventStore, views: &Views) -> Result<Unfinished, StartError> {
-    let head = store.head().await.map_err(Problem::from)?;
+async fn unfinished(storage: &Storage, views: &Views) -> Result<Unfinished, StartError> {
+    let head = storage.store().head().await.map_err(Problem::from)?;
     while views.wait_for(head.position, CATCH_UP).await.is_err() {
         tracing::info!(position = %views.position(), head = %head.position, "the views read the log");
     }
@@ -301,7 +301,8 @@ async fn unfinished(store: &dyn EventStore, views: &Views) -> Result<Unfinished,
     // Work that a stopped projection does not know of would be forgotten (SV-1, TK-1).
     if let Some(stopped) = status.iter().find(|status| status.error.is_some()) {
         let reason = stopped.error.clone().unwrap_or_default();
-        return Err(StartError::Stopped { name: stopped.name.clone(), reason });
+        let mending = storage.mending();
+        return Err(StartError::Stopped { name: stopped.name.clone(), reason, mending });
     }
     Ok(views.unfinished().await.map_err(Problem::from)?)
 }

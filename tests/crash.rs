@@ -30,6 +30,8 @@ const SERVING_MS: u64 = 800;
 const STARTING_MS: u64 = 400;
 /// How often it is killed before it serves.
 const STARTING: f64 = 0.2;
+/// How often Postgres is killed before the platform is.
+const POSTGRES: f64 = 0.5;
 /// How long a client may insist on an answer: on a busy machine many platforms in succession are killed before one of
 /// them gets to it.
 const INSISTENCE: Duration = Duration::from_secs(600);
@@ -41,17 +43,28 @@ fn number(variable: &str) -> Option<u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tk_1_every_accepted_task_ends_once_however_often_the_platform_is_killed() {
+    the_laws_hold_however_often_it_is_killed(Home::new()).await;
+}
+
+/// The same with the log in a database, whose server is killed as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn tk_1_every_accepted_task_ends_once_however_often_platform_and_postgres_are_killed() {
+    the_laws_hold_however_often_it_is_killed(Home::on_its_own_postgres().await).await;
+}
+
+async fn the_laws_hold_however_often_it_is_killed(mut home: Home) {
     let moments = number("HYPERCODE_CRASH_MOMENTS").unwrap_or(MOMENTS);
     let seed = number("HYPERCODE_CRASH_SEED").unwrap_or_else(|| rand::rng().random());
     println!("{moments} moments, HYPERCODE_CRASH_SEED={seed}");
 
-    let home = Home::new();
     let api = Api::of(&home).with_patience(INSISTENCE);
     let mut up = Up::start(&home).await;
     let crew = work::assemble(&home).await;
     let work = Work::new(&api, &crew);
-    let (accepted, ()) =
-        tokio::join!(work.give(moments * TASKS_PER_MOMENT), kill_often(&home, &mut up, &work, moments, seed));
+    let (accepted, ()) = tokio::join!(
+        work.give(moments * TASKS_PER_MOMENT),
+        kill_often(&mut home, &mut up, &work, moments, seed)
+    );
     for task in &accepted {
         ended_as_it_should(task, &api.ended(&task.id).await);
     }
@@ -63,19 +76,23 @@ async fn tk_1_every_accepted_task_ends_once_however_often_the_platform_is_killed
     home.processes_end().await;
     assert_eq!(home.sockets(), Vec::<std::path::PathBuf>::new());
 
-    let log = Log::read(&home.data()).await;
+    let log = Log::read(home.log().await).await;
     log.chain_verifies().await;
     log.tasks_ended_once(accepted.iter().map(|task| task.id.as_str()));
     log.agents_were_adopted();
     laws::nothing_was_done_twice(&home.diary());
-    log.close().await;
 }
 
 /// Kills and starts the platform, with some more work each time.
-async fn kill_often(home: &Home, up: &mut Up, work: &Work, moments: u64, seed: u64) {
+async fn kill_often(home: &mut Home, up: &mut Up, work: &Work, moments: u64, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     for moment in 1..=moments {
         work.release(TASKS_PER_MOMENT);
+        if home.is_on_postgres() && random.random_bool(POSTGRES) {
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..SERVING_MS))).await;
+            home.server().kill();
+            home.server().start();
+        }
         if random.random_bool(STARTING) {
             up.restart(home).await;
             tokio::time::sleep(Duration::from_millis(random.random_range(0..STARTING_MS))).await;
@@ -101,7 +118,10 @@ fn ended_as_it_should(task: &Accepted, found: &serde_json::Value) {
 async fn the_views_are_what_the_log_says(home: &Home, api: &Api, up: &mut Up) {
     let before = api.list("/v1/tasks").await;
     up.kill().await;
-    std::fs::remove_file(home.data().join("views.db")).expect("the views are there");
+    match home.is_on_postgres() {
+        true => home.execute("DROP SCHEMA hypercode_views CASCADE").await,
+        false => std::fs::remove_file(home.data().join("views.db")).expect("the views are there"),
+    }
     *up = Up::spawn(home);
     up.ready(api).await;
     assert_eq!(before, api.list("/v1/tasks").await);

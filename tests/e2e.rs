@@ -15,6 +15,8 @@ mod hostile;
 mod input;
 #[path = "e2e/nats.rs"]
 mod on_nats;
+#[path = "e2e/postgres.rs"]
+mod postgres;
 #[path = "e2e/release.rs"]
 mod release;
 #[path = "e2e/stage.rs"]

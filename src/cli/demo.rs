@@ -1,11 +1,11 @@
 //! `hypercode demo`.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::Global;
+use super::{Global, Outcome, session};
+use crate::config::Config;
 use crate::demo::{self, Options};
 
 /// What `demo` takes.
@@ -20,7 +20,11 @@ pub(crate) struct Demo {
 }
 
 impl Demo {
-    pub(crate) async fn run(self, global: &Global) -> ExitCode {
-        demo::run(Options { path: self.path, chaos: self.chaos, data_dir: global.data_dir.clone() }).await
+    pub(crate) async fn run(self, global: &Global) -> Outcome {
+        // The demo brings a directory of its own, and no other setting than where the log is.
+        let Config { database_url, .. } = session::config(global, Vec::new())?;
+        let config = Config { database_url, ..Config::default() };
+        let (path, chaos, data_dir) = (self.path, self.chaos, global.data_dir.clone());
+        Ok(demo::run(Options { path, chaos, data_dir, config }).await)
     }
 }

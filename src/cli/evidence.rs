@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use events::api::{Problem, ProblemKind};
 use events::audit::{Evidence, Kept, Ledger, Local, Next, Note, PublicKey, Trust, notes};
-use events::store::{Head, sqlite};
-use events::{Digest, Position, Recorded};
+use events::store::{Head, postgres, sqlite};
+use events::{Digest, EventStore, Position, Recorded};
 
 use super::sse::{Feed, Query};
 use crate::client::Client;
@@ -98,13 +98,19 @@ impl Evidence for Online {
     }
 }
 
-/// The log of a data directory, beside the platform that runs on it or without one; also held to the file of
-/// checkpoints there.
+/// The log of a data directory, or the one in the database that is configured, beside the platform that runs on it or
+/// without one; also held to the file of checkpoints in the data directory.
 pub(super) async fn offline(config: &Config) -> Result<(Local, Trust), Problem> {
-    let store = open(&config.data_dir).await?;
+    let store: Arc<dyn EventStore> = match &config.database_url {
+        Some(database) => {
+            let store = postgres::ReadOnly::open(database, &postgres::Options::default()).await;
+            Arc::new(store.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))?)
+        }
+        None => Arc::new(open(&config.data_dir).await?),
+    };
     let ledger = Ledger::read(&config.data_dir).await?;
     let has_ledger = ledger.is_some();
-    let (local, mut trust) = Local::new(Arc::new(store), ledger).await?;
+    let (local, mut trust) = Local::new(store, ledger).await?;
     let file = config.checkpoint_file();
     if has_ledger && let Ok(text) = std::fs::read_to_string(&file) {
         trust.hold_to(&format!("in `{}`", file.display()), notes(&text));

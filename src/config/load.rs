@@ -148,8 +148,12 @@ impl Load {
 
     fn set(&mut self, place: String, name: &str, value: &str, naming: fn(&Setting) -> String) {
         let outcome = match SETTINGS.iter().find(|setting| naming(setting) == name) {
-            Some(setting) => (setting.set)(&mut self.config, value)
-                .map_err(|expected| format!("`{name}`: found `{}`, {expected}", shown(value))),
+            Some(setting) => {
+                (setting.set)(&mut self.config, value).map_err(|expected| match setting.is_secret() {
+                    true => format!("`{name}`: {expected}"),
+                    false => format!("`{name}`: found `{}`, {expected}", shown(value)),
+                })
+            }
             None => Err(unknown(name, naming)),
         };
         if let Err(message) = outcome {

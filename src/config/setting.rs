@@ -26,6 +26,11 @@ impl Setting {
     pub fn variable(&self) -> String {
         format!("HYPERCODE_{}", self.key.to_ascii_uppercase())
     }
+
+    /// Whether a value may hold a secret, and is never repeated.
+    pub(super) fn is_secret(&self) -> bool {
+        self.key == "database_url"
+    }
 }
 
 /// Everything that can be set.
@@ -36,6 +41,17 @@ pub const SETTINGS: &[Setting] = &[
         default: "`$XDG_DATA_HOME/hypercode`, else `~/.local/share/hypercode`",
         meaning: "Where the log, the views, the artifacts and the admin token are kept.",
         set: |config, text| path(text).map(|dir| config.data_dir = dir),
+    },
+    Setting {
+        key: "database_url",
+        form: "`postgres://USER:PASSWORD@HOST:PORT/DATABASE`",
+        default: "none",
+        meaning: "The Postgres database that holds the log and the views, in place of files in the data directory. Several nodes may share it.",
+        set: |config, text| {
+            text.parse()
+                .map(|database| config.database_url = Some(database))
+                .map_err(|error| format!("{error}"))
+        },
     },
     Setting {
         key: "listen",

@@ -46,7 +46,12 @@ impl Home {
 
     /// Runs `hypercode` with these arguments and no others; it must end by itself.
     pub(crate) async fn run(&self, args: &[&str]) -> Ran {
-        let command = program().args(args).current_dir(self.path("")).env("TMPDIR", self.path("")).output();
+        let command = program()
+            .args(args)
+            .envs(self.environment())
+            .current_dir(self.path(""))
+            .env("TMPDIR", self.path(""))
+            .output();
         let Ok(output) = tokio::time::timeout(2 * PATIENCE, command).await else {
             panic!("`hypercode {}` does not end", args.join(" "))
         };

@@ -1,8 +1,12 @@
 //! A directory of a test's own: the platform's data, the test's files, and every process that belongs to them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
+use events::EventStore;
+use events::store::postgres::server::{self, Server};
+use events::store::{postgres, sqlite};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -12,13 +16,69 @@ use super::{LOOK, PATIENCE};
 /// A platform's data directory and what the test keeps beside it. When it is dropped, nothing of it runs any more.
 pub(crate) struct Home {
     dir: TempDir,
+    /// Of the database that holds the log, where it is not in the data directory.
+    database: Option<String>,
+    /// The database's server, where it is this test's alone.
+    server: Option<Server>,
 }
 
 impl Home {
     /// A new home, whose path is short enough for sockets.
     pub(crate) fn new() -> Self {
+        Self::with(None, None)
+    }
+
+    fn with(database: Option<String>, server: Option<Server>) -> Self {
         let dir = tempfile::Builder::new().prefix("hc-").tempdir_in("/tmp").expect("a temporary directory");
-        Self { dir }
+        Self { dir, database, server }
+    }
+
+    /// A home whose log is in a database, which is reached by a URL with this password.
+    pub(crate) async fn on_postgres(password: &str) -> Self {
+        let url =
+            Server::shared().database().await.replace("//postgres@", &format!("//postgres:{password}@"));
+        Self::with(Some(url), None)
+    }
+
+    /// A home whose log is in a database with a server of this test alone.
+    pub(crate) async fn on_its_own_postgres() -> Self {
+        let server = Server::of_its_own();
+        Self::with(Some(server.database().await), Some(server))
+    }
+
+    /// The server of this test alone.
+    pub(crate) fn server(&mut self) -> &mut Server {
+        self.server.as_mut().expect("the home has a server of its own")
+    }
+
+    /// Whether the log is in a database.
+    pub(crate) fn is_on_postgres(&self) -> bool {
+        self.database.is_some()
+    }
+
+    /// Executes `sql` in the database.
+    pub(crate) async fn execute(&self, sql: &str) {
+        server::execute(self.database.as_deref().expect("the home has a database"), sql).await;
+    }
+
+    /// What the program is told of the database.
+    pub(crate) fn environment(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.database.iter().map(|url| ("HYPERCODE_DATABASE_URL", url.as_str()))
+    }
+
+    /// The log, to be read.
+    pub(crate) async fn log(&self) -> Arc<dyn EventStore> {
+        match &self.database {
+            None => {
+                let log = sqlite::ReadOnly::open(self.data(), &sqlite::Options::default()).await;
+                Arc::new(log.expect("the log can be read"))
+            }
+            Some(url) => {
+                let database = url.parse().expect("a URL");
+                let log = postgres::ReadOnly::open(&database, &postgres::Options::default()).await;
+                Arc::new(log.expect("the log can be read"))
+            }
+        }
     }
 
     /// A file or directory of the test's.

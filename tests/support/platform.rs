@@ -33,6 +33,7 @@ impl Up {
         let log = home.path("platform.log");
         let open = || File::options().append(true).create(true).open(&log).expect("the platform's log");
         let child = command
+            .envs(home.environment())
             .arg("up")
             .arg("--data-dir")
             .arg(home.data())

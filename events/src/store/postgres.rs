@@ -10,6 +10,7 @@ mod appender;
 mod database;
 mod error;
 mod read;
+mod reader;
 mod rows;
 mod schema;
 #[cfg(any(test, feature = "test-util"))]
@@ -35,6 +36,8 @@ use crate::id::{CommandId, Position, StreamId, Version};
 
 pub use self::database::{Database, InvalidUrl};
 pub use self::error::OpenError;
+pub use self::reader::ReadOnly;
+pub use self::schema::Standing;
 
 /// Most events that one read gives.
 pub const READ_EVENTS_MAX: usize = 10_000;
@@ -126,6 +129,11 @@ impl Postgres {
     /// Brings the log of `database` to this version's schema; says whether there was anything to do.
     pub async fn migrate(database: &Database) -> Result<bool, OpenError> {
         schema::prepare(database, schema::IfOlder::Migrate).await
+    }
+
+    /// Says what `database` holds, and changes nothing.
+    pub async fn look(database: &Database) -> Result<Standing, OpenError> {
+        schema::look(database).await
     }
 
     /// Refuses further appends, makes durable what was taken in, and closes the connections.

@@ -26,7 +26,6 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use self::appender::Appender;
-use self::lock::DirectoryLock;
 use self::read::Readers;
 use self::tail::Tail;
 use self::writer::Writer;
@@ -36,6 +35,7 @@ use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
 
 pub use self::error::OpenError;
+pub use self::lock::DirectoryLock;
 pub use self::reader::ReadOnly;
 
 /// The log's file in the data directory.

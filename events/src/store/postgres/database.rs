@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use sqlx::postgres::PgConnectOptions;
 
@@ -31,6 +32,7 @@ const PARAMETERS: [&str; 15] = [
 /// A Postgres database and the way to it. Shows itself without its secrets.
 #[derive(Clone)]
 pub struct Database {
+    url: Arc<str>,
     settings: PgConnectOptions,
 }
 
@@ -67,9 +69,17 @@ impl FromStr for Database {
             }
         }
         let settings: PgConnectOptions = url.parse().map_err(|_| invalid("the URL cannot be read"))?;
-        Ok(Self { settings })
+        Ok(Self { url: url.into(), settings })
     }
 }
+
+impl PartialEq for Database {
+    fn eq(&self, other: &Self) -> bool {
+        self.url == other.url
+    }
+}
+
+impl Eq for Database {}
 
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -36,6 +36,12 @@ pub enum OpenError {
         /// The schema that this program wants.
         known: i64,
     },
+    /// The database holds no log.
+    #[error("open `{database}`: it holds no log yet; `hypercode migrate` makes one")]
+    Missing {
+        /// The database.
+        database: Database,
+    },
     /// The database holds tables of another program under the log's names.
     #[error("open `{database}`: it holds a table `{table}` of another program; use a database of its own")]
     Foreign {

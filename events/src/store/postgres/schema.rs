@@ -3,10 +3,15 @@
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
+use super::read::head_of;
 use super::{Database, OpenError};
+use crate::id::Position;
 
 /// The migrations of the log, oldest first. Each has a twin for SQLite.
 pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../../../migrations/postgres/0001_log.sql")];
+
+/// What a look may take, in milliseconds.
+const LOOK_MS: u64 = 5_000;
 
 /// What one migration may take, in milliseconds.
 const MIGRATION_MS: u64 = 3_600_000;
@@ -34,6 +39,54 @@ pub(super) async fn prepare(database: &Database, if_older: IfOlder) -> Result<bo
     changed
 }
 
+/// What a database holds.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// The server's name and version.
+    pub server: String,
+    /// How many migrations of the log were applied; `None` where there is no log.
+    pub schema: Option<i64>,
+    /// How many this program knows.
+    pub known: i64,
+    /// Where the log ends.
+    pub position: Position,
+}
+
+/// Looks at `database` and changes nothing.
+pub(super) async fn look(database: &Database) -> Result<Standing, OpenError> {
+    let failed = |error: sqlx::Error| OpenError::unreachable(database, &error);
+    let mut connection = PgConnection::connect_with(&database.settings(LOOK_MS)).await.map_err(failed)?;
+    let server = "SELECT 'PostgreSQL ' || current_setting('server_version')";
+    let server = sqlx::query_scalar(server).fetch_one(&mut connection).await.map_err(failed)?;
+    let schema = applied(&mut connection).await.map_err(failed)?;
+    let mut position = Position(0);
+    if schema == Some(known()) {
+        let head = sqlx::query(include_str!("sql/select_head.sql")).fetch_one(&mut connection).await;
+        position = head.and_then(|row| head_of(&row)).map_err(failed)?.position;
+    }
+    connection.close().await.map_err(failed)?;
+    Ok(Standing { server, schema, known: known(), position })
+}
+
+/// Checks that `database` holds a log of this program's schema.
+pub(super) async fn check(database: &Database) -> Result<(), OpenError> {
+    let Standing { schema, known, .. } = look(database).await?;
+    match schema {
+        Some(found) if found == known => Ok(()),
+        Some(found) => Err(strange(database, found)),
+        None => Err(OpenError::Missing { database: database.clone() }),
+    }
+}
+
+/// The refusal of another schema than this program's.
+fn strange(database: &Database, found: i64) -> OpenError {
+    let (database, known) = (database.clone(), known());
+    match found > known {
+        true => OpenError::Newer { database, found, known },
+        false => OpenError::Older { database, found, known },
+    }
+}
+
 fn known() -> i64 {
     i64::try_from(MIGRATIONS.len()).expect("there are few migrations")
 }
@@ -44,24 +97,20 @@ async fn change(
     if_older: IfOlder,
 ) -> Result<bool, OpenError> {
     let failed = |error: sqlx::Error| OpenError::unreachable(database, &error);
-    let database = || database.clone();
     let mut tx = connection.begin().await.map_err(failed)?;
     let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK);
     lock.execute(&mut *tx).await.map_err(failed)?;
     let known = known();
     let done = match applied(&mut tx).await.map_err(failed)? {
         Some(found) if found == known => return Ok(false),
-        Some(found) if found > known => return Err(OpenError::Newer { database: database(), found, known }),
-        Some(found) if if_older == IfOlder::Refuse => {
-            return Err(OpenError::Older { database: database(), found, known });
-        }
+        Some(found) if found > known || if_older == IfOlder::Refuse => return Err(strange(database, found)),
         Some(found) => usize::try_from(found).unwrap_or_default(),
         None => 0,
     };
     if done == 0
         && let Some(table) = foreign(&mut tx).await.map_err(failed)?
     {
-        return Err(OpenError::Foreign { database: database(), table });
+        return Err(OpenError::Foreign { database: database.clone(), table });
     }
     for migration in &MIGRATIONS[done..] {
         sqlx::raw_sql(*migration).execute(&mut *tx).await.map_err(failed)?;

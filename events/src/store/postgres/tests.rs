@@ -205,3 +205,61 @@ async fn commits_are_durable_whatever_the_database_says() {
         super::writer::make_durable(&mut connection).await.expect("it is set");
     }
 }
+
+/// What has happened can be neither changed nor removed by the role under which the platform runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_nodes_role_inserts_and_reads_events_but_neither_changes_nor_removes_them() {
+    const ROLES: &str = include_str!("../../../../deploy/postgres/roles.sql");
+    let fresh = Fresh::new(Options::default()).await;
+    append(&fresh.store, "s", "1").await.expect("it is appended");
+    // An operator may run it again, and other tests' databases have the same roles.
+    execute(&fresh.url, ROLES).await;
+    execute(&fresh.url, ROLES).await;
+    let url = fresh.url.replace("postgres://postgres@", "postgres://hypercode_node@");
+    let store = open(&url, &Options::default()).await;
+    let mut taking = request(&stream("a"), Expected::NONE, &["1"]);
+    taking.reserve = vec![name("n")];
+    taking.command_digest = Some(crate::Digest::of(b"content"));
+    store.append(taking).await.expect("it is appended");
+    let mut giving = request(&stream("a"), Expected::Any, &["2"]);
+    giving.release = vec![name("n")];
+    store.append(giving).await.expect("it is appended");
+    store.take_shard(1, "node:a").await.expect("it is taken");
+    let options = crate::projection::Options::default();
+    let views =
+        crate::projection::Views::open_common(&database(&url), Arc::new(store.clone()), options).await;
+    let views = views.expect("the views are the node's");
+    let patience = std::time::Duration::from_secs(30);
+    views.wait_for(Position(3), patience).await.expect("they are made");
+    views.rebuild(None).await.expect("they are made again");
+    views.wait_for(Position(3), patience).await.expect("they are made");
+
+    let mut connection = PgConnection::connect(&url).await.expect("it connects");
+    for forbidden in [
+        "UPDATE events SET payload = '{}'",
+        "DELETE FROM events",
+        "TRUNCATE events",
+        "DROP TABLE events",
+        "ALTER TABLE events DISABLE TRIGGER ALL",
+        "UPDATE commands SET digest = ''",
+        "DELETE FROM commands",
+        "DELETE FROM head",
+        "INSERT INTO head VALUES (2, 0, '', 0)",
+        "UPDATE reservations SET stream = 'agent/other'",
+        "UPDATE hypercode_schema SET version = 0",
+    ] {
+        let refused = sqlx::query(forbidden).execute(&mut connection).await.expect_err(forbidden);
+        let code = refused.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+        assert_eq!(code.as_deref(), Some("42501"), "{forbidden}: {refused}");
+    }
+    let auditor = fresh.url.replace("postgres://postgres@", "postgres://hypercode_auditor@");
+    let mut connection = PgConnection::connect(&auditor).await.expect("it connects");
+    let seen = "SELECT count(*) FROM events JOIN hypercode_views.audit USING (position)";
+    let seen: i64 = sqlx::query_scalar(seen).fetch_one(&mut connection).await.expect("it reads");
+    assert_eq!(seen, 3);
+    for forbidden in
+        ["INSERT INTO commands VALUES (gen_random_uuid(), '')", "DELETE FROM hypercode_views.audit"]
+    {
+        sqlx::query(forbidden).execute(&mut connection).await.expect_err(forbidden);
+    }
+}

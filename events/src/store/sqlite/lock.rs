@@ -11,13 +11,13 @@ pub(super) const LOCK_FILE: &str = "lock";
 
 /// The right of this process to a data directory; ends with the process at the latest.
 #[derive(Debug)]
-pub(super) struct DirectoryLock {
+pub struct DirectoryLock {
     _file: File,
 }
 
 impl DirectoryLock {
     /// Takes `directory`, which is made if it is missing, or says who has it.
-    pub(super) fn take(directory: &Path) -> Result<Self, OpenError> {
+    pub fn take(directory: &Path) -> Result<Self, OpenError> {
         let failed =
             |error| OpenError::Directory { directory: directory.into(), error: std::sync::Arc::new(error) };
         std::fs::create_dir_all(directory).map_err(failed)?;

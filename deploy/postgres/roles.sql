@@ -1,0 +1,31 @@
+-- Roles of a HyperCode database, of which neither can change or remove what has happened.
+--
+--   hypercode_node      for the platform: appends events and keeps the views
+--   hypercode_auditor   for people: reads everything, writes nothing
+--
+-- Run it as the database's owner, after `hypercode migrate` has made the log's tables, and again after each later
+-- `hypercode migrate`. Then give the roles passwords of their own (`\password hypercode_node` in psql), and name
+-- `hypercode_node` in the platform's `HYPERCODE_DATABASE_URL`.
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'hypercode_node') THEN
+        CREATE ROLE hypercode_node LOGIN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'hypercode_auditor') THEN
+        CREATE ROLE hypercode_auditor LOGIN;
+    END IF;
+END
+$$;
+
+-- The log: insert and read. Only the head moves, only names are given back, only leases change hands.
+GRANT SELECT ON events, commands, head, reservations, leases, hypercode_schema TO hypercode_node, hypercode_auditor;
+GRANT INSERT ON events, commands, reservations, leases TO hypercode_node;
+GRANT UPDATE ON head, leases TO hypercode_node;
+GRANT DELETE ON reservations TO hypercode_node;
+
+-- The views can be made again from the log, so they are the platform's own.
+CREATE SCHEMA IF NOT EXISTS hypercode_views;
+ALTER SCHEMA hypercode_views OWNER TO hypercode_node;
+GRANT USAGE ON SCHEMA hypercode_views TO hypercode_auditor;
+ALTER DEFAULT PRIVILEGES FOR ROLE hypercode_node IN SCHEMA hypercode_views GRANT SELECT ON TABLES TO hypercode_auditor;

@@ -1,0 +1,84 @@
+//! Where the log and the views are kept: in the data directory, or in a Postgres database that nodes share.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use events::EventStore;
+use events::projection::{self, ViewError, Views};
+use events::store::postgres::{self, Database, Postgres};
+use events::store::sqlite::{self, DirectoryLock, Sqlite};
+
+use crate::config::Config;
+
+/// Why the log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The data directory or the log in it.
+    #[error(transparent)]
+    Directory(#[from] sqlite::OpenError),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] postgres::OpenError),
+}
+
+/// An open log, and where its views are.
+pub(crate) enum Storage {
+    /// Both are files of the data directory.
+    Files(Sqlite),
+    /// Both are in a database. The data directory, with what belongs to this node alone, is still this process's.
+    Common { log: Postgres, database: Box<Database>, _lock: DirectoryLock },
+}
+
+impl Storage {
+    /// Opens what `config` names, and takes the data directory for this process.
+    pub(crate) async fn open(config: &Config) -> Result<Self, OpenError> {
+        let Some(database) = &config.database_url else {
+            return Ok(Self::Files(Sqlite::open(&config.data_dir, sqlite::Options::default()).await?));
+        };
+        let lock = DirectoryLock::take(&config.data_dir)?;
+        let log = Postgres::open(database, postgres::Options::default()).await?;
+        Ok(Self::Common { log, database: Box::new(database.clone()), _lock: lock })
+    }
+
+    /// The log.
+    pub(crate) fn store(&self) -> Arc<dyn EventStore> {
+        match self {
+            Self::Files(log) => Arc::new(log.clone()),
+            Self::Common { log, .. } => Arc::new(log.clone()),
+        }
+    }
+
+    /// Opens the views of the log.
+    pub(crate) async fn views(&self, data_dir: &Path) -> Result<Views, ViewError> {
+        let options = projection::Options::default();
+        match self {
+            Self::Files(_) => Views::open(data_dir, self.store(), options).await,
+            Self::Common { database, .. } => Views::open_common(database, self.store(), options).await,
+        }
+    }
+
+    /// How a person has all views made again.
+    pub(crate) fn mending(&self) -> &'static str {
+        match self {
+            Self::Files(_) => "remove views.db",
+            Self::Common { .. } => "run `DROP SCHEMA hypercode_views CASCADE` in the database",
+        }
+    }
+
+    /// Makes durable what was taken in, and lets go of the log.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Files(log) => log.close().await,
+            Self::Common { log, .. } => log.close().await,
+        }
+    }
+}
+
+/// Brings the log that `config` names to this program's schema; says whether there was anything to do.
+pub(crate) async fn migrate(config: &Config) -> Result<bool, OpenError> {
+    match &config.database_url {
+        None => Ok(Sqlite::migrate(&config.data_dir).await?),
+        Some(database) => Ok(Postgres::migrate(database).await?),
+    }
+}
