@@ -34,36 +34,45 @@ impl Commands for Answerer {
         if self.core.stop.is_cancelled() {
             return Err(Problem::new(ProblemKind::Unavailable, "the platform is shutting down"));
         }
+        let is_keyed = caller.idempotency_key.is_some();
+        let digest = is_keyed.then(|| Digest::of(contents::wire(&command).to_string().as_bytes()));
+        let asked = &Asked { caller, digest };
         match command {
-            Command::ProfileApply { name, spec, bundle } => self.apply(caller, &name, spec, bundle).await,
-            Command::CrewAssemble { name, labels, spec } => self.assemble(caller, name, labels, spec).await,
+            Command::ProfileApply { name, spec, bundle } => self.apply(asked, &name, spec, bundle).await,
+            Command::CrewAssemble { name, labels, spec } => self.assemble(asked, name, labels, spec).await,
             Command::CrewScale { crew, member, replicas } => {
-                self.scale(caller, &crew, &member, replicas).await
+                self.scale(asked, &crew, &member, replicas).await
             }
-            Command::CrewPause { crew } => self.crew(caller, &crew, crew::Command::Pause).await,
-            Command::CrewResume { crew } => self.crew(caller, &crew, crew::Command::Resume).await,
-            Command::CrewDrain { crew } => self.crew(caller, &crew, crew::Command::Drain).await,
+            Command::CrewPause { crew } => self.crew(asked, &crew, crew::Command::Pause).await,
+            Command::CrewResume { crew } => self.crew(asked, &crew, crew::Command::Resume).await,
+            Command::CrewDrain { crew } => self.crew(asked, &crew, crew::Command::Drain).await,
             Command::CrewDisband { crew, reason } => {
-                let reply = self.crew(caller, &crew, crew::Command::Disband { reason }).await?;
+                let reply = self.crew(asked, &crew, crew::Command::Disband { reason }).await?;
                 let gone = self.core.crews.wait(crew.as_str(), |state| state.status == Status::Disbanded);
                 gone.await?;
                 Ok(reply)
             }
-            Command::AgentRestart { agent } => self.restart(caller, &agent).await,
+            Command::AgentRestart { agent } => self.restart(asked, &agent).await,
             Command::TaskSubmit { crew, to, input, context, deadline_ms } => {
-                self.submit(caller, &crew, to, input, context, deadline_ms).await
+                self.submit(asked, &crew, to, input, context, deadline_ms).await
             }
             Command::TaskCancel { task, reason } => {
-                self.task(caller, &task, task::Command::Cancel { reason }).await
+                self.task(asked, &task, task::Command::Cancel { reason }).await
             }
-            Command::TaskRetry { task } => self.retry(caller, &task).await,
+            Command::TaskRetry { task } => self.retry(asked, &task).await,
             Command::InputAnswer { task, key, accept, content } => {
                 let action = if accept { "accept" } else { "decline" }.to_owned();
                 let answer = task::Answer { action, content, by: caller.principal.to_string() };
-                self.task(caller, &task, task::Command::Answer { key, answer }).await
+                self.task(asked, &task, task::Command::Answer { key, answer }).await
             }
         }
     }
+}
+
+/// Who asks, and, under a key, the digest of all that is asked: it must be the same each time (ES-5).
+struct Asked<'a> {
+    caller: &'a Caller,
+    digest: Option<Digest>,
 }
 
 fn meta(caller: &Caller, command_id: CommandId) -> Meta {
@@ -84,14 +93,13 @@ impl Answerer {
     async fn give<D: Hosted>(
         &self,
         directory: &Directory<D>,
-        caller: &Caller,
+        asked: &Asked<'_>,
         id: &str,
         command: D::Command,
-        digest: Option<Digest>,
     ) -> Result<Outcome<D>, Problem> {
-        let command_id = caller.command_id();
-        let meta = meta(caller, command_id);
-        let request = Request { command, command_id, digest, meta, is_first: false };
+        let command_id = asked.caller.command_id();
+        let meta = meta(asked.caller, command_id);
+        let request = Request { command, command_id, digest: asked.digest, meta, is_first: false };
         directory.execute(id, request).await
     }
 
@@ -105,7 +113,7 @@ impl Answerer {
 
     async fn apply(
         &self,
-        caller: &Caller,
+        asked: &Asked<'_>,
         name: &str,
         spec: Value,
         bundle: Option<Digest>,
@@ -126,13 +134,13 @@ impl Answerer {
             return Err(Problem::new(ProblemKind::Invalid, detail));
         }
         let command = profile::Command::Apply {
-            tenant: caller.tenant.clone(),
+            tenant: asked.caller.tenant.clone(),
             name: name.to_owned(),
             spec: contents::wire(checked),
             bundle,
         };
-        let id = profiles::entity_id(&caller.tenant, name);
-        let outcome = self.give(&self.core.profile_entities, caller, &id, command, None).await?;
+        let id = profiles::entity_id(&asked.caller.tenant, name);
+        let outcome = self.give(&self.core.profile_entities, asked, &id, command).await?;
         let position = self.position(&outcome).await?;
         let body = outcome.state.current.as_ref().map_or(
             Value::Null,
@@ -142,15 +150,15 @@ impl Answerer {
     }
 
     /// A crew of the caller's tenant; of others nobody is told that they exist.
-    async fn own_crew(&self, caller: &Caller, crew: &CrewId) -> Result<Arc<crew::State>, Problem> {
+    async fn own_crew(&self, asked: &Asked<'_>, crew: &CrewId) -> Result<Arc<crew::State>, Problem> {
         let state = self.core.crews.read(crew.as_str()).await?;
-        let own = state.started.as_ref().is_some_and(|started| started.tenant == caller.tenant);
+        let own = state.started.as_ref().is_some_and(|started| started.tenant == asked.caller.tenant);
         if own { Ok(state) } else { Err(Problem::not_found(EntityKind::Crew, crew.as_str())) }
     }
 
-    async fn crew(&self, caller: &Caller, crew: &CrewId, command: crew::Command) -> Result<Reply, Problem> {
-        self.own_crew(caller, crew).await?;
-        let outcome = self.give(&self.core.crews, caller, crew.as_str(), command, None).await?;
+    async fn crew(&self, asked: &Asked<'_>, crew: &CrewId, command: crew::Command) -> Result<Reply, Problem> {
+        self.own_crew(asked, crew).await?;
+        let outcome = self.give(&self.core.crews, asked, crew.as_str(), command).await?;
         let position = self.position(&outcome).await?;
         let body = json!({ "crew": crew, "status": outcome.state.status });
         Ok(reply(EntityKind::Crew, crew.as_str(), position, body))
@@ -158,18 +166,18 @@ impl Answerer {
 
     async fn assemble(
         &self,
-        caller: &Caller,
+        asked: &Asked<'_>,
         name: String,
         labels: BTreeMap<String, String>,
         spec: Value,
     ) -> Result<Reply, Problem> {
         let checked: CrewSpec = serde_json::from_value(spec)
             .map_err(|error| Problem::new(ProblemKind::Invalid, format!("crew `{name}`: {error}")))?;
-        let command_id = caller.command_id();
+        let command_id = asked.caller.command_id();
         let crew = CrewId::derive(&["crew", &command_id.to_string()]);
-        let started = self.started(caller, &crew, name, labels, &checked).await?;
+        let started = self.started(asked, &crew, name, labels, &checked).await?;
         let command = crew::Command::Assemble(started);
-        let outcome = self.give(&self.core.crews, caller, crew.as_str(), command, None).await?;
+        let outcome = self.give(&self.core.crews, asked, crew.as_str(), command).await?;
         // Who is told that it failed finds nothing of it left.
         let is_settled = |state: &crew::State| !matches!(state.status, Status::Assembling | Status::Failed);
         let settled = self.core.crews.wait(crew.as_str(), is_settled).await?;
@@ -193,7 +201,7 @@ impl Answerer {
 
     async fn started(
         &self,
-        caller: &Caller,
+        asked: &Asked<'_>,
         crew: &CrewId,
         name: String,
         labels: BTreeMap<String, String>,
@@ -204,7 +212,7 @@ impl Answerer {
         let mut seats = Vec::new();
         let mut slowest_ms = 0;
         for member in &spec.members {
-            let (applied, checked) = self.profile(caller, member.profile.as_str()).await?;
+            let (applied, checked) = self.profile(asked, member.profile.as_str()).await?;
             slowest_ms = slowest_ms.max(checked.handler.start_timeout.as_millis());
             let profile = (applied.name.as_str(), applied.version, applied.digest);
             let name = member.name.as_str();
@@ -220,7 +228,7 @@ impl Answerer {
         }
         Ok(AssemblyStarted {
             crew: crew.clone(),
-            tenant: caller.tenant.clone(),
+            tenant: asked.caller.tenant.clone(),
             name,
             labels,
             spec: contents::wire(spec),
@@ -232,8 +240,12 @@ impl Answerer {
         })
     }
 
-    async fn profile(&self, caller: &Caller, name: &str) -> Result<(profile::Applied, ProfileSpec), Problem> {
-        let id = profiles::entity_id(&caller.tenant, name);
+    async fn profile(
+        &self,
+        asked: &Asked<'_>,
+        name: &str,
+    ) -> Result<(profile::Applied, ProfileSpec), Problem> {
+        let id = profiles::entity_id(&asked.caller.tenant, name);
         let state = self.core.profile_entities.read(&id).await?;
         let applied = state.current.clone().ok_or_else(|| {
             let detail = format!(
@@ -247,7 +259,7 @@ impl Answerer {
 
     async fn scale(
         &self,
-        caller: &Caller,
+        asked: &Asked<'_>,
         crew: &CrewId,
         member: &str,
         replicas: u32,
@@ -256,7 +268,7 @@ impl Answerer {
             let detail = format!("replicas {replicas}: expected 1 to {}", manifest::Member::REPLICAS_MAX);
             return Err(Problem::new(ProblemKind::Invalid, detail));
         }
-        let state = self.own_crew(caller, crew).await?;
+        let state = self.own_crew(asked, crew).await?;
         let existing: Vec<&crew::Seat> =
             state.kept().map(|held| &held.seat).filter(|seat| seat.member == member).collect();
         let Some(first) = existing.first() else {
@@ -266,15 +278,15 @@ impl Answerer {
         let profile = (first.profile.as_str(), first.profile_version, first.profile_digest);
         let seats =
             hosted::seats(crew, member, replicas, &existing, state.seats.len(), profile, first.restart);
-        self.crew(caller, crew, crew::Command::Scale { member: member.to_owned(), seats }).await
+        self.crew(asked, crew, crew::Command::Scale { member: member.to_owned(), seats }).await
     }
 
-    async fn restart(&self, caller: &Caller, agent: &events::AgentId) -> Result<Reply, Problem> {
+    async fn restart(&self, asked: &Asked<'_>, agent: &events::AgentId) -> Result<Reply, Problem> {
         let state = self.core.agents.read(agent.as_str()).await?;
-        let requested = state.requested.as_ref().filter(|requested| requested.tenant == caller.tenant);
+        let requested = state.requested.as_ref().filter(|requested| requested.tenant == asked.caller.tenant);
         let requested = requested.ok_or_else(|| Problem::not_found(EntityKind::Agent, agent.as_str()))?;
         let command = crew::Command::Restart { agent: agent.clone(), incarnation: state.incarnation };
-        let outcome = self.give(&self.core.crews, caller, requested.crew.as_str(), command, None).await?;
+        let outcome = self.give(&self.core.crews, asked, requested.crew.as_str(), command).await?;
         let position = self.position(&outcome).await?;
         let body = json!({ "agent": agent, "incarnation": state.incarnation.next() });
         Ok(reply(EntityKind::Agent, agent.as_str(), position, body))
@@ -282,14 +294,14 @@ impl Answerer {
 
     async fn submit(
         &self,
-        caller: &Caller,
+        asked: &Asked<'_>,
         crew: &CrewId,
         to: Option<String>,
         input: Value,
         context: Option<String>,
         deadline_ms: Option<u64>,
     ) -> Result<Reply, Problem> {
-        let state = self.own_crew(caller, crew).await?;
+        let state = self.own_crew(asked, crew).await?;
         let Some(started) = state.started.as_ref().filter(|_| takes_tasks(state.status)) else {
             let detail = format!("crew `{crew}` is {} and takes no tasks", state.status);
             return Err(Problem::new(ProblemKind::Conflict, detail));
@@ -304,33 +316,33 @@ impl Answerer {
                 format!("input has {bytes} bytes, more than {INPUT_BYTES_MAX}; put large parts as artifacts");
             return Err(Problem::new(ProblemKind::Invalid, detail));
         }
-        let command_id = caller.command_id();
+        let command_id = asked.caller.command_id();
         let id = TaskId::derive(&["task", &command_id.to_string()]);
         let digest = json!([crew, member, replica, input, context, deadline_ms]);
         let now = self.core.clock.now();
         let order = Order {
             task: id.clone(),
-            tenant: caller.tenant.clone(),
+            tenant: asked.caller.tenant.clone(),
             crew: crew.clone(),
             member,
             replica,
             input: contents::put(&self.core, input).await?,
             context: context.unwrap_or_else(|| id.to_string()),
-            from: caller.principal.to_string(),
+            from: asked.caller.principal.to_string(),
             from_member: None,
             parent: None,
             depth: 0,
             deadline_ms: deadline_ms.map(|ms| now.plus_ms(ms).millis()),
             request_digest: Digest::of(digest.to_string().as_bytes()),
-            is_first: caller.idempotency_key.is_none(),
+            is_first: asked.caller.idempotency_key.is_none(),
         };
-        let outcome = submit::submit(&self.core, order, command_id, meta(caller, command_id)).await?;
+        let outcome = submit::submit(&self.core, order, command_id, meta(asked.caller, command_id)).await?;
         let position = self.position(&outcome).await?;
         let body = json!({ "task": id, "status": outcome.state.status });
         Ok(reply(EntityKind::Task, id.as_str(), position, body))
     }
 
-    async fn retry(&self, caller: &Caller, id: &TaskId) -> Result<Reply, Problem> {
+    async fn retry(&self, asked: &Asked<'_>, id: &TaskId) -> Result<Reply, Problem> {
         let state = self.core.tasks.read(id.as_str()).await?;
         if let Some(submitted) = &state.submitted {
             let crew = self.core.crews.read(submitted.crew.as_str()).await?;
@@ -340,15 +352,15 @@ impl Answerer {
                 return Err(Problem::new(ProblemKind::Conflict, detail));
             }
         }
-        self.task(caller, id, task::Command::Retry).await
+        self.task(asked, id, task::Command::Retry).await
     }
 
-    async fn task(&self, caller: &Caller, id: &TaskId, command: task::Command) -> Result<Reply, Problem> {
+    async fn task(&self, asked: &Asked<'_>, id: &TaskId, command: task::Command) -> Result<Reply, Problem> {
         let state = self.core.tasks.read(id.as_str()).await?;
-        if state.submitted.as_ref().is_none_or(|submitted| submitted.tenant != caller.tenant) {
+        if state.submitted.as_ref().is_none_or(|submitted| submitted.tenant != asked.caller.tenant) {
             return Err(Problem::not_found(EntityKind::Task, id.as_str()));
         }
-        let outcome = self.give(&self.core.tasks, caller, id.as_str(), command, None).await?;
+        let outcome = self.give(&self.core.tasks, asked, id.as_str(), command).await?;
         let position = self.position(&outcome).await?;
         let body = json!({ "task": id, "status": outcome.state.status });
         Ok(reply(EntityKind::Task, id.as_str(), position, body))
