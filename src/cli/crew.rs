@@ -99,12 +99,7 @@ impl Crew {
                 let (profiles, crew) = split(&files)?;
                 for found in &profiles {
                     let done = profile::apply(session, found, None).await?;
-                    let Value::Object(applied) = &done["body"] else { continue };
-                    crate::output::remark(format_args!(
-                        "profile {} version {}",
-                        applied["name"].as_str().unwrap_or_default(),
-                        applied["version"]
-                    ));
+                    crate::output::remark(profile::applied(&done));
                 }
                 let body = json!({ "manifest": crew });
                 let done =

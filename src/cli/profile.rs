@@ -50,13 +50,7 @@ impl Profile {
                 let mut count = 0;
                 for found in profiles {
                     let done = apply(session, found, idempotency_key.as_deref()).await?;
-                    session.output.item(&done, |done| {
-                        format!(
-                            "profile {} version {}",
-                            done["id"].as_str().unwrap_or_default(),
-                            done["body"]["version"]
-                        )
-                    });
+                    session.output.item(&done, applied);
                     count += 1;
                 }
                 if count == 0 {
@@ -71,6 +65,12 @@ impl Profile {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What came of an apply, in words.
+pub(super) fn applied(done: &Value) -> String {
+    let body = &done["body"];
+    format!("profile {} version {}", body["name"].as_str().unwrap_or_default(), body["version"])
 }
 
 /// Packs a profile's source, keeps it as an artifact, then applies the profile. The key is the profile's own.
