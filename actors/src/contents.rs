@@ -31,6 +31,12 @@ pub(crate) async fn put(core: &Core, body: Value) -> Result<Value, Problem> {
     Ok(json!({ REFERENCE: artifact.digest, "bytes": bytes }))
 }
 
+/// The size of the body that [`put`] was given, in bytes of JSON.
+pub(crate) fn bytes(kept: &Value) -> usize {
+    let elsewhere = kept.get(REFERENCE).and_then(|_| usize::try_from(kept["bytes"].as_u64()?).ok());
+    elsewhere.unwrap_or_else(|| kept.to_string().len())
+}
+
 /// The body that [`put`] was given.
 pub(crate) async fn get(core: &Core, kept: &Value) -> Result<Value, Problem> {
     let Some(digest) = kept.get(REFERENCE).and_then(Value::as_str) else { return Ok(kept.clone()) };

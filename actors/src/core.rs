@@ -157,6 +157,24 @@ impl Core {
         }
     }
 
+    /// Waits until the entity is as `wanted`, asked for until it is answered.
+    pub(crate) async fn until<D: Hosted>(
+        &self,
+        directory: &Directory<D>,
+        id: &str,
+        wanted: impl Fn(&D::State) -> bool + Send + Sync,
+    ) -> Arc<D::State> {
+        loop {
+            match directory.wait(id, &wanted).await {
+                Ok(state) => return state,
+                Err(problem) => {
+                    tracing::warn!(kind = %D::KIND, id, %problem, "entity is waited for again");
+                    tokio::time::sleep(Duration::from_millis(self.options.limits.effect_retry_max_ms)).await;
+                }
+            }
+        }
+    }
+
     /// Gives a command again and again until it is answered: yes, or no for good.
     pub(crate) async fn command<D: Hosted>(
         self: &Arc<Self>,

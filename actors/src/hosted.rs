@@ -15,7 +15,7 @@ mod task;
 
 pub(crate) use agent::{down, enroll as enroll_agent};
 pub(crate) use crew::{enroll as enroll_crew, seats};
-pub(crate) use task::{dispatch, end_if_orphaned, place_waiting, route, wire_answer};
+pub(crate) use task::{dispatch, end_if_orphaned, end_with_parent, place_waiting, route, wire_answer};
 
 impl Hosted for Profile {
     fn crew(_: &State) -> Option<&CrewId> {

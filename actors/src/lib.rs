@@ -30,6 +30,6 @@ mod submit;
 mod tallies;
 
 pub use clock::Clock;
-pub use links::Links;
+pub use links::{Links, NotSent};
 pub use options::{Limits, Options};
 pub use platform::{Figures, Platform, Seams};

@@ -6,6 +6,17 @@ use async_trait::async_trait;
 use events::{AgentId, CrewId, SandboxId};
 use gateway::{CrewPolicy, Gateway, Peer, Withdrawn};
 
+/// Why an attempt was not handed to its runner.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSent {
+    /// It may be tried again when the link is back.
+    #[error("{0}")]
+    Yet(String),
+    /// It cannot be sent as it is.
+    #[error("{0}")]
+    Ever(String),
+}
+
 /// The links to the sandboxes.
 #[async_trait]
 pub trait Links: Send + Sync + 'static {
@@ -18,7 +29,7 @@ pub trait Links: Send + Sync + 'static {
     /// The token that the sandbox's assignment carries.
     fn token(&self, sandbox: &SandboxId) -> link::Secret;
     /// Hands an attempt to the runner. `Ok` says that it will be sent while this link lives.
-    async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), String>;
+    async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), NotSent>;
     /// Takes an attempt back that was not sent yet, or has the runner stop it.
     async fn cancel_task(&self, sandbox: &SandboxId, frame: link::CancelFrame) -> Result<Withdrawn, String>;
     /// Has the runner end its handler when its work in hand is done.
@@ -50,8 +61,11 @@ impl Links for Gateway {
         self.token(sandbox)
     }
 
-    async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), String> {
-        self.send_task(sandbox, frame).await.map_err(|error| error.to_string())
+    async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), NotSent> {
+        self.send_task(sandbox, frame).await.map_err(|error| match error {
+            gateway::Error::TooLarge { .. } => NotSent::Ever(error.to_string()),
+            error => NotSent::Yet(error.to_string()),
+        })
     }
 
     async fn cancel_task(&self, sandbox: &SandboxId, frame: link::CancelFrame) -> Result<Withdrawn, String> {

@@ -44,6 +44,7 @@ pub(crate) async fn recover(core: &Arc<Core>, unfinished: &Unfinished) -> Result
     }
     for task in &unfinished.tasks {
         hosted::end_if_orphaned(core, task).await?;
+        hosted::end_with_parent(core, task).await?;
         core.tasks.resume(task.as_str()).await?;
     }
     reconcile(core).await;

@@ -41,6 +41,32 @@ async fn cancelling_a_task_ends_its_children_too() {
     stage.leave().await;
 }
 
+/// Nobody waits for the child of a task that failed; when the task is retried, it has it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_fails_takes_its_children_along() {
+    let stage = Stage::with_crew().await;
+    let input = wait_for(&stage.home, "go");
+    let parent = stage.submit(&json!({"do": "leave", "to": "worker", "input": input})).await;
+    assert_eq!(stage.ended(&parent).await["status"], "failed");
+    let child = eventually("the child", async || {
+        let tasks = stage.api.list("/v1/tasks").await;
+        tasks.into_iter().find(|task| task["parent"] == parent.as_str())
+    })
+    .await;
+    let child = child["id"].as_str().expect("an id").to_owned();
+    assert_eq!(stage.ended(&child).await["status"], "canceled");
+    stage.home.write("go", "");
+    stage.hypercode(&["task", "retry", &parent]).await.ok();
+    let ended = eventually("the end of the retried task", async || {
+        let found = stage.ended(&parent).await;
+        (found["status"] == "completed").then_some(found)
+    })
+    .await;
+    assert_eq!(ended["output"]["parts"][0]["text"], "completed", "{ended:#}");
+    assert_eq!(stage.ended(&child).await["status"], "completed");
+    stage.leave().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_fails_at_its_deadline() {
     let stage = Stage::with_crew().await;
@@ -104,6 +130,14 @@ async fn a_key_gives_one_task_and_no_other() {
     let said = stage.hypercode(&[&submit[..], &[r#"{"do": "fail"}"#]].concat()).await;
     assert_ne!(said.code, 0, "another task under the same key: {said:?}");
     assert_eq!(stage.ended(first["id"].as_str().expect("an id")).await["status"], "completed");
+    // So it is with every command.
+    for (verb, key, status) in
+        [("pause", "k2", 200), ("pause", "k2", 200), ("resume", "k2", 422), ("resume", "k3", 200)]
+    {
+        let path = format!("/v1/crews/troupe/{verb}");
+        let answer = stage.api.post(&path, &json!({}), Some(key)).await.expect("an answer");
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
     stage.leave().await;
 }
 
@@ -119,6 +153,12 @@ async fn large_bodies_reach_handlers_whole() {
     let task = stage.submit(&json!({"do": "checkpoint", "chars": 50_000})).await;
     let ended = stage.ended(&task).await;
     assert_eq!(ended["output"]["parts"][0]["data"]["kept"], 50_000, "{ended:#}");
+    // What no attempt could be given is not taken in.
+    let body = json!({"crew": "troupe", "input": {"do": "checkpoint", "chars": 60_000, "ballast": "x".repeat(190_000)}});
+    let task = stage.api.insist("/v1/tasks", &body, "ballast").await.done();
+    let ended = stage.ended(task["id"].as_str().expect("an id")).await;
+    assert_eq!(ended["status"], "failed", "{ended:#}");
+    assert!(ended["error"].as_str().is_some_and(|error| error.contains("artifact")), "{ended:#}");
     let huge = stage.api.post("/v1/tasks", &large(&"x".repeat(1 << 20)), None).await.expect("an answer");
     assert_eq!(huge.status, 400, "{huge:?}");
     stage.leave().await;

@@ -61,6 +61,11 @@ def execute(task, deed):
         if child["state"] != "completed":
             raise Refused({"code": 500, "message": f"the child is {child['state']}"})
         return {"child": child["taskId"], "state": child["state"], "output": child.get("output")}
+    if what == "leave" and task["attempt"] == 1:  # a child behind
+        call("task/delegate", taskId=task_id, key="child", to=deed["to"], input=deed["input"], wait=False)
+        raise Refused({"code": 500, "message": "it left", "data": {"retry": "permanent"}})
+    if what == "leave":  # and comes back for it
+        return call("task/delegate", taskId=task_id, key="child", to=deed["to"], input=deed["input"])["state"]
     if what == "checkpoint":  # once a large one, and then an end; the next attempt tells what it was given
         if "checkpoint" in task:
             return {"kept": len(task["checkpoint"]["kept"])}

@@ -16,6 +16,8 @@ use crate::entity::Request;
 use crate::hosted;
 use crate::submit::{self, Order};
 
+/// What the next attempt's frame has room for, beside what else stands in it.
+const CARRIED_BYTES_MAX: usize = link::limits::FRAME_BYTES_MAX - (16 << 10);
 /// Repetitions of delegations without a key that are remembered.
 const REPEATS_MAX: usize = 65_536;
 
@@ -42,6 +44,7 @@ impl Host {
             HostCall::CancelChild(call) => self.cancel_child(peer, command, call).await,
             HostCall::Checkpoint(call) => {
                 let held = self.in_hand(peer, &call.task_id).await?;
+                check_carried(&held.submitted.input, &call.data)?;
                 let data = contents::put(&self.core, call.data).await.map_err(|p| wire_error(&p))?;
                 let checkpoint = Command::Checkpoint { fence: held.attempt.fence, data };
                 let position = self.execute(peer, command, &held.task, checkpoint).await?;
@@ -122,28 +125,17 @@ impl Host {
             is_first: false,
         };
         let command_id = CommandId::derive(&["delegate", child.as_str()]);
-        submit::submit(&self.core, order, command_id, self.core.agent_meta(peer))
-            .await
-            .map_err(|problem| wire_error(&problem))?;
-        self.end_with_parent(peer, &held.task, &child).await;
+        let accepted = submit::submit(&self.core, order, command_id, self.core.agent_meta(peer)).await;
+        if accepted.map_err(|problem| wire_error(&problem))?.state.status == Status::Canceled {
+            self.execute(peer, self.core.clock.fresh_command(), &child, Command::Revive).await?;
+        }
+        hosted::end_with_parent(&self.core, &child).await.map_err(|problem| wire_error(&problem))?;
         if !call.wait {
             return Ok(json!({ "taskId": child, "state": "submitted" }));
         }
         let done = self.core.tasks.wait(child.as_str(), |state| state.status.is_terminal());
         let state = within(call.timeout_ms, done).await?.map_err(|problem| wire_error(&problem))?;
         child_view(&self.core, &child, &state).await
-    }
-
-    /// A child that was accepted while its parent was called off, or ended, is called off too.
-    async fn end_with_parent(&self, peer: &Peer, parent: &TaskId, child: &TaskId) {
-        let core = &self.core;
-        let state = core.look(&core.tasks, parent.as_str()).await;
-        if state.cancel.is_some() || state.status.is_terminal() {
-            let command = Command::Cancel { reason: format!("its parent {parent} was canceled") };
-            let command_id = CommandId::derive(&["cancel-child", parent.as_str(), child.as_str()]);
-            let meta = core.agent_meta(peer);
-            core.command(&core.tasks, child.as_str(), command, command_id, meta).await.ok();
-        }
     }
 
     fn replica(&self, to: &Address, agent: Option<&AgentId>, peer: &Peer) -> Option<u32> {
@@ -308,6 +300,19 @@ impl Host {
             .ok_or_else(|| Error::new(ErrorType::Canceled, format!("the attempt at `{task}` is over")))?;
         Ok(contents::wire(hosted::wire_answer(&answer)))
     }
+}
+
+/// An attempt is given its task's input and the last checkpoint in one frame.
+fn check_carried(input: &Value, checkpoint: &Value) -> Result<(), Error> {
+    let (input, checkpoint) = (contents::bytes(input), contents::bytes(checkpoint));
+    if input + checkpoint <= CARRIED_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "a checkpoint of {checkpoint} bytes beside an input of {input}: {CARRIED_BYTES_MAX} fit into an attempt; \
+         put what is large into an artifact"
+    );
+    Err(Error::new(ErrorType::TooLarge, message))
 }
 
 /// Waits at most so long.

@@ -152,7 +152,7 @@ async fn dissolve(core: &Arc<Core>, id: &str, cause: &Cause, agents: &[AgentId],
     // A task that was accepted while the agents ended is not left behind.
     for task in core.tallies.of(&crew) {
         cancel(core, cause, &task, reason).await;
-        core.tasks.wait(task.as_str(), |state| state.status.is_terminal()).await.ok();
+        core.until(&core.tasks, task.as_str(), |state| state.status.is_terminal()).await;
     }
     let command_id = events::CommandId::derive(&["disbanded", id]);
     let answer = core.command(&core.crews, id, Command::Disbanded, command_id, cause.meta(PART)).await;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::contents;
 use crate::core::{Core, notify};
 use crate::entity::{Cause, Hosted};
+use crate::links::NotSent;
 use crate::roster::{Place, Routed, Wish};
 use crate::watchdog::{Sign, Signal, Subject};
 
@@ -154,6 +155,13 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
             }
         }
         Effect::AnswerBy { key, at_ms } => answer_by(core, id, cause, key, at_ms).await,
+        Effect::Abandon { children, reason } => {
+            let reason = format!("its parent {id} is over: {reason}");
+            for child in &children {
+                let command = Command::Cancel { reason: reason.clone() };
+                core.follow(&core.tasks, child.as_str(), command, cause, PART, 5).await;
+            }
+        }
     }
 }
 
@@ -192,14 +200,21 @@ pub(crate) async fn dispatch(core: &Arc<Core>, id: &str, attempt: &Attempt) {
         return;
     }
     let frame = link::TaskFrame {
-        id: link::Id::try_from(format!("{id}.{}", attempt.fence)).unwrap_or_else(|_| submitted_id(submitted)),
+        id: link::Id::try_from(format!("{id}.{}", attempt.fence))
+            .expect("a task's id and a number fit an id"),
         attempt: attempt.number,
         fence: attempt.fence,
         params,
     };
-    if let Err(reason) = core.links().send_task(&sandbox, frame).await {
-        tracing::debug!(task = id, %sandbox, %reason, "attempt is sent again when the link is back");
-        core.posts.forget_send(&sandbox, &submitted.task, attempt.fence);
+    match core.links().send_task(&sandbox, frame).await {
+        Ok(()) => {}
+        Err(NotSent::Ever(reason)) => {
+            end(core, id, submitted, attempt, Ended::Permanent, &reason).await;
+        }
+        Err(NotSent::Yet(reason)) => {
+            tracing::debug!(task = id, %sandbox, %reason, "attempt is sent again when the link is back");
+            core.posts.forget_send(&sandbox, &submitted.task, attempt.fence);
+        }
     }
 }
 
@@ -298,10 +313,10 @@ async fn stop(
     }
     for child in children {
         // One that was wanted but never accepted has nothing to end; whoever would accept it now looks at its parent.
-        core.tasks
-            .wait(child.as_str(), |state| state.submitted.is_none() || state.status.is_terminal())
-            .await
-            .ok();
+        core.until(&core.tasks, child.as_str(), |state| {
+            state.submitted.is_none() || state.status.is_terminal()
+        })
+        .await;
     }
     match attempt {
         Some(attempt) => halt(core, id, attempt, reason).await,
@@ -336,8 +351,8 @@ async fn halt(core: &Arc<Core>, id: &str, attempt: &Attempt, reason: &str) {
         }
     }
     let fence = attempt.fence;
-    let over =
-        core.tasks.wait(id, move |state| state.attempt.as_ref().is_none_or(|live| live.fence != fence));
+    let over = core
+        .until(&core.tasks, id, move |state| state.attempt.as_ref().is_none_or(|live| live.fence != fence));
     let patience = Duration::from_millis(grace_ms.saturating_mul(2));
     if tokio::time::timeout(patience, over).await.is_err() {
         end_canceled(core, id, &submitted, fence, reason).await;
@@ -390,6 +405,24 @@ pub(crate) async fn end_if_orphaned(core: &Arc<Core>, id: &TaskId) -> Result<(),
         && serving(core, attempt).await.is_none()
     {
         end(core, id.as_str(), submitted, attempt, Ended::Crash, ORPHANED).await;
+    }
+    Ok(())
+}
+
+/// A child that was accepted while its parent was called off or ended badly is called off too.
+pub(crate) async fn end_with_parent(core: &Arc<Core>, id: &TaskId) -> Result<(), Problem> {
+    let state = core.tasks.read(id.as_str()).await?;
+    let Some((submitted, parent)) =
+        state.submitted.as_ref().and_then(|submitted| Some((submitted, submitted.parent.as_ref()?)))
+    else {
+        return Ok(());
+    };
+    let above = core.tasks.read(parent.as_str()).await?;
+    if above.abandons_children() {
+        let command = Command::Cancel { reason: format!("its parent {parent} is {}", above.status) };
+        let command_id = CommandId::derive(&["end-with-parent", id.as_str(), &above.fence.to_string()]);
+        let meta = core.system_meta(&submitted.tenant, PART);
+        core.command(&core.tasks, id.as_str(), command, command_id, meta).await.ok();
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use events::{AgentId, CrewId, SandboxId};
 use gateway::{CrewPolicy, Host, Peer, Withdrawn};
-use hypercode_actors::Links;
+use hypercode_actors::{Links, NotSent};
 use tokio::sync::mpsc;
 
 use super::life::Life;
@@ -112,13 +112,13 @@ impl Links for Gateway {
         link::Secret::new(sandbox.as_str())
     }
 
-    async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), String> {
+    async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), NotSent> {
         self.life.within(async {}).await;
         if let Some(peer) = self.sockets().get(sandbox).and_then(|socket| socket.peer.clone()) {
             let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
             newest.insert(frame.params.task_id.clone(), (frame.attempt, frame.fence, peer));
         }
-        self.send(sandbox, Frame::Task(frame))
+        self.send(sandbox, Frame::Task(frame)).map_err(NotSent::Yet)
     }
 
     async fn cancel_task(&self, sandbox: &SandboxId, frame: link::CancelFrame) -> Result<Withdrawn, String> {

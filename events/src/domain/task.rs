@@ -297,6 +297,8 @@ pub enum Command {
     Expire,
     /// Try it again although it ended in failure.
     Retry,
+    /// Its parent, at work again, asks for it again although it was called off.
+    Revive,
 }
 
 /// What must be true outside for a task.
@@ -315,6 +317,13 @@ pub enum Effect {
     Stop {
         /// The live attempt, if there is one.
         attempt: Option<Attempt>,
+        /// The children.
+        children: Vec<TaskId>,
+        /// Why.
+        reason: String,
+    },
+    /// Nobody waits for its children any more: they are called off.
+    Abandon {
         /// The children.
         children: Vec<TaskId>,
         /// Why.
@@ -348,6 +357,17 @@ impl State {
     /// The open questions.
     pub fn open_questions(&self) -> impl Iterator<Item = (&String, &Question)> {
         self.questions.iter().filter(|(_, question)| question.answer.is_none())
+    }
+
+    /// Whether its children are called off with it: all that is over without a good end takes them along.
+    pub fn abandons_children(&self) -> bool {
+        self.cancel.is_some() || (self.status.is_terminal() && self.status != Status::Completed)
+    }
+
+    fn abandoned(&self) -> Option<Effect> {
+        let children: Vec<TaskId> = self.children.values().map(|child| child.task.clone()).collect();
+        let reason = self.error.clone().unwrap_or_default();
+        (self.abandons_children() && !children.is_empty()).then_some(Effect::Abandon { children, reason })
     }
 
     fn end_attempt(&mut self, ended: Ended) {
@@ -421,7 +441,7 @@ impl Decider for Task {
     fn obligations(state: &State) -> Vec<Effect> {
         let Some(submitted) = &state.submitted else { return Vec::new() };
         if state.status.is_terminal() {
-            return Vec::new();
+            return state.abandoned().into_iter().collect();
         }
         let mut effects = Vec::new();
         if let Some(attempt) = &state.attempt {

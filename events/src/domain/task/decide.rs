@@ -47,6 +47,7 @@ pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Res
         Command::CancelNow => cancel_now(state),
         Command::Expire => expire(state, context),
         Command::Retry => retry(state),
+        Command::Revive => Ok(revive(state)),
     }
 }
 
@@ -288,4 +289,9 @@ fn retry(state: &State) -> Result<Vec<Event>, Rejection> {
         Status::Failed | Status::DeadLettered => Ok(vec![Retried {}.into()]),
         status => Err(Rejection::Illegal { status, verb: "be retried" }),
     }
+}
+
+/// Only what was called off; a child that came to an end of its own keeps it.
+fn revive(state: &State) -> Vec<Event> {
+    if state.status == Status::Canceled { vec![Retried {}.into()] } else { Vec::new() }
 }
