@@ -64,7 +64,7 @@ pub struct CheckpointPage {
     pub items: Vec<CheckpointModel>,
 }
 
-fn problem(error: CutError) -> Problem {
+fn problem(error: &CutError) -> Problem {
     let kind = match error {
         CutError::Fork(_) => ProblemKind::Failed,
         CutError::Empty => ProblemKind::NotFound,
@@ -86,7 +86,7 @@ pub(super) async fn standing(State(api): State<Arc<Api>>) -> Result<Json<Standin
 }
 
 pub(super) async fn cut(State(api): State<Arc<Api>>) -> Result<Json<StandingModel>, Refusal> {
-    api.audit.cut().await.map_err(problem)?;
+    api.audit.cut().await.map_err(|error| problem(&error))?;
     standing(State(api)).await
 }
 
@@ -148,7 +148,7 @@ pub(super) async fn proof(
     let covers = newest.filter(|entry| entry.size >= position).map(|entry| Note::parse(&entry.note));
     let note = match covers {
         Some(Ok(note)) => note,
-        _ => api.audit.cut().await.map_err(problem)?,
+        _ => api.audit.cut().await.map_err(|error| problem(&error))?,
     };
     let proof = Local::prove(&*api.store, ledger, Position(position), note).await?;
     Ok(Json(ProofModel {
