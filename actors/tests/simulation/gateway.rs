@@ -18,7 +18,7 @@ const FRAMES_MAX: usize = 1_024;
 
 /// What goes to a runner.
 pub enum Frame {
-    Task(link::TaskFrame),
+    Task(Box<link::TaskFrame>),
     Cancel(link::CancelFrame),
     Drain,
 }
@@ -118,7 +118,7 @@ impl Links for Gateway {
             let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
             newest.insert(frame.params.task_id.clone(), (frame.attempt, frame.fence, peer));
         }
-        self.send(sandbox, Frame::Task(frame)).map_err(NotSent::Yet)
+        self.send(sandbox, Frame::Task(Box::new(frame))).map_err(NotSent::Yet)
     }
 
     async fn cancel_task(&self, sandbox: &SandboxId, frame: link::CancelFrame) -> Result<Withdrawn, String> {

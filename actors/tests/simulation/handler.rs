@@ -104,7 +104,10 @@ async fn work(
         }
         Script::Fail(class) => {
             let error = Error::new(ErrorType::HandlerFailed, "it did not work");
-            Some(Err(class.map_or(error.clone(), |class| error.with("retry", class))))
+            Some(Err(match class {
+                Some(class) => error.with("retry", class),
+                None => error,
+            }))
         }
         Script::Reject => Some(Ok(Executed::ended(State::Rejected, "not mine"))),
         Script::Crash => {

@@ -325,7 +325,7 @@ impl Runner {
                         return Ended::Done;
                     }
                     Some(Frame::Cancel(cancel)) => self.cancel(&cancel),
-                    Some(Frame::Task(task)) => self.start(task),
+                    Some(Frame::Task(task)) => self.start(*task),
                 },
                 _ = beats.tick() => {
                     seq += 1;
