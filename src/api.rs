@@ -8,6 +8,7 @@
 mod answer;
 mod bodies;
 mod caller;
+mod denials;
 mod input;
 mod manifests;
 mod operation;

@@ -16,6 +16,7 @@ mod migrate;
 mod offline;
 mod profile;
 mod projection;
+mod replay;
 mod session;
 mod sse;
 mod task;
@@ -117,6 +118,8 @@ enum Command {
     /// Read and verify the log of everything that happened.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Show what was: the registry at any moment, the life of an entity, what changed.
+    Replay(replay::Replay),
     /// Drive a handler without a platform.
     #[command(subcommand)]
     Handler(handler::Handler),
@@ -195,6 +198,7 @@ impl Command {
             Self::Schema(schema) => schema.run(output),
             Self::Handler(handler) => handler.run(output).await,
             Self::Audit(audit) => audit.run(global, output).await,
+            Self::Replay(replay) => replay.run(global, output).await,
             Self::Crew(crew) => crew.run(&Session::open(global, output)?).await,
             Self::Agent(agent) => agent.run(&Session::open(global, output)?).await,
             Self::Task(task) => task.run(&Session::open(global, output)?).await,

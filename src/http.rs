@@ -20,6 +20,7 @@ mod plan;
 mod problem;
 mod projections;
 mod queries;
+mod registry;
 mod route;
 mod serve;
 
@@ -38,6 +39,7 @@ use crate::api::Service;
 
 pub use audit::{CheckpointModel, CheckpointPage, StandingModel};
 pub use envelope::{Envelope, EnvelopeError};
+pub(crate) use registry::registry;
 pub use serve::{ServeError, bind, serve};
 
 /// The bounds that only HTTP has.
@@ -174,7 +176,11 @@ fn stopping() -> Problem {
 /// The API as a router over these parts.
 pub fn router(parts: Parts) -> Router {
     let feeds = Arc::new(tokio::sync::Semaphore::new(parts.limits.feeds_max));
-    route::router(Arc::new(Api { parts, metrics: metrics::Metrics::default(), feeds }))
+    route::router(Arc::new(Api {
+        parts,
+        metrics: metrics::Metrics::default(),
+        feeds,
+    }))
 }
 
 /// The OpenAPI 3.1 document.

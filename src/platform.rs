@@ -122,7 +122,7 @@ impl Platform {
             Some(dir) => dir.clone(),
             None => run_dir(&instance),
         };
-        let audit = start_audit(config, &instance, Arc::clone(&store)).await?;
+        let audit = start_audit(config, Arc::clone(&store)).await?;
         let views = storage.views(data).await?;
         let mut unfinished = unfinished(&storage, &views).await?;
         let options = actors::Options {
@@ -266,12 +266,12 @@ fn key(path: &Path) -> Result<[u8; 32], StartError> {
 }
 
 /// Follows the log from where the ledger stands, and signs checkpoints.
-async fn start_audit(
+pub(crate) async fn start_audit(
     config: &Config,
-    instance: &Instance,
     store: Arc<dyn EventStore>,
 ) -> Result<audit::Tailer, StartError> {
     let data = &config.data_dir;
+    let instance = instance(&data.join("instance"))?;
     let signer =
         audit::Signer::open(&data.join(audit::KEY_FILE), &format!("hypercode/{}", instance.as_str()))?;
     let mut sinks: Vec<Arc<dyn audit::Sink>> =

@@ -14,6 +14,7 @@
 //! Formats: trees and proofs of RFC 6962, tiles, checkpoints and proofs of the C2SP (`tlog-tiles`,
 //! `tlog-checkpoint`, `signed-note`, `tlog-proof`).
 
+mod bundle;
 mod checkpoint;
 mod key;
 mod ledger;
@@ -28,6 +29,7 @@ mod tile;
 mod tree;
 mod verify;
 
+pub use bundle::{Bundle, BundleError, Format, Manifest, Wanted, export};
 pub use checkpoint::{Checkpoint, Malformed, Note, notes};
 pub use key::{KEY_FILE, KeyError, PublicKey, Signer};
 pub use ledger::{Entry, LEDGER_FILE, Ledger, LedgerError};
@@ -38,4 +40,4 @@ pub use sink::{AppendFile, Directory, Program, Sink, SinkError};
 pub use tailer::{CutError, Fork, Options, Standing, Tailer};
 pub use tile::{TILE_BYTES, TILE_HASHES, Tile, Tiles};
 pub use tree::{Edge, Range};
-pub use verify::{Evidence, Fault, FaultKind, Kept, Next, Report, Trust, verify};
+pub use verify::{Beyond, Evidence, Fault, FaultKind, Kept, Next, Report, Trust, verify};

@@ -19,6 +19,7 @@ mod driven;
 #[cfg(test)]
 mod golden;
 pub mod message;
+pub mod platform;
 pub mod profile;
 pub mod state;
 pub mod task;

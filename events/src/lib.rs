@@ -14,6 +14,7 @@ pub mod id;
 pub mod invariant;
 pub mod lease;
 pub mod projection;
+pub mod replay;
 pub mod snapshot;
 pub mod store;
 pub mod subscription;

@@ -7,6 +7,7 @@
 mod attempts;
 mod audit;
 mod common;
+mod compare;
 mod database;
 mod dump;
 mod entities;
@@ -20,6 +21,8 @@ mod rows;
 mod snapshots;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::world;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +41,7 @@ use crate::store::{EventStore, ReadError};
 use crate::subscription;
 
 pub use self::audit::summarize;
+pub use self::compare::{Comparison, Difference, Frozen};
 pub use self::query::{Direction, PAGE_ITEMS_MAX, Page, PageRequest, Unfinished};
 pub use self::rows::{
     AgentFilter, AgentView, AttemptView, AuditEntry, AuditFilter, CrewFilter, CrewView, Delivery, Lifespan,

@@ -22,6 +22,7 @@ mod memory;
 pub mod postgres;
 mod request;
 pub mod sqlite;
+mod until;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ pub use memory::{Fault, Faults, Memory};
 pub use postgres::Postgres;
 pub use request::{EVENTS_MAX, NAMES_MAX, PAYLOAD_BYTES_MAX, TEXT_BYTES_MAX};
 pub use sqlite::Sqlite;
+pub use until::Until;
 
 /// The version that a writer believes its stream to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use events::api::{Caller, Command, Commands, Problem, ProblemKind, Reply};
 
 use super::answer::Done;
 use super::caller::{Headers, caller};
+use super::denials::Denials;
 use super::input::Request;
 use super::operation::{Operation, Pace};
 use super::problem::Refusal;
@@ -54,6 +55,7 @@ pub struct Service {
     store: Arc<dyn EventStore>,
     token: Token,
     limits: Limits,
+    denials: Denials,
 }
 
 impl Service {
@@ -64,7 +66,7 @@ impl Service {
         token: Token,
         limits: Limits,
     ) -> Self {
-        Self { commands, store, token, limits }
+        Self { commands, store, token, limits, denials: Denials::default() }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -77,9 +79,12 @@ impl Service {
 
     /// Who asks, by these headers, if they may do what needs the permission.
     ///
-    /// There is one token so far, an administrator's, who may do everything.
-    pub(crate) fn admit(&self, headers: &dyn Headers, _permission: &'static str) -> Result<Caller, Refusal> {
-        let principal = self.token.authenticate(headers)?;
+    /// There is one token so far, an administrator's, who may do everything. Who is turned away is recorded.
+    pub(crate) fn admit(&self, headers: &dyn Headers, permission: &'static str) -> Result<Caller, Refusal> {
+        let principal = self.token.authenticate(headers);
+        let principal = principal.inspect_err(|problem| {
+            self.denials.record(&self.store, permission, &problem.detail);
+        })?;
         caller(headers, principal, self.limits.key_bytes_max)
     }
 

@@ -1,6 +1,7 @@
 //! `hypercode audit`: the log of everything that happened, and the proof that it is what it was.
 
 mod checkpoint;
+mod export;
 mod tail;
 mod verify;
 
@@ -25,6 +26,8 @@ pub(super) enum Audit {
     },
     /// Recompute every hash, the chain, the tree and every checkpoint, and name what is wrong.
     Verify(verify::Verify),
+    /// Write evidence that an auditor verifies without this program: events, proofs, keys and a verifier in Python.
+    Export(export::Export),
     /// Show the newest signed checkpoint and the keys, or cut one now.
     Checkpoint(checkpoint::Checkpoint),
     /// Prove that an event is in the signed log, in a text that anybody can check.
@@ -35,6 +38,7 @@ impl Audit {
     pub(super) async fn run(self, global: &Global, output: Output) -> Outcome {
         match self {
             Self::Verify(verify) => return verify.run(global, output).await,
+            Self::Export(export) => export.run(global, output).await?,
             Self::Tail(tail) => tail.run(&Session::open(global, output)?).await?,
             Self::Show { position } => tail::show(&Session::open(global, output)?, position).await?,
             Self::Checkpoint(checkpoint) => checkpoint.run(&Session::open(global, output)?).await?,

@@ -1,11 +1,13 @@
 //! Where the commands that verify and replay take the log from: a platform, or the files of a data directory.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use events::api::{Problem, ProblemKind};
-use events::audit::{Evidence, Kept, Ledger, Local, Next, Note, PublicKey, Trust, notes};
+use events::audit::{Bundle, Evidence, Kept, Ledger, Local, Next, Note, PublicKey, Trust, notes};
 use events::store::{Head, postgres, sqlite};
 use events::{Digest, EventStore, Position, Recorded};
 
@@ -128,4 +130,39 @@ pub(super) async fn open(path: &Path) -> Result<sqlite::ReadOnly, Problem> {
     }
     let store = sqlite::ReadOnly::open(path, &sqlite::Options::default()).await;
     store.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))
+}
+
+/// Whether the file is a tar: the mark stands behind the first header's name and numbers (POSIX.1-1988 `ustar`).
+pub(super) fn is_tar(file: &Path) -> Result<bool, Problem> {
+    let mut header = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(512).read_to_end(&mut header));
+    read.map_err(|error| unreadable(file, &error))?;
+    Ok(header.get(257..262) == Some(b"ustar"))
+}
+
+/// The bundle at `path`; a tar is unpacked into `scratch`, each file under its last name, wherever it says it belongs.
+pub(super) fn bundle(path: &Path, scratch: &Path) -> Result<Bundle, Problem> {
+    if path.is_dir() {
+        return Ok(Bundle::open(path)?);
+    }
+    let unpacked = || -> std::io::Result<()> {
+        for entry in tar::Archive::new(File::open(path)?).entries()? {
+            let mut entry = entry?;
+            let name = entry.path()?.file_name().map(std::ffi::OsStr::to_owned);
+            if let (true, Some(name)) = (entry.header().entry_type().is_file(), name) {
+                std::io::copy(&mut entry, &mut File::create(scratch.join(name))?)?;
+            }
+        }
+        Ok(())
+    };
+    unpacked().map_err(|error| unreadable(path, &error))?;
+    Ok(Bundle::open(scratch)?)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
+    let kind = match error.kind() {
+        std::io::ErrorKind::NotFound => ProblemKind::NotFound,
+        _ => ProblemKind::Invalid,
+    };
+    Problem::new(kind, format!("read `{}`: {error}", path.display()))
 }

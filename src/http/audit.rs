@@ -1,20 +1,22 @@
 //! What proves that the log is what it was: checkpoints, tiles and proofs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
+use axum::Json as Reply;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use events::api::{Problem, ProblemKind};
-use events::audit::{CutError, Entry, Local, Note};
+use events::audit::{CutError, Entry, Format, Local, Note};
+use events::domain::platform::AuditExported;
 use events::{Digest, Position};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 use super::Api;
-use super::extract::{Params, Segments};
+use super::extract::{Asker, Json, Params, Segments};
+use crate::acts;
 use crate::api::Refusal;
 
 /// Checkpoints on one page.
@@ -73,10 +75,10 @@ fn problem(error: &CutError) -> Problem {
     Problem::new(kind, error.to_string())
 }
 
-pub(super) async fn standing(State(api): State<Arc<Api>>) -> Result<Json<StandingModel>, Refusal> {
+pub(super) async fn standing(State(api): State<Arc<Api>>) -> Result<Reply<StandingModel>, Refusal> {
     let (standing, ledger) = (api.audit.standing(), api.audit.ledger());
     let newest = ledger.newest().await.map_err(Problem::from)?;
-    Ok(Json(StandingModel {
+    Ok(Reply(StandingModel {
         origin: api.audit.origin().to_owned(),
         newest: newest.map(CheckpointModel::from),
         keys: ledger.keys().await.map_err(Problem::from)?,
@@ -85,7 +87,7 @@ pub(super) async fn standing(State(api): State<Arc<Api>>) -> Result<Json<Standin
     }))
 }
 
-pub(super) async fn cut(State(api): State<Arc<Api>>) -> Result<Json<StandingModel>, Refusal> {
+pub(super) async fn cut(State(api): State<Arc<Api>>) -> Result<Reply<StandingModel>, Refusal> {
     api.audit.cut().await.map_err(|error| problem(&error))?;
     standing(State(api)).await
 }
@@ -102,9 +104,9 @@ pub(super) struct Above {
 pub(super) async fn checkpoints(
     State(api): State<Arc<Api>>,
     Params(Above { above }): Params<Above>,
-) -> Result<Json<CheckpointPage>, Refusal> {
+) -> Result<Reply<CheckpointPage>, Refusal> {
     let entries = api.audit.ledger().checkpoints(above, PAGE_CHECKPOINTS).await.map_err(Problem::from)?;
-    Ok(Json(CheckpointPage { items: entries.into_iter().map(CheckpointModel::from).collect() }))
+    Ok(Reply(CheckpointPage { items: entries.into_iter().map(CheckpointModel::from).collect() }))
 }
 
 pub(super) async fn tile(
@@ -114,6 +116,54 @@ pub(super) async fn tile(
     let tile = api.audit.ledger().tile(level, number).await.map_err(Problem::from)?;
     let none = || Problem::new(ProblemKind::NotFound, format!("level {level} has no tile {number}"));
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], tile.ok_or_else(none)?))
+}
+
+/// Which events are taken out as evidence.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Exports {
+    /// The position of the first event; 1 by default.
+    #[serde(default)]
+    from: Option<u64>,
+    /// The position of the last event; by default that of the event that records this export.
+    #[serde(default)]
+    to: Option<u64>,
+    /// In what form: `jsonl`, `cloudevents` or `ocsf`.
+    format: String,
+}
+
+/// An export that was recorded, and is covered by a checkpoint.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Exported {
+    /// The position of the first event.
+    from: u64,
+    /// The position of the last event.
+    to: u64,
+    /// The position of the event that records the export.
+    position: u64,
+    /// Events that the newest checkpoint covers.
+    size: u64,
+}
+
+pub(super) async fn export(
+    State(api): State<Arc<Api>>,
+    Asker(caller): Asker,
+    Json(Exports { from, to, format }): Json<Exports>,
+) -> Result<Reply<Exported>, Refusal> {
+    if !Format::ALL.iter().any(|known| known.as_str() == format) {
+        return Err(Refusal::invalid("`format`: expected `jsonl`, `cloudevents` or `ocsf`"));
+    }
+    let (from, head) = (from.unwrap_or(1), api.store.head().await?.position.0);
+    if from == 0 || to.is_some_and(|to| to < from || to > head) {
+        return Err(Refusal::invalid(format!(
+            "`from` and `to`: expected positions from 1 to {head}, in order"
+        )));
+    }
+    let exported = AuditExported { from, to, format };
+    let position = acts::record(&*api.store, &caller, "audit", exported).await?.position.0;
+    let size = api.audit.cut().await.map_err(|error| problem(&error))?.checkpoint().size;
+    Ok(Reply(Exported { from, to: to.unwrap_or(position), position, size }))
 }
 
 /// The proof of one event.
@@ -142,7 +192,7 @@ pub(super) struct ProofModel {
 pub(super) async fn proof(
     State(api): State<Arc<Api>>,
     Segments(position): Segments<u64>,
-) -> Result<Json<ProofModel>, Refusal> {
+) -> Result<Reply<ProofModel>, Refusal> {
     let ledger = api.audit.ledger();
     let newest = ledger.newest().await.map_err(Problem::from)?;
     let covers = newest.filter(|entry| entry.size >= position).map(|entry| Note::parse(&entry.note));
@@ -151,7 +201,7 @@ pub(super) async fn proof(
         _ => api.audit.cut().await.map_err(|error| problem(&error))?,
     };
     let proof = Local::prove(&*api.store, ledger, Position(position), note).await?;
-    Ok(Json(ProofModel {
+    Ok(Reply(ProofModel {
         position,
         size: proof.note.checkpoint().size,
         leaf: proof.event.hash,

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use events::api::Problem;
+use events::domain::platform::ProjectionRebuilt;
+use events::projection::{NAMES, ViewError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
-use super::extract::Json as Body;
+use super::extract::{Asker, Json as Body};
+use crate::acts;
 use crate::api::Refusal;
 
 /// Where the views stand.
@@ -66,8 +69,13 @@ pub(super) struct Rebuild {
 
 pub(super) async fn rebuild(
     State(api): State<Arc<Api>>,
+    Asker(caller): Asker,
     Body(Rebuild { name }): Body<Rebuild>,
 ) -> Result<Json<Projections>, Refusal> {
+    if let Some(unknown) = name.as_deref().filter(|name| !NAMES.contains(name)) {
+        return Err(Problem::from(ViewError::UnknownProjection { name: unknown.to_owned() }).into());
+    }
+    acts::record(&*api.store, &caller, "views", ProjectionRebuilt { name: name.clone() }).await?;
     api.views.rebuild(name.as_deref()).await.map_err(Problem::from)?;
     status(State(api)).await
 }

@@ -306,6 +306,15 @@ fn audit_routes() -> Vec<Route> {
         )
         .needs("audit:checkpoint")
         .answers::<audit::StandingModel>(),
+        Route::post(
+            "/v1/audit/exports",
+            "exportAudit",
+            "Records that evidence is taken out, and signs a checkpoint that covers it",
+            audit::export,
+        )
+        .needs("audit:export")
+        .takes::<audit::Exports>()
+        .answers::<audit::Exported>(),
         Route::get(
             "/v1/audit/checkpoints",
             "listCheckpoints",

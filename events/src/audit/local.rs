@@ -61,6 +61,16 @@ impl Local {
         Ok((Self { store, ledger, cursor: Position(0), head }, trust))
     }
 
+    /// The evidence of the events after `after`, as far as there are any now.
+    pub async fn after(
+        store: Arc<dyn EventStore>,
+        ledger: Option<Ledger>,
+        after: Position,
+    ) -> Result<Self, Problem> {
+        let head = store.head().await?;
+        Ok(Self { store, ledger, cursor: after, head })
+    }
+
     async fn read(&self, limit: u64) -> Result<Next, Problem> {
         let wanted = self.head.position.0.saturating_sub(self.cursor.0).min(limit);
         if wanted == 0 {

@@ -15,13 +15,13 @@ use crate::store::{EventStore, Expected, Sqlite, sqlite};
 const EVENTS: u64 = 700;
 
 /// Closed logs are tampered with, as somebody does who owns the files.
-struct Desk {
-    dir: TempDir,
+pub(super) struct Desk {
+    pub(super) dir: TempDir,
 }
 
 impl Desk {
     /// A log with checkpoints at 300, 600 and 700.
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let desk = Self { dir: TempDir::new().expect("a directory") };
         let (store, tailer) = desk.open().await;
         for size in [300, 600, EVENTS] {
@@ -32,7 +32,7 @@ impl Desk {
         desk
     }
 
-    async fn open(&self) -> (Sqlite, Tailer) {
+    pub(super) async fn open(&self) -> (Sqlite, Tailer) {
         let dir = self.dir.path();
         let store = Sqlite::open(dir, sqlite::Options::default()).await.expect("a store");
         let ledger = Ledger::open(dir).await.expect("a ledger");
@@ -43,12 +43,12 @@ impl Desk {
         (store, tailer.expect("a tailer"))
     }
 
-    async fn close(&self, store: Sqlite, tailer: Tailer) {
+    pub(super) async fn close(&self, store: Sqlite, tailer: Tailer) {
         tailer.close().await;
         store.close().await;
     }
 
-    async fn append_until(&self, store: &Sqlite, size: u64) {
+    pub(super) async fn append_until(&self, store: &Sqlite, size: u64) {
         loop {
             let head = store.head().await.expect("head").position.0;
             let payloads: Vec<String> =

@@ -69,10 +69,23 @@ pub struct Trust {
     pub keys: Vec<PublicKey>,
     /// Up to which size the evidence has tiles; 0 if it has none.
     pub tiles: u64,
-    /// The proof that the tree of a checkpoint, by its size, begins with the tree of all events of the evidence.
-    pub beyond: Option<(u64, Vec<Digest>)>,
-    /// Checkpoints that only other places have.
-    missing: Vec<(u64, String)>,
+    /// The proof that a checkpoint beyond the last event continues the tree.
+    pub beyond: Option<Beyond>,
+    /// Files that do not have their checksums.
+    pub changed: Vec<String>,
+    /// Checkpoints that should be there and are not, each with the place that knows of it.
+    pub(super) missing: Vec<(u64, String)>,
+}
+
+/// The proof that the tree of a checkpoint begins with a smaller tree (RFC 6962 §2.1.2).
+#[derive(Clone, Debug)]
+pub struct Beyond {
+    /// The size of the smaller tree.
+    pub from: u64,
+    /// The size of the checkpoint.
+    pub size: u64,
+    /// The proof.
+    pub proof: Vec<Digest>,
 }
 
 impl Trust {
@@ -87,6 +100,13 @@ impl Trust {
             }
             self.checkpoints.push(Kept { place: place.to_owned(), size, note });
         }
+    }
+
+    /// Checkpoints of these sizes should be there, as `place` says.
+    pub(super) fn expect(&mut self, sizes: &[u64], place: &str) {
+        let own: BTreeSet<u64> = self.checkpoints.iter().map(|kept| kept.size).collect();
+        let missing = sizes.iter().filter(|size| !own.contains(*size));
+        self.missing.extend(missing.map(|size| (*size, place.to_owned())));
     }
 }
 
@@ -118,8 +138,24 @@ pub enum FaultKind {
     CheckpointForeign,
     /// A checkpoint that another place has is missing.
     CheckpointMissing,
+    /// A checkpoint is of fewer events than come before the first of the evidence, which cannot be held to it.
+    CheckpointUnchecked,
     /// A file does not have the checksum that it should.
     FileChanged,
+}
+
+impl FaultKind {
+    /// What is reported first: the events, then the checkpoints, then files.
+    fn rank(self) -> u8 {
+        use FaultKind as K;
+        match self {
+            K::EventMissing | K::EventChanged | K::EventDamaged | K::HeadChanged => 0,
+            K::LogTruncated | K::LogRewritten | K::TileChanged | K::TileMissing => 0,
+            K::CheckpointMalformed | K::CheckpointForged | K::CheckpointForeign => 1,
+            K::CheckpointMissing | K::CheckpointUnchecked => 1,
+            K::FileChanged => 2,
+        }
+    }
 }
 
 /// One thing that is wrong, and where.
@@ -341,7 +377,9 @@ impl Verifier {
             let Some((place, note)) = self.waiting.pop() else { break };
             let checkpoint = note.checkpoint();
             if checkpoint.size < size {
-                // The evidence begins behind it, and says nothing about it.
+                let (signed, first) = (checkpoint.size, size + 1);
+                let detail = format!("it is of {signed} events, the first that is here is {first}, {place}");
+                self.fault(FaultKind::CheckpointUnchecked, signed, signed, detail);
                 continue;
             }
             if checkpoint.root == self.range.root() {
@@ -370,9 +408,11 @@ impl Verifier {
         let (size, root) = (self.range.size(), self.range.root());
         while let Some((place, note)) = self.waiting.pop() {
             let checkpoint = note.checkpoint();
-            let proof = self.trust.beyond.as_ref().filter(|(size, _)| *size == checkpoint.size);
-            let proven = proof.is_some_and(|(_, proof)| {
-                super::proof::is_consistent(proof, (checkpoint.size, checkpoint.root), (size, root))
+            let beyond = self.trust.beyond.as_ref();
+            let proof = beyond.filter(|beyond| (beyond.from, beyond.size) == (size, checkpoint.size));
+            let proven = proof.is_some_and(|beyond| {
+                let new = (checkpoint.size, checkpoint.root);
+                super::proof::is_consistent(&beyond.proof, new, (size, root))
             });
             match (proven, proof.is_some()) {
                 (true, _) => (self.agreed, self.covered) = (self.agreed + 1, size),
@@ -389,14 +429,11 @@ impl Verifier {
     }
 
     fn end(mut self) -> Report {
-        let about_events = |fault: &Fault| {
-            use FaultKind as K;
-            !matches!(
-                fault.kind,
-                K::CheckpointMalformed | K::CheckpointForged | K::CheckpointForeign | K::CheckpointMissing
-            )
-        };
-        self.faults.sort_by_key(|fault| !about_events(fault));
+        for name in std::mem::take(&mut self.trust.changed) {
+            let detail = format!("`{name}` does not have the checksum that `SHA256SUMS` names");
+            self.fault(FaultKind::FileChanged, 0, 0, detail);
+        }
+        self.faults.sort_by_key(|fault| fault.kind.rank());
         Report {
             ok: self.faults.is_empty(),
             origin: self.origin,

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{DecodeError, DomainEvent, agent, artifact, crew, message, profile, state, task};
+use super::{DecodeError, DomainEvent, agent, artifact, crew, message, platform, profile, state, task};
 
 fn file(kind: &str, schema: u16) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("testdata/golden/{kind}.v{schema}.json"))
@@ -39,6 +39,7 @@ fn every_kind_in_every_schema_can_be_read_for_ever() {
         + check::<artifact::Event>()
         + check::<crew::Event>()
         + check::<message::Event>()
+        + check::<platform::Event>()
         + check::<profile::Event>()
         + check::<state::Event>()
         + check::<task::Event>();

@@ -26,6 +26,11 @@ struct World {
     message: MessageId,
 }
 
+/// The log of such a world.
+pub(crate) async fn world() -> Memory {
+    World::new().await.store
+}
+
 impl World {
     async fn new() -> Self {
         let world = Self {

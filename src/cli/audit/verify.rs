@@ -1,7 +1,7 @@
 //! Verifying: a platform's log, a data directory, a bundle, or the proof of one event.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -20,9 +20,10 @@ const PROGRESS_EVENTS: u64 = 50_000;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Verify {
-    /// The proof of one event (`.tlog-proof`) to check instead of a log.
-    #[arg(value_name = "FILE", conflicts_with_all = ["offline", "against"])]
-    file: Option<PathBuf>,
+    /// An evidence bundle (a directory or a tar file), or the proof of one event (`.tlog-proof`), to verify instead of a
+    /// platform's log.
+    #[arg(value_name = "BUNDLE|PROOF", conflicts_with = "offline")]
+    path: Option<PathBuf>,
     /// Read the data directory itself instead of asking a platform; one may be running on it.
     #[arg(long)]
     offline: bool,
@@ -38,15 +39,22 @@ pub(in crate::cli) struct Verify {
 impl Verify {
     pub(super) async fn run(self, global: &Global, output: Output) -> Outcome {
         let keys = self.keys()?;
-        if let Some(file) = &self.file {
-            return proof(file, &keys, output);
+        if let Some(proof) = self.path.as_deref().map(as_proof).transpose()?.flatten() {
+            return prove(&proof, &keys, output);
         }
-        let (mut evidence, mut trust): (Box<dyn Evidence>, Trust) = match self.offline {
-            true => {
+        let scratch = tempfile::tempdir()
+            .map_err(|error| Problem::new(ProblemKind::Unavailable, format!("make a directory: {error}")))?;
+        let (mut evidence, mut trust): (Box<dyn Evidence>, Trust) = match (&self.path, self.offline) {
+            (Some(path), _) => {
+                let bundle = evidence::bundle(path, scratch.path())?;
+                let trust = bundle.trust()?;
+                (Box::new(bundle), trust)
+            }
+            (None, true) => {
                 let (local, trust) = evidence::offline(&session::config(global, Vec::new())?).await?;
                 (Box::new(local), trust)
             }
-            false => {
+            (None, false) => {
                 let (online, trust) = Online::evidence(&Session::open(global, output)?.client).await?;
                 (Box::new(online), trust)
             }
@@ -72,20 +80,28 @@ impl Verify {
     }
 }
 
-fn text(file: &std::path::Path) -> Result<String, Problem> {
+fn text(file: &Path) -> Result<String, Problem> {
     let not_text =
         |_| Problem::new(ProblemKind::Invalid, format!("read `{}`: it is not text", file.display()));
     String::from_utf8(files::read(file)?).map_err(not_text)
 }
 
-fn proof(file: &std::path::Path, keys: &[PublicKey], output: Output) -> Outcome {
+/// The text of the file if it is a proof.
+fn as_proof(path: &Path) -> Result<Option<String>, Problem> {
+    match path.is_file() && !evidence::is_tar(path)? {
+        true => text(path).map(Some),
+        false => Ok(None),
+    }
+}
+
+fn prove(text: &str, keys: &[PublicKey], output: Output) -> Outcome {
     let failed = |error: &dyn std::fmt::Display| Problem::new(ProblemKind::Failed, error.to_string());
     if keys.is_empty() {
         let detail =
             "name the key with `--key`: a proof says nothing without one that is known from elsewhere";
         return Err(Problem::new(ProblemKind::Invalid, detail));
     }
-    let proof = Proof::parse(&text(file)?).map_err(|error| failed(&error))?;
+    let proof = Proof::parse(text).map_err(|error| failed(&error))?;
     let proven = proof.check(keys).map_err(|error| failed(&error))?;
     let event = &proof.event;
     let report = json!({

@@ -63,6 +63,9 @@ const SUMMARIES: &[(&str, &str, &str)] = &[
     ("frame_refused", DENIED, "{from.member}[{from.replica}] named its own `{field}`, {count} times"),
     ("artifact_granted", OK, "{agent.member}[{agent.replica}] may read {digest} ({reason})"),
     ("state_put", OK, "{by.member}[{by.replica}] wrote {scope} key {key} version {version}"),
+    ("access_denied", DENIED, "{permission} was denied {count} times: {reason}"),
+    ("audit_exported", OK, "evidence from position {from} on, as {format}"),
+    ("projection_rebuilt", OK, "views are made again: {name}"),
 ];
 
 /// The outcome and the template of a kind; `None` for one that is not known.
@@ -119,6 +122,7 @@ mod tests {
             domain::message::Event::KINDS,
             domain::artifact::Event::KINDS,
             domain::state::Event::KINDS,
+            domain::platform::Event::KINDS,
         ];
         let known: Vec<&str> = kinds.concat().iter().map(|(kind, _)| *kind).collect();
         let summarised: Vec<&str> = SUMMARIES.iter().map(|(kind, ..)| *kind).collect();

@@ -1,0 +1,456 @@
+//! Bundles, verified by this program and by the bundle's own: on the same forgeries both find the same.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::*;
+use crate::audit::tests::Desk;
+use crate::audit::{Evidence, FaultKind, Ledger, Local, Note, PublicKey, Report, Trust, notes, verify};
+use crate::id::Position;
+use crate::store::sqlite;
+
+/// Exports events of a log with checkpoints at 300, 600 and 700.
+async fn bundle(desk: &Desk, from: u64, to: u64, format: Format) -> (TempDir, PathBuf) {
+    let dir = desk.dir.path();
+    let store = sqlite::ReadOnly::open(dir, &sqlite::Options::default()).await.expect("a log");
+    let ledger = Ledger::read(dir).await.expect("readable").expect("a ledger");
+    let entries = ledger.checkpoints(0, 100).await.expect("checkpoints");
+    let keys = ledger.keys().await.expect("keys");
+    let wanted = Wanted {
+        from,
+        to,
+        checkpoints: entries.iter().map(|entry| Note::parse(&entry.note).expect("a note")).collect(),
+        keys: keys.iter().map(|key| PublicKey::parse(key).expect("a key")).collect(),
+        format,
+    };
+    let store = std::sync::Arc::new(store);
+    let mut evidence = Local::after(store, Some(ledger), Position(from - 1)).await.expect("evidence");
+    let scratch = TempDir::new().expect("a directory");
+    let path = scratch.path().join("bundle");
+    export(wanted, &mut evidence, &path).await.expect("a bundle");
+    (scratch, path)
+}
+
+async fn by_us(bundle: &Path, change: impl FnOnce(&mut Trust)) -> Report {
+    let mut bundle = Bundle::open(bundle).expect("a bundle");
+    let mut trust = bundle.trust().expect("its claims");
+    change(&mut trust);
+    let evidence: &mut dyn Evidence = &mut bundle;
+    verify(trust, evidence, |_| ()).await.expect("readable")
+}
+
+fn by_python(bundle: &Path, arguments: &[&str]) -> Value {
+    let program = bundle.join("verify.py");
+    let output = Command::new("python3").arg(program).arg("--json").args(arguments).output();
+    let output = output.expect("python3 runs");
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// What is wrong, by both, who must agree.
+async fn faults(bundle: &Path) -> Vec<(String, u64)> {
+    let name =
+        |kind: &FaultKind| serde_json::to_value(kind).expect("a name").as_str().expect("text").to_owned();
+    let ours = by_us(bundle, |_| ()).await;
+    let ours: Vec<_> =
+        ours.faults.iter().map(|fault| (name(&fault.kind), fault.position, fault.until)).collect();
+    let theirs = by_python(bundle, &[]);
+    let theirs: Vec<(String, u64, u64)> = theirs["faults"]
+        .as_array()
+        .expect("faults")
+        .iter()
+        .map(|fault| {
+            let number = |field: &str| fault[field].as_u64().expect("a number");
+            (fault["kind"].as_str().expect("text").to_owned(), number("position"), number("until"))
+        })
+        .collect();
+    assert_eq!(ours, theirs, "both verifiers find the same");
+    ours.into_iter().map(|(kind, position, _)| (kind, position)).collect()
+}
+
+/// A careful forger mends the checksums, too.
+fn mend_sums(bundle: &Path) {
+    let sums = fs::read_to_string(bundle.join(SUMS)).expect("sums");
+    let mended = sums.lines().map(|line| {
+        let name = line.split_once("  ").expect("a name").1;
+        format!("{}  {name}\n", Digest::of(&fs::read(bundle.join(name)).expect("a file")))
+    });
+    fs::write(bundle.join(SUMS), mended.collect::<String>()).expect("written");
+}
+
+fn edit(bundle: &Path, name: &str, change: impl FnOnce(Vec<String>) -> Vec<String>) {
+    let text = fs::read_to_string(bundle.join(name)).expect("a file");
+    let lines = change(text.lines().map(str::to_owned).collect());
+    fs::write(bundle.join(name), lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+        .expect("written");
+}
+
+#[tokio::test]
+async fn whole_and_partial_bundles_verify_by_both() {
+    let desk = Desk::new().await;
+    for (from, to, checkpoints) in
+        [(1, 700, 3), (1, 650, 3), (301, 700, 2), (257, 600, 3), (512, 513, 1), (700, 700, 1)]
+    {
+        let (_scratch, path) = bundle(&desk, from, to, Format::Jsonl).await;
+        let report = by_us(&path, |_| ()).await;
+        assert!(report.ok, "{from} to {to}: {report:#?}");
+        assert_eq!(
+            (report.first, report.last, report.checkpoints),
+            (from, to, checkpoints),
+            "{from} to {to}"
+        );
+        let theirs = by_python(&path, &["--key", &report.keys[0]]);
+        assert_eq!(theirs["ok"], true, "{from} to {to}: {theirs}");
+        assert_eq!((theirs["last"].as_u64(), theirs["checkpoints"].as_u64()), (Some(to), Some(checkpoints)));
+    }
+}
+
+/// What a forger does to a bundle, and what must be found first.
+type Forgery = (&'static str, fn(&Path), &'static str, u64);
+
+const FORGERIES: &[Forgery] = &[
+    (
+        "flip a payload",
+        |b| {
+            edit(b, EVENTS, |mut l| {
+                l[434] = l[434].replace("434", "435");
+                l
+            })
+        },
+        "event_changed",
+        435,
+    ),
+    (
+        "flip a name",
+        |b| {
+            edit(b, EVENTS, |mut l| {
+                l[0] = l[0].replace("system:test", "user:eve");
+                l
+            })
+        },
+        "event_changed",
+        1,
+    ),
+    (
+        "flip a leaf",
+        |b| {
+            edit(b, EVENTS, |mut l| {
+                let at = l[649].len() - 10;
+                l[649].replace_range(at..at + 4, "0000");
+                l
+            })
+        },
+        "event_changed",
+        650,
+    ),
+    (
+        "tear a line",
+        |b| {
+            edit(b, EVENTS, |mut l| {
+                l[76].truncate(50);
+                l
+            })
+        },
+        "event_damaged",
+        77,
+    ),
+    (
+        "delete",
+        |b| {
+            edit(b, EVENTS, |mut l| {
+                l.remove(499);
+                l
+            })
+        },
+        "event_missing",
+        500,
+    ),
+    (
+        "insert",
+        |b| {
+            edit(b, EVENTS, |mut l| {
+                l.insert(9, l[5].clone());
+                l
+            })
+        },
+        "event_missing",
+        10,
+    ),
+    (
+        "reorder",
+        |b| {
+            edit(b, EVENTS, |mut l| {
+                l.swap(19, 20);
+                l
+            })
+        },
+        "event_missing",
+        20,
+    ),
+    (
+        "truncate",
+        |b| {
+            edit(b, EVENTS, |mut l| {
+                l.truncate(640);
+                l
+            })
+        },
+        "head_changed",
+        641,
+    ),
+    (
+        "append",
+        |b| {
+            edit(b, EVENTS, |mut l| {
+                l.push(l[699].replace(":700,", ":701,"));
+                l
+            })
+        },
+        "event_changed",
+        701,
+    ),
+    (
+        "truncate with the manifest",
+        |b| {
+            edit(b, EVENTS, |mut l| {
+                l.truncate(640);
+                l
+            });
+            let hash = by_line(b, 640);
+            edit(b, MANIFEST, |l| {
+                replace_all(l, &[("\"to\": 700", "\"to\": 640"), (&by_manifest(b), &hash)])
+            });
+        },
+        "log_rewritten",
+        601,
+    ),
+    (
+        "forge a size",
+        |b| {
+            edit(b, CHECKPOINTS, |mut l| {
+                l[7] = "599".into();
+                l
+            })
+        },
+        "checkpoint_missing",
+        600,
+    ),
+    (
+        "forge a signature",
+        |b| {
+            edit(b, CHECKPOINTS, |mut l| {
+                swap_last(&mut l[10]);
+                l
+            })
+        },
+        "checkpoint_forged",
+        600,
+    ),
+    (
+        "forge an origin",
+        |b| {
+            edit(b, CHECKPOINTS, |mut l| {
+                l[6] = "hypercode/other".into();
+                l
+            })
+        },
+        "checkpoint_foreign",
+        600,
+    ),
+    (
+        "tear a checkpoint",
+        |b| {
+            edit(b, CHECKPOINTS, |mut l| {
+                l[10].truncate(20);
+                l
+            })
+        },
+        "checkpoint_missing",
+        600,
+    ),
+    (
+        "leave out a checkpoint",
+        |b| {
+            edit(b, CHECKPOINTS, |mut l| {
+                l.drain(6..12);
+                l
+            })
+        },
+        "checkpoint_missing",
+        600,
+    ),
+    (
+        "leave out the last",
+        |b| {
+            edit(b, CHECKPOINTS, |mut l| {
+                l.truncate(12);
+                l
+            })
+        },
+        "checkpoint_missing",
+        700,
+    ),
+    (
+        "another key",
+        |b| edit(b, KEYS, |_| vec![crate::audit::Signer::generate("hypercode/test").public().to_string()]),
+        "checkpoint_forged",
+        300,
+    ),
+];
+
+fn replace_all(lines: Vec<String>, changes: &[(&str, &str)]) -> Vec<String> {
+    let change = |line: String| changes.iter().fold(line, |line, (old, new)| line.replace(old, new));
+    lines.into_iter().map(change).collect()
+}
+
+/// Another signature of the same form.
+fn swap_last(line: &mut String) {
+    line.replace_range(line.len() - 5..line.len() - 1, "AAAA");
+}
+
+fn by_line(bundle: &Path, position: usize) -> String {
+    let text = fs::read_to_string(bundle.join(EVENTS)).expect("events");
+    let line: Value =
+        serde_json::from_str(text.lines().nth(position - 1).expect("a line")).expect("an event");
+    line["hash"].as_str().expect("a hash").to_owned()
+}
+
+fn by_manifest(bundle: &Path) -> String {
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(bundle.join(MANIFEST)).expect("a manifest")).expect("JSON");
+    manifest["hash"].as_str().expect("a hash").to_owned()
+}
+
+#[tokio::test]
+async fn a_forged_bundle_is_found_out_by_both_at_the_same_place() {
+    let desk = Desk::new().await;
+    for (name, forge, kind, position) in FORGERIES {
+        let (_scratch, path) = bundle(&desk, 1, 700, Format::Jsonl).await;
+        forge(&path);
+        mend_sums(&path);
+        let found = faults(&path).await;
+        assert_eq!(found.first(), Some(&((*kind).to_owned(), *position)), "{name}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_is_held_to_what_the_auditor_has_kept() {
+    let desk = Desk::new().await;
+    let kept = fs::read_to_string(desk.dir.path().join("checkpoints")).expect("the file");
+    let (_scratch, path) = bundle(&desk, 1, 700, Format::Jsonl).await;
+    let mine = path.join("../mine");
+    fs::write(&mine, &kept).expect("written");
+    let mine = mine.to_str().expect("text").to_owned();
+    assert!(by_us(&path, |trust| trust.hold_to("in mine", notes(&kept))).await.ok);
+    assert_eq!(by_python(&path, &["--against", &mine])["ok"], true);
+
+    // The whole log was made anew with the same key: it fits itself, but not what was given away.
+    let other = Desk { dir: TempDir::new().expect("a directory") };
+    fs::copy(desk.dir.path().join(crate::audit::KEY_FILE), other.dir.path().join(crate::audit::KEY_FILE))
+        .expect("the key");
+    let (store, tailer) = other.open().await;
+    other.append_until(&store, 700).await;
+    tailer.cut().await.expect("a checkpoint");
+    other.close(store, tailer).await;
+    let (_scratch, path) = bundle(&other, 1, 700, Format::Jsonl).await;
+    assert!(by_us(&path, |_| ()).await.ok && by_python(&path, &[])["ok"] == true);
+    let ours = by_us(&path, |trust| trust.hold_to("in mine", notes(&kept))).await;
+    assert!(
+        ours.faults.iter().any(|fault| fault.kind == FaultKind::LogRewritten && fault.position == 1),
+        "{ours:?}"
+    );
+    let theirs = by_python(&path, &["--against", &mine]).to_string();
+    assert!(theirs.contains("log_rewritten"), "{theirs}");
+}
+
+#[tokio::test]
+async fn a_partial_bundle_is_joined_to_the_tree_around_it() {
+    let desk = Desk::new().await;
+    for (name, old, new) in [
+        ("before", "\"before\": [\n    \"", "\"before\": [\n    \"0000"),
+        ("beyond", "\"beyond\": [\n    \"", "\"beyond\": [\n    \"0000"),
+    ] {
+        let (_scratch, path) = bundle(&desk, 258, 500, Format::Jsonl).await;
+        assert_eq!(faults(&path).await, []);
+        let text = fs::read_to_string(path.join(MANIFEST)).expect("a manifest");
+        let at = text.find(old).expect("it is there") + old.len();
+        let forged = format!("{}{}{}", &text[..at - 4 + 4], &new[old.len()..], &text[at + 4..]);
+        fs::write(path.join(MANIFEST), forged).expect("written");
+        mend_sums(&path);
+        let found = faults(&path).await;
+        assert!(found.iter().any(|(kind, _)| kind == "log_rewritten"), "{name}: {found:?}");
+    }
+    let (_scratch, path) = bundle(&desk, 400, 500, Format::Jsonl).await;
+    let kept = fs::read_to_string(desk.dir.path().join("checkpoints")).expect("the file");
+    let report = by_us(&path, |trust| trust.hold_to("in mine", notes(&kept))).await;
+    assert_eq!(
+        report.faults.last().map(|fault| (fault.kind, fault.position)),
+        Some((FaultKind::CheckpointUnchecked, 300))
+    );
+}
+
+#[tokio::test]
+async fn checksums_find_what_is_no_evidence() {
+    let desk = Desk::new().await;
+    let (_scratch, path) = bundle(&desk, 1, 700, Format::CloudEvents).await;
+    edit(&path, "README.md", |mut lines| {
+        lines.push("Trust us.".to_owned());
+        lines
+    });
+    fs::write(path.join("events.cloudevents.jsonl"), "{}\n").expect("written");
+    assert_eq!(faults(&path).await, [("file_changed".to_owned(), 0), ("file_changed".to_owned(), 0)]);
+}
+
+#[tokio::test]
+async fn translations_have_every_event() {
+    let desk = Desk::new().await;
+    for (format, name, id) in [
+        (Format::CloudEvents, "events.cloudevents.jsonl", "/id"),
+        (Format::Ocsf, "events.ocsf.jsonl", "/metadata/uid"),
+    ] {
+        let (_scratch, path) = bundle(&desk, 690, 700, format).await;
+        let read = |name: &str| -> Vec<Value> {
+            let text = fs::read_to_string(path.join(name)).expect("a file");
+            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+        };
+        let ids: Vec<Value> = read(EVENTS).iter().map(|event| event["eventId"].clone()).collect();
+        let translated: Vec<Value> =
+            read(name).iter().filter_map(|event| event.pointer(id).cloned()).collect();
+        assert_eq!(ids.len(), 11);
+        assert_eq!(translated, ids);
+    }
+}
+
+#[tokio::test]
+async fn the_bundles_program_checks_the_proof_of_one_event() {
+    let desk = Desk::new().await;
+    let (store, tailer) = desk.open().await;
+    let note = tailer.cut().await.expect("a checkpoint");
+    let (_scratch, path) = bundle(&desk, 700, 700, Format::Jsonl).await;
+    let file = path.join("../event.tlog-proof");
+    let check = |key: &str| {
+        let mut command = Command::new("python3");
+        command.arg(path.join("verify.py")).arg("--proof").arg(&file).args(["--key", key]);
+        command.output().expect("python3 runs")
+    };
+    for position in [1, 256, 257, 700] {
+        let proof =
+            Local::prove(&store, tailer.ledger(), Position(position), note.clone()).await.expect("a proof");
+        fs::write(&file, proof.text()).expect("written");
+        let output = check(tailer.key().as_str());
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.contains(&format!("position {position} ")), "{output:?}");
+        let text = proof.text();
+        let hash = text.lines().nth(3).expect("a hash");
+        fs::write(&file, text.replace(hash, &"A".repeat(43).chars().chain(['=']).collect::<String>()))
+            .expect("written");
+        assert_eq!(check(tailer.key().as_str()).status.code(), Some(2));
+    }
+    let stranger = crate::audit::Signer::generate("hypercode/test");
+    assert_eq!(check(stranger.public().as_str()).status.code(), Some(2));
+    desk.close(store, tailer).await;
+}

@@ -1,0 +1,159 @@
+//! Exporting evidence.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use events::api::{Caller, Problem, ProblemKind};
+use events::audit::{Evidence, Format, Ledger, Local, Manifest, Note, Trust, Wanted, export};
+use events::domain::platform::AuditExported;
+use events::store::sqlite::{self, Sqlite};
+use events::{EventStore, Position, Principal, Tenant};
+use serde_json::json;
+
+use crate::acts;
+use crate::cli::Global;
+use crate::cli::evidence::{self, Online};
+use crate::cli::session::{self, Session};
+use crate::config::Config;
+use crate::output::Output;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Export {
+    /// The directory to make, or the file if it ends in `.tar`.
+    #[arg(long, value_name = "DIR|FILE.tar")]
+    out: PathBuf,
+    /// The position of the first event.
+    #[arg(long, value_name = "POSITION", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    from: u64,
+    /// The position of the last event [default: the event that records this export].
+    #[arg(long, value_name = "POSITION")]
+    to: Option<u64>,
+    /// Also write the events in the words of other tools.
+    #[arg(long, value_enum, default_value_t)]
+    format: FormatName,
+    /// Read the data directory itself; no platform may be running on it.
+    #[arg(long)]
+    offline: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum FormatName {
+    /// Only the evidence itself.
+    #[default]
+    Jsonl,
+    /// CloudEvents 1.0.
+    Cloudevents,
+    /// OCSF 1.8, class API Activity.
+    Ocsf,
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::Jsonl => Self::Jsonl,
+            FormatName::Cloudevents => Self::CloudEvents,
+            FormatName::Ocsf => Self::Ocsf,
+        }
+    }
+}
+
+impl Export {
+    pub(super) async fn run(self, global: &Global, output: Output) -> Result<(), Problem> {
+        if self.out.exists() {
+            let detail = format!("`{}` exists; name another place", self.out.display());
+            return Err(Problem::new(ProblemKind::Invalid, detail));
+        }
+        let (mut evidence, trust, to) = match self.offline {
+            true => self.offline(&session::config(global, Vec::new())?).await?,
+            false => self.online(&Session::open(global, output)?).await?,
+        };
+        let notes = trust.checkpoints.into_iter().filter_map(|kept| kept.note.ok());
+        let checkpoints: Vec<Note> = notes.collect();
+        let wanted =
+            Wanted { from: self.from, to, checkpoints, keys: trust.keys, format: self.format.into() };
+        let manifest = match self.out.extension().is_some_and(|extension| extension == "tar") {
+            true => packed(wanted, &mut *evidence, &self.out).await?,
+            false => export(wanted, &mut *evidence, &self.out).await?,
+        };
+        let shown = self.out.display().to_string();
+        output.value(&json!({"path": shown, "manifest": manifest}), |_| tell(&shown, &manifest));
+        Ok(())
+    }
+
+    /// Has the platform record the export, and reads what it then has.
+    async fn online(&self, session: &Session) -> Result<(Box<dyn Evidence>, Trust, u64), Problem> {
+        let format = Format::from(self.format).as_str();
+        let asked = json!({"from": self.from, "to": self.to, "format": format});
+        let answer = session.client.post("/v1/audit/exports", &asked, None).await?;
+        let to = answer["to"].as_u64().unwrap_or_default();
+        let (_, trust) = Online::evidence(&session.client).await?;
+        let events = Online::new(&session.client, Position(self.from - 1), Some(Position(to)));
+        Ok((Box::new(events), trust, to))
+    }
+
+    /// Records the export in the log of the data directory, signs, and reads what is there then.
+    async fn offline(&self, config: &Config) -> Result<(Box<dyn Evidence>, Trust, u64), Problem> {
+        let unavailable =
+            |error: &dyn std::fmt::Display| Problem::new(ProblemKind::Unavailable, error.to_string());
+        let dir = &config.data_dir;
+        evidence::open(dir).await?.close().await;
+        let log = Sqlite::open(dir, sqlite::Options::default()).await.map_err(|error| unavailable(&error))?;
+        let store: Arc<dyn EventStore> = Arc::new(log.clone());
+        let recorded = self.record(config, store).await;
+        log.close().await;
+        let position = recorded?;
+        let store = Arc::new(evidence::open(dir).await?);
+        let ledger = Ledger::read(dir).await?;
+        let (_, trust) = Local::new(Arc::clone(&store) as Arc<dyn EventStore>, ledger.clone()).await?;
+        let events = Local::after(store, ledger, Position(self.from - 1)).await?;
+        Ok((Box::new(events), trust, self.to.unwrap_or(position)))
+    }
+
+    async fn record(&self, config: &Config, store: Arc<dyn EventStore>) -> Result<u64, Problem> {
+        let audit = crate::platform::start_audit(config, Arc::clone(&store)).await;
+        let audit = audit.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))?;
+        let user = std::env::var("USER").unwrap_or_default();
+        let caller = Caller {
+            tenant: Tenant::default(),
+            principal: format!("user:{user}").parse().unwrap_or_else(|_| Principal::system("command-line")),
+            idempotency_key: None,
+            traceparent: None,
+        };
+        let format = Format::from(self.format).as_str().to_owned();
+        let exported = AuditExported { from: self.from, to: self.to, format };
+        let appended = acts::record(&*store, &caller, "audit", exported).await?;
+        let cut = audit.cut().await;
+        audit.close().await;
+        cut.map_err(|error| Problem::new(ProblemKind::Failed, error.to_string()))?;
+        Ok(appended.position.0)
+    }
+}
+
+async fn packed(wanted: Wanted, evidence: &mut dyn Evidence, file: &Path) -> Result<Manifest, Problem> {
+    let failed = |error: std::io::Error| {
+        Problem::new(ProblemKind::Invalid, format!("write `{}`: {error}", file.display()))
+    };
+    let scratch = tempfile::tempdir().map_err(failed)?;
+    let name = file.file_stem().unwrap_or_default();
+    let directory = scratch.path().join(name);
+    let manifest = export(wanted, evidence, &directory).await?;
+    let mut tar = tar::Builder::new(File::create_new(file).map_err(failed)?);
+    tar.append_dir_all(name, &directory).map_err(failed)?;
+    tar.into_inner().and_then(|file| file.sync_all()).map_err(failed)?;
+    Ok(manifest)
+}
+
+fn tell(path: &str, manifest: &Manifest) -> String {
+    let size = manifest.checkpoints.last().copied().unwrap_or_default();
+    let Manifest { from, to, origin, .. } = manifest;
+    let program = match path.ends_with(".tar") {
+        true => "the `verify.py` in it".to_owned(),
+        false => format!("`python3 {path}/verify.py`"),
+    };
+    format!(
+        "events {from} to {to} of {origin} are in `{path}`, proven by a checkpoint of {size} events\n\
+         verify them with {program}, or with `hypercode audit verify {path}`; `README.md` in it tells an auditor how"
+    )
+}

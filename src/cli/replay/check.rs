@@ -1,0 +1,82 @@
+//! Making all views anew beside the live ones, and comparing them byte for byte.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::EventStore;
+use events::api::{Problem, ProblemKind};
+use events::projection::{self, Frozen, VIEWS_FILE, Views};
+use events::store::Until;
+use serde_json::{Value, json};
+
+use crate::cli::evidence;
+use crate::cli::session;
+use crate::cli::{Global, Outcome};
+use crate::output::{Output, harmless};
+
+/// How often it is said how far it is.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+pub(super) async fn run(path: Option<&Path>, global: &Global, output: Output) -> Outcome {
+    let config = session::config(global, Vec::new())?;
+    let dir = path.unwrap_or(&config.data_dir);
+    let file = dir.join(VIEWS_FILE);
+    if !file.is_file() {
+        let detail = format!("`{}` does not exist: there are no views to compare with", file.display());
+        return Err(Problem::new(ProblemKind::NotFound, detail));
+    }
+    let mut live = Frozen::open(&file).await?;
+    let store: Arc<dyn EventStore> = Arc::new(evidence::open(dir).await?);
+    let scratch = tempfile::tempdir()
+        .map_err(|error| Problem::new(ProblemKind::Unavailable, format!("make a directory: {error}")))?;
+    make(Until::new(store, live.source()), scratch.path()).await?;
+    let mut made = Frozen::open(&scratch.path().join(VIEWS_FILE)).await?;
+    let compared = live.compare(&mut made).await?;
+    let difference = compared
+        .difference
+        .as_ref()
+        .map(|found| json!({"table": found.table, "live": found.here, "replayed": found.there}));
+    let position = live.source().position;
+    let shown = json!({
+        "ok": difference.is_none(), "position": position, "rows": compared.rows, "difference": difference,
+    });
+    output.value(&shown, |_| tell(&shown));
+    Ok(ExitCode::from(u8::from(difference.is_some())))
+}
+
+/// Makes the views of `log` in `directory`.
+async fn make(log: Until, directory: &Path) -> Result<(), Problem> {
+    let log = Arc::new(log);
+    let head = log.head().await?.position;
+    let views = Views::open(directory, log, projection::Options::default()).await?;
+    while views.wait_for(head, PROGRESS).await.is_err() {
+        eprintln!("replayed {} of {head} events", views.position());
+        if let Some(stopped) = views.status().await?.into_iter().find(|status| status.error.is_some()) {
+            let error = stopped.error.unwrap_or_default();
+            let detail = format!("projection `{}` stops: {error}", stopped.name);
+            return Err(Problem::new(ProblemKind::Failed, detail));
+        }
+    }
+    views.close().await;
+    Ok(())
+}
+
+fn tell(shown: &Value) -> String {
+    let difference = &shown["difference"];
+    if difference.is_null() {
+        return format!(
+            "ok: replaying {} events gives the live views byte for byte, {} rows",
+            shown["position"], shown["rows"]
+        );
+    }
+    let row = |name: &str| difference[name].as_str().unwrap_or("(no such row)").to_owned();
+    harmless(&format!(
+        "NOT OK: the live views are not what the log says\nafter {} equal rows, table {} differs first in\n  live      {}\n  replayed  {}\n`hypercode projection rebuild` makes them anew",
+        shown["rows"],
+        difference["table"].as_str().unwrap_or_default(),
+        row("live"),
+        row("replayed")
+    ))
+}

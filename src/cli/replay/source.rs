@@ -1,0 +1,163 @@
+//! Where a log is replayed from: the files of a data directory, an evidence bundle, or a platform over HTTP.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+
+use events::api::{Problem, ProblemKind};
+use events::audit::{Evidence, Local, Next};
+use events::replay::Registry;
+use events::store::sqlite::{LOG_FILE, ReadOnly};
+use events::subscription::{self, Subscription};
+use events::{Position, Recorded};
+use tempfile::TempDir;
+
+use super::moment::Moment;
+use crate::cli::Global;
+use crate::cli::evidence::{self, Online};
+use crate::cli::session::{self, Session};
+use crate::client::Client;
+use crate::output::Output;
+
+/// A log that is replayed.
+pub(super) struct Source {
+    evidence: Box<dyn Evidence>,
+    waiting: VecDeque<Recorded>,
+    first: u64,
+    live: Live,
+    _scratch: Option<TempDir>,
+}
+
+/// How what comes after the end is heard of.
+enum Live {
+    Never,
+    Store(Arc<ReadOnly>),
+    Online(Client),
+}
+
+impl Source {
+    /// Opens what `path` names; without a path the data directory if it has a log, unless a server is named.
+    pub(super) async fn open(path: Option<&Path>, global: &Global, output: Output) -> Result<Self, Problem> {
+        if let Some(path) = path {
+            return match path.is_dir() && path.join(LOG_FILE).is_file()
+                || path.is_file() && !evidence::is_tar(path)?
+            {
+                true => Self::store(path).await,
+                false => Self::bundle(path),
+            };
+        }
+        let config = session::config(global, Vec::new())?;
+        match global.server.is_none() && config.data_dir.join(LOG_FILE).is_file() {
+            true => Self::store(&config.data_dir).await,
+            false => Self::online(&Session::open(global, output)?.client).await,
+        }
+    }
+
+    fn new(evidence: Box<dyn Evidence>, live: Live) -> Self {
+        Self { evidence, waiting: VecDeque::new(), first: 1, live, _scratch: None }
+    }
+
+    async fn store(path: &Path) -> Result<Self, Problem> {
+        let store = Arc::new(evidence::open(path).await?);
+        let local = Local::after(Arc::clone(&store) as Arc<_>, None, Position(0)).await?;
+        Ok(Self::new(Box::new(local), Live::Store(store)))
+    }
+
+    async fn online(client: &Client) -> Result<Self, Problem> {
+        let head = evidence::head(client).await?;
+        let online = Online::new(client, Position(0), Some(head.position));
+        Ok(Self::new(Box::new(online), Live::Online(client.clone())))
+    }
+
+    fn bundle(path: &Path) -> Result<Self, Problem> {
+        let scratch = tempfile::tempdir().map_err(|error| {
+            Problem::new(ProblemKind::Unavailable, format!("make a temporary directory: {error}"))
+        })?;
+        let bundle = evidence::bundle(path, scratch.path())?;
+        let first = bundle.manifest().from;
+        let source = Self::new(Box::new(bundle), Live::Never);
+        Ok(Self { first, _scratch: Some(scratch), ..source })
+    }
+
+    /// Refuses a part of a log: what was before its first event is not known.
+    pub(super) fn must_be_whole(&self) -> Result<(), Problem> {
+        if self.first == 1 {
+            return Ok(());
+        }
+        let detail = format!(
+            "the bundle begins with position {}, and what was before is not in it; `--entity` shows what it has",
+            self.first
+        );
+        Err(Problem::new(ProblemKind::Invalid, detail))
+    }
+
+    /// The next event of the log as it was when it was opened.
+    pub(super) async fn next(&mut self) -> Result<Option<Recorded>, Problem> {
+        if self.waiting.is_empty() {
+            match self.evidence.next().await? {
+                Next::Events(events) => self.waiting.extend(events),
+                Next::End => {}
+                Next::Damaged { position, reason } => {
+                    let detail = format!(
+                        "the event at position {position} cannot be read: {reason}; `hypercode audit verify` says more"
+                    );
+                    return Err(Problem::new(ProblemKind::Failed, detail));
+                }
+            }
+        }
+        Ok(self.waiting.pop_front())
+    }
+
+    /// Goes on with `registry` until `to`, or to the end; whether `to` was met.
+    pub(super) async fn replay(
+        &mut self,
+        registry: &mut Registry,
+        to: Option<&Moment>,
+    ) -> Result<bool, Problem> {
+        if to.is_some_and(|to| to.ends(registry.position())) {
+            return Ok(true);
+        }
+        while let Some(event) = self.next().await? {
+            if to.is_some_and(|to| !to.includes(&event)) {
+                self.waiting.push_front(event);
+                return Ok(true);
+            }
+            apply(registry, &event);
+            if to.is_some_and(|to| to.ends(event.position)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Gives `take` every event that comes after `after`, for ever.
+    pub(super) async fn follow(
+        &self,
+        after: Position,
+        mut take: impl FnMut(&Recorded),
+    ) -> Result<(), Problem> {
+        match &self.live {
+            Live::Never => Ok(()),
+            Live::Store(store) => {
+                let options = subscription::Options::default();
+                let mut subscription = Subscription::after(Arc::clone(store) as Arc<_>, after, options);
+                loop {
+                    subscription.next().await?.iter().for_each(&mut take);
+                }
+            }
+            Live::Online(client) => {
+                let mut online = Online::new(client, after, None);
+                loop {
+                    online.events().await?.iter().for_each(&mut take);
+                }
+            }
+        }
+    }
+}
+
+/// Goes on by one event; one that cannot be read is said and passed over.
+pub(super) fn apply(registry: &mut Registry, event: &Recorded) {
+    if let Err(error) = registry.apply(event) {
+        eprintln!("position {}: {error}; passed over", event.position);
+    }
+}
