@@ -1,17 +1,19 @@
 //! Comparing two files of views byte for byte (RP-1).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
-use super::{ViewError, file};
+use super::ViewError;
+use crate::id::{Digest, Position};
 use crate::store::Head;
 
 /// A file of views as it is at one moment, whatever is written to it meanwhile.
 pub struct Frozen {
-    file: PathBuf,
+    place: Arc<str>,
     db: SqliteConnection,
     source: Head,
 }
@@ -39,13 +41,14 @@ pub struct Comparison {
 impl Frozen {
     /// Holds on to `file` as it is now.
     pub async fn open(file: &Path) -> Result<Self, ViewError> {
-        let failed = |error: sqlx::Error| ViewError::unavailable(file, &error);
+        let place: Arc<str> = file.display().to_string().into();
+        let failed = |error: sqlx::Error| ViewError::unavailable(&place, &error);
         let options = SqliteConnectOptions::new().filename(file).read_only(true);
         let mut db = SqliteConnection::connect_with(&options).await.map_err(failed)?;
         // Its first read decides what a transaction sees.
         sqlx::raw_sql("BEGIN").execute(&mut db).await.map_err(failed)?;
-        let source = file::source(&mut db).await.map_err(failed)?;
-        Ok(Self { file: file.to_owned(), db, source })
+        let source = source(&mut db).await.map_err(failed)?;
+        Ok(Self { place, db, source })
     }
 
     /// The log's event up to which the views were made.
@@ -55,9 +58,16 @@ impl Frozen {
 
     /// Compares every row of every view with another file's.
     pub async fn compare(&mut self, other: &mut Self) -> Result<Comparison, ViewError> {
-        let (file, compared) = (self.file.clone(), compare(&mut self.db, &mut other.db).await);
-        compared.map_err(|error| ViewError::unavailable(&file, &error))
+        let compared = compare(&mut self.db, &mut other.db).await;
+        compared.map_err(|error| ViewError::unavailable(&self.place, &error))
     }
+}
+
+async fn source(db: &mut SqliteConnection) -> Result<Head, sqlx::Error> {
+    let row = sqlx::query("SELECT position, hash FROM source").fetch_optional(db).await?;
+    let Some(row) = row else { return Ok(Head::EMPTY) };
+    let position = Position(u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or_default());
+    Ok(Head { position, hash: row.try_get::<&[u8], _>(1)?.try_into().map(Digest).unwrap_or(Digest::ZERO) })
 }
 
 async fn compare(

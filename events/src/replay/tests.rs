@@ -78,8 +78,5 @@ async fn a_life_has_cause_and_effect() {
     assert_eq!(of(Relation::Own).count(), events.iter().filter(|event| event.stream == entity).count());
     let effect = of(Relation::Effect).next().expect("an effect");
     assert_eq!(effect.cause.as_ref().map(|cause| cause.0), Some(events[own].position));
-    assert!(
-        of(Relation::Own).any(|step| step.since_ms >= 1_000),
-        "the world's clock ticks by seconds"
-    );
+    assert!(of(Relation::Own).any(|step| step.since_ms >= 1_000), "the world's clock ticks by seconds");
 }
