@@ -11,7 +11,8 @@ use hypercode_events::audit::{
 use hypercode_events::replay::Registry;
 use hypercode_events::store::{AppendRequest, Expected, Sqlite, sqlite};
 use hypercode_events::{
-    CommandId, EntityKind, EventStore, Meta, NewEvent, Position, Principal, StreamId, TaskId, Tenant, Timestamp,
+    CommandId, EntityKind, EventStore, Meta, NewEvent, Position, Principal, StreamId, TaskId, Tenant,
+    Timestamp,
 };
 
 /// What happens to each task, and the task that the payloads name.
@@ -28,7 +29,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn told(what: &str, events: u64, took: Duration) {
-    println!("{what:<28} {:>8.2} s {:>10.0} events/s", took.as_secs_f64(), events as f64 / took.as_secs_f64());
+    println!(
+        "{what:<28} {:>8.2} s {:>10.0} events/s",
+        took.as_secs_f64(),
+        events as f64 / took.as_secs_f64()
+    );
 }
 
 async fn run(wanted: u64) -> Result<(), Box<dyn std::error::Error>> {
@@ -62,7 +67,8 @@ async fn run(wanted: u64) -> Result<(), Box<dyn std::error::Error>> {
     let ledger = Ledger::read(dir.path()).await?.ok_or("a ledger")?;
     let log = Arc::new(sqlite::ReadOnly::open(dir.path(), &sqlite::Options::default()).await?);
     let clock = Instant::now();
-    let (mut evidence, trust) = Local::new(Arc::clone(&log) as Arc<dyn EventStore>, Some(ledger.clone())).await?;
+    let (mut evidence, trust) =
+        Local::new(Arc::clone(&log) as Arc<dyn EventStore>, Some(ledger.clone())).await?;
     let report = verify(trust, &mut evidence, |_| ()).await?;
     assert!(report.ok && report.last == events, "{report:?}");
     told(&format!("verify, {} checkpoints", report.checkpoints), events, clock.elapsed());

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use self::moment::Moment;
 use self::source::Source;
-use super::{Global, Outcome};
+use super::{Global, Outcome, files};
 use crate::http;
 use crate::output::{Column, Output, table};
 
@@ -121,15 +121,15 @@ fn tell(shown: &Value, all: bool, output: Output) -> String {
     if shown["skipped"] != 0 {
         text += &format!("{} events are of kinds that this version does not know\n", shown["skipped"]);
     }
-    for (name, columns) in [("crews", CREWS), ("agents", AGENTS), ("tasks", TASKS)] {
-        let items = shown[name].as_array().map_or(&[][..], Vec::as_slice);
+    for (name, columns) in [("crew", CREWS), ("agent", AGENTS), ("task", TASKS)] {
+        let items = shown[format!("{name}s")].as_array().map_or(&[][..], Vec::as_slice);
         let kept: Vec<Value> = items.iter().filter(|item| all || !has_ended(item)).cloned().collect();
         let ended = items.len() - kept.len();
+        let count = |number: usize| files::count(number, name);
         text += &match (kept.len(), ended) {
-            (0, 0) => format!("\nno {name}\n"),
-            (kept, 0) => format!("\n{kept} {name}\n"),
-            (0, ended) => format!("\n{name}: {ended} that have ended (--all shows them)\n"),
-            (kept, ended) => format!("\n{kept} {name}, and {ended} that have ended (--all shows them)\n"),
+            (0, 0) => format!("\nno {name}s\n"),
+            (kept, 0) => format!("\n{}\n", count(kept)),
+            (kept, ended) => format!("\n{}, and {ended} that ended (--all shows them)\n", count(kept)),
         };
         if !kept.is_empty() {
             text += &table(&kept, columns, output.is_coloured);

@@ -63,6 +63,20 @@ async fn make(log: Until, directory: &Path) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Characters that are shown before and after the first that differs.
+const BEFORE: usize = 60;
+const AFTER: usize = 100;
+
+/// Where two rows differ first, with what stands around it.
+fn around(row: &str, other: &str) -> String {
+    let same = row.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
+    let start = same.saturating_sub(BEFORE);
+    let cut = |is_cut: bool| if is_cut { "…" } else { "" };
+    let shown: String = row.chars().skip(start).take(same - start + AFTER).collect();
+    let is_long = row.chars().count() > same + AFTER;
+    format!("{}{shown}{}", cut(start > 0), cut(is_long))
+}
+
 fn tell(shown: &Value) -> String {
     let difference = &shown["difference"];
     if difference.is_null() {
@@ -71,12 +85,28 @@ fn tell(shown: &Value) -> String {
             shown["position"], shown["rows"]
         );
     }
-    let row = |name: &str| difference[name].as_str().unwrap_or("(no such row)").to_owned();
+    let row = |name: &str| difference[name].as_str().unwrap_or("(no such row)");
+    let (live, replayed) = (row("live"), row("replayed"));
     harmless(&format!(
-        "NOT OK: the live views are not what the log says\nafter {} equal rows, table {} differs first in\n  live      {}\n  replayed  {}\n`hypercode projection rebuild` makes them anew",
+        "NOT OK: the live views are not what the log says\n\
+         after {} equal rows, table {} differs first in\n  live      {}\n  replayed  {}\n\
+         `hypercode projection rebuild` makes them anew; --output json has the rows whole",
         shown["rows"],
         difference["table"].as_str().unwrap_or_default(),
-        row("live"),
-        row("replayed")
+        around(live, replayed),
+        around(replayed, live)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_rows_are_cut_around_the_difference() {
+        let row = |middle: &str| format!("{}{middle}{}", "a".repeat(100), "b".repeat(200));
+        let shown = around(&row("xy"), &row("xz"));
+        assert_eq!(shown, format!("…{}xy{}…", "a".repeat(59), "b".repeat(99)));
+        assert_eq!(around("short", "sharp"), "short");
+    }
 }

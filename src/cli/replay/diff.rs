@@ -11,8 +11,8 @@ use super::source::{Source, apply};
 use crate::http;
 use crate::output::{Output, harmless};
 
-/// Fields that say when something changed, and not what.
-const WHEN: [&str; 2] = ["updated", "updatedAt"];
+/// Fields that say when something changed, or again what another one says.
+const SAID_ELSEWHERE: [&str; 3] = ["updated", "updatedAt", "isTerminal"];
 
 /// Every item of a registry by its kind and id.
 type Items = BTreeMap<(&'static str, String), Value>;
@@ -36,7 +36,8 @@ fn fields(before: &Value, after: &Value) -> Map<String, Value> {
     let empty = Map::new();
     let (before, after) = (before.as_object().unwrap_or(&empty), after.as_object().unwrap_or(&empty));
     let names = before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)));
-    let differs = |name: &&String| !WHEN.contains(&name.as_str()) && before.get(*name) != after.get(*name);
+    let differs =
+        |name: &&String| !SAID_ELSEWHERE.contains(&name.as_str()) && before.get(*name) != after.get(*name);
     names.filter(differs).map(|name| (name.clone(), json!([before.get(name), after.get(name)]))).collect()
 }
 
