@@ -176,11 +176,7 @@ fn stopping() -> Problem {
 /// The API as a router over these parts.
 pub fn router(parts: Parts) -> Router {
     let feeds = Arc::new(tokio::sync::Semaphore::new(parts.limits.feeds_max));
-    route::router(Arc::new(Api {
-        parts,
-        metrics: metrics::Metrics::default(),
-        feeds,
-    }))
+    route::router(Arc::new(Api { parts, metrics: metrics::Metrics::default(), feeds }))
 }
 
 /// The OpenAPI 3.1 document.

@@ -82,7 +82,7 @@ async fn replay_shows_what_was_beside_what_runs() {
     }
     assert_eq!(now["agents"], Value::from(agents));
 
-    let submitted = done["position"].as_u64().expect("a position");
+    let submitted = now["tasks"][0]["created"].as_u64().expect("a position");
     let before = (submitted - 1).to_string();
     assert_eq!(stage.json(&["replay", "--to", &before]).await["tasks"], json!([]));
     let server = std::fs::read_to_string(stage.home.data().join("http.address")).expect("an address");
