@@ -103,13 +103,7 @@ impl Evidence for Online {
 /// The log of a data directory, or the one in the database that is configured, beside the platform that runs on it or
 /// without one; also held to the file of checkpoints in the data directory.
 pub(super) async fn offline(config: &Config) -> Result<(Local, Trust), Problem> {
-    let store: Arc<dyn EventStore> = match &config.database_url {
-        Some(database) => {
-            let store = postgres::ReadOnly::open(database, &postgres::Options::default()).await;
-            Arc::new(store.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))?)
-        }
-        None => Arc::new(open(&config.data_dir).await?),
-    };
+    let store = configured(config).await?;
     let ledger = Ledger::read(&config.data_dir).await?;
     let has_ledger = ledger.is_some();
     let (local, mut trust) = Local::new(store, ledger).await?;
@@ -118,6 +112,13 @@ pub(super) async fn offline(config: &Config) -> Result<(Local, Trust), Problem> 
         trust.hold_to(&format!("in `{}`", file.display()), notes(&text));
     }
     Ok((local, trust))
+}
+
+/// The log that the configuration names, to be read only: in a database, or in the data directory.
+pub(super) async fn configured(config: &Config) -> Result<Arc<dyn EventStore>, Problem> {
+    let Some(database) = &config.database_url else { return Ok(Arc::new(open(&config.data_dir).await?)) };
+    let store = postgres::ReadOnly::open(database, &postgres::Options::default()).await;
+    Ok(Arc::new(store.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))?))
 }
 
 /// The log of a data directory, or a log file, to be read only.

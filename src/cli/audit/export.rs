@@ -98,6 +98,10 @@ impl Export {
         let unavailable =
             |error: &dyn std::fmt::Display| Problem::new(ProblemKind::Unavailable, error.to_string());
         let dir = &config.data_dir;
+        if config.database_url.is_some() {
+            let detail = "the log is in a database: leave out `--offline`, and a running platform exports it";
+            return Err(Problem::new(ProblemKind::Invalid, detail));
+        }
         evidence::open(dir).await?.close().await;
         let log = Sqlite::open(dir, sqlite::Options::default()).await.map_err(|error| unavailable(&error))?;
         let store: Arc<dyn EventStore> = Arc::new(log.clone());

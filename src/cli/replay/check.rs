@@ -23,6 +23,10 @@ pub(super) async fn run(path: Option<&Path>, global: &Global, output: Output) ->
     let config = session::config(global, Vec::new())?;
     let dir = path.unwrap_or(&config.data_dir);
     let file = dir.join(VIEWS_FILE);
+    if path.is_none() && config.database_url.is_some() {
+        let detail = "the views are in a database, and `--check` compares views in files only";
+        return Err(Problem::new(ProblemKind::Invalid, detail));
+    }
     if !file.is_file() {
         let detail = format!("`{}` does not exist: there are no views to compare with", file.display());
         return Err(Problem::new(ProblemKind::NotFound, detail));

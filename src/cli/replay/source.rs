@@ -7,9 +7,9 @@ use std::sync::Arc;
 use events::api::{Problem, ProblemKind};
 use events::audit::{Evidence, Local, Next};
 use events::replay::Registry;
-use events::store::sqlite::{LOG_FILE, ReadOnly};
+use events::store::sqlite::LOG_FILE;
 use events::subscription::{self, Subscription};
-use events::{Position, Recorded};
+use events::{EventStore, Position, Recorded};
 use tempfile::TempDir;
 
 use super::moment::Moment;
@@ -31,7 +31,7 @@ pub(super) struct Source {
 /// How what comes after the end is heard of.
 enum Live {
     Never,
-    Store(Arc<ReadOnly>),
+    Store(Arc<dyn EventStore>),
     Online(Client),
 }
 
@@ -42,13 +42,14 @@ impl Source {
             return match path.is_dir() && path.join(LOG_FILE).is_file()
                 || path.is_file() && !evidence::is_tar(path)?
             {
-                true => Self::store(path).await,
+                true => Self::of(Arc::new(evidence::open(path).await?)).await,
                 false => Self::bundle(path),
             };
         }
         let config = session::config(global, Vec::new())?;
-        match global.server.is_none() && config.data_dir.join(LOG_FILE).is_file() {
-            true => Self::store(&config.data_dir).await,
+        let has_log = config.database_url.is_some() || config.data_dir.join(LOG_FILE).is_file();
+        match global.server.is_none() && has_log {
+            true => Self::of(evidence::configured(&config).await?).await,
             false => Self::online(&Session::open(global, output)?.client).await,
         }
     }
@@ -57,9 +58,8 @@ impl Source {
         Self { evidence, waiting: VecDeque::new(), first: 1, live, _scratch: None }
     }
 
-    async fn store(path: &Path) -> Result<Self, Problem> {
-        let store = Arc::new(evidence::open(path).await?);
-        let local = Local::after(Arc::clone(&store) as Arc<_>, None, Position(0)).await?;
+    async fn of(store: Arc<dyn EventStore>) -> Result<Self, Problem> {
+        let local = Local::after(Arc::clone(&store), None, Position(0)).await?;
         Ok(Self::new(Box::new(local), Live::Store(store)))
     }
 
@@ -140,7 +140,7 @@ impl Source {
             Live::Never => Ok(()),
             Live::Store(store) => {
                 let options = subscription::Options::default();
-                let mut subscription = Subscription::after(Arc::clone(store) as Arc<_>, after, options);
+                let mut subscription = Subscription::after(Arc::clone(store), after, options);
                 loop {
                     subscription.next().await?.iter().for_each(&mut take);
                 }
