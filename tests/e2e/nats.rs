@@ -17,9 +17,13 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// A platform that is told of this server, whether it is there or not.
 async fn stage_at(url: &str) -> Stage {
     let home = Home::new();
-    let (api, mut up) = (Api::of(&home), Up::spawn_after(&format!("export HYPERCODE_NATS_URL={url}"), &home));
+    let (api, mut up) = (Api::of(&home), spawn(&home, url));
     up.ready(&api).await;
     Stage { home, api, up }
+}
+
+fn spawn(home: &Home, url: &str) -> Up {
+    Up::spawn_after(&format!("export HYPERCODE_NATS_URL={url}"), home)
 }
 
 async fn readiness(api: &Api, status: &str) -> Value {
@@ -89,7 +93,7 @@ async fn without_its_server_the_platform_goes_on_says_so_and_catches_up() {
     let mut server = Server::deployed();
     server.kill();
     let url = server.url_of("platform");
-    let stage = stage_at(&url).await;
+    let mut stage = stage_at(&url).await;
     let trouble = readiness(&stage.api, "degraded").await;
     assert_eq!(trouble["troubles"][0]["part"], "nats");
     stage.assemble(CREW).await.ok();
@@ -124,6 +128,14 @@ async fn without_its_server_the_platform_goes_on_says_so_and_catches_up() {
         }
     };
     tokio::join!(working, failing);
+    all_is_published(&stage, &server).await;
+
+    // The platform is killed as well: the next one goes on where the stream ends.
+    stage.submit(&serde_json::json!({"do": "echo"})).await;
+    stage.up.kill().await;
+    stage.up = spawn(&stage.home, &url);
+    stage.up.ready(&stage.api).await;
+    readiness(&stage.api, "ok").await;
     all_is_published(&stage, &server).await;
 
     let log = std::fs::read_to_string(stage.home.path("platform.log")).expect("the platform's log");
