@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use events::domain::crew::State;
+use events::store::Epoch;
 use gateway::{Channel, CrewPolicy, Kind, Member};
 use manifest::{ChannelKind, CrewSpec};
 
@@ -16,8 +17,8 @@ pub(crate) fn spec(state: &State) -> Option<CrewSpec> {
         .ok()
 }
 
-/// Who of the crew may send what to whom; nobody anything where the specification cannot be read.
-pub(crate) fn compile(state: &State) -> CrewPolicy {
+/// Who of the crew may send what to whom, written under `epoch`; nobody anything where the specification cannot be read.
+pub(crate) fn compile(state: &State, epoch: Option<Epoch>) -> CrewPolicy {
     let (Some(started), Some(spec)) = (&state.started, spec(state)) else { return CrewPolicy::default() };
     let members = spec
         .members
@@ -43,7 +44,7 @@ pub(crate) fn compile(state: &State) -> CrewPolicy {
             rate_per_second: channel.rate.as_per_second() as f64,
         })
         .collect();
-    CrewPolicy { tenant: started.tenant.clone(), epoch: None, members, channels }
+    CrewPolicy { tenant: started.tenant.clone(), epoch, members, channels }
 }
 
 fn carried(kind: ChannelKind) -> Kind {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::contents;
 use crate::core::Core;
 use crate::directory::Directory;
-use crate::entity::{Hosted, Outcome, Request};
+use crate::entity::{Hosted, Outcome, Request, peek};
 use crate::hosted;
 use crate::profiles;
 use crate::submit::{self, Order};
@@ -246,7 +246,8 @@ impl Answerer {
         name: &str,
     ) -> Result<(profile::Applied, ProfileSpec), Problem> {
         let id = profiles::entity_id(&asked.caller.tenant, name);
-        let state = self.core.profile_entities.read(&id).await?;
+        // The profile may be another node's; the log has it all the same.
+        let state = peek::<profile::Profile>(&self.core, &id).await?;
         let applied = state.current.clone().ok_or_else(|| {
             let detail = format!(
                 "profile `{name}` does not exist; apply it first with `hypercode profile apply FILE`"

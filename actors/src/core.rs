@@ -11,8 +11,7 @@ use events::domain::crew::Crew;
 use events::domain::profile::Profile;
 use events::domain::task::Task;
 use events::domain::{Context, Decider};
-use events::store::Epoch;
-use events::{CommandId, EventStore, Meta, StreamId};
+use events::{CommandId, CrewId, EventStore, Meta, StreamId};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,17 +19,18 @@ use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::entity::{Cause, Hosted, Outcome, Request};
+use crate::homes::Homes;
+use crate::keeper::Keeper;
 use crate::links::Links;
 use crate::options::Options;
 use crate::platform::Seams;
 use crate::posts::Posts;
 use crate::profiles::Profiles;
+use crate::recovery::Registry;
 use crate::roster::Rosters;
+use crate::shards::{Shards, Tenure};
 use crate::tallies::Tallies;
 use crate::watchdog;
-
-/// Number of shards (DESIGN §5): entities of one crew share one.
-const SHARDS: usize = 256;
 
 pub(crate) struct Core {
     pub(crate) options: Options,
@@ -45,12 +45,15 @@ pub(crate) struct Core {
     pub(crate) tasks: Directory<Task>,
     pub(crate) profile_entities: Directory<Profile>,
     pub(crate) profiles: Profiles,
+    pub(crate) homes: Homes,
     pub(crate) rosters: Rosters,
     pub(crate) posts: Posts,
     pub(crate) tallies: Tallies,
     pub(crate) effects: TaskTracker,
     pub(crate) stop: CancellationToken,
-    epochs: Vec<tokio::sync::Mutex<Option<Epoch>>>,
+    pub(crate) shards: Shards,
+    pub(crate) keeper: Keeper,
+    pub(crate) registry: Arc<dyn Registry>,
 }
 
 impl Core {
@@ -69,12 +72,15 @@ impl Core {
             tasks: Directory::new(admission.clone()),
             profile_entities: Directory::new(admission),
             profiles: Profiles::default(),
+            homes: Homes::default(),
             rosters: Rosters::default(),
             posts: Posts::default(),
             tallies: Tallies::default(),
             effects: TaskTracker::new(),
             stop: CancellationToken::new(),
-            epochs: (0..SHARDS).map(|_| tokio::sync::Mutex::default()).collect(),
+            shards: Shards::new(),
+            keeper: Keeper::new(seams.leases),
+            registry: seams.registry,
         });
         core.crews.bind(&core);
         core.agents.bind(&core);
@@ -103,29 +109,29 @@ impl Core {
         Context { now: self.clock.now(), seed: self.clock.chance() }
     }
 
-    /// The shard that `key` belongs to: the same on every node and in every version.
-    fn shard(key: &str) -> u8 {
-        events::Digest::of(key.as_bytes()).0[0]
+    /// Runs an effect of a shard's entity beside everything else, until it ends, the shard is lost or the platform
+    /// stops.
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        tenure: &Arc<Tenure>,
+        effect: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.spawn_always(while_held(tenure, effect));
     }
 
-    /// The lease epoch under which entities of `key`'s shard are written; taken when it is first needed.
-    pub(crate) async fn epoch_for(&self, key: &str) -> Result<Epoch, Problem> {
-        let shard = Self::shard(key);
-        // Held while the shard is taken: whoever took it a second time would fence the first.
-        let mut held = self.epochs[usize::from(shard)].lock().await;
-        match *held {
-            Some(epoch) => Ok(epoch),
-            None => Ok(*held.insert(self.store.take_shard(shard, &self.options.node).await?)),
+    /// The same for an entity of this crew; nothing where the crew is another node's by now, which does it.
+    pub(crate) fn spawn_for(
+        self: &Arc<Self>,
+        crew: &CrewId,
+        effect: impl Future<Output = ()> + Send + 'static,
+    ) {
+        if let Ok(tenure) = self.shards.holding(crew.as_str()) {
+            self.spawn(&tenure, effect);
         }
     }
 
-    /// Forgets an epoch that was refused, so that the lease is asked for again.
-    pub(crate) async fn forget_epoch(&self, epoch: Epoch) {
-        self.epochs[usize::from(epoch.shard)].lock().await.take_if(|held| held.epoch == epoch.epoch);
-    }
-
-    /// Runs an effect beside everything else, until it ends or the platform stops.
-    pub(crate) fn spawn(self: &Arc<Self>, effect: impl Future<Output = ()> + Send + 'static) {
+    /// Runs what belongs to no shard until it ends or the platform stops.
+    pub(crate) fn spawn_always(self: &Arc<Self>, effect: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.effects.spawn(async move {
             tokio::select! {
@@ -138,8 +144,12 @@ impl Core {
 
     /// Runs an effect that takes something away: begun, it is carried on even while the platform stops, for as long
     /// as that waits.
-    pub(crate) fn spawn_to_end(&self, effect: impl Future<Output = ()> + Send + 'static) {
-        self.effects.spawn(effect);
+    pub(crate) fn spawn_to_end(
+        &self,
+        tenure: &Arc<Tenure>,
+        effect: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.effects.spawn(while_held(tenure, effect));
     }
 
     /// The entity as it is, asked for until it is answered.
@@ -229,6 +239,21 @@ impl Core {
             correlation_id: None,
             causation_id: None,
             traceparent: None,
+        }
+    }
+}
+
+/// The work, until the shard is lost.
+fn while_held(
+    tenure: &Arc<Tenure>,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> impl Future<Output = ()> + Send + 'static {
+    let tenure = Arc::clone(tenure);
+    async move {
+        tokio::select! {
+            biased;
+            () = tenure.lost() => {}
+            () = work => {}
         }
     }
 }

@@ -69,10 +69,11 @@ impl<D: Hosted> Directory<D> {
     }
 
     fn shown(&self, id: &str) -> Option<Arc<D::State>> {
+        let core = self.core.get()?.upgrade()?;
         let mut slots = self.slots();
         let slot = slots.get_mut(id)?;
         slot.used = Instant::now();
-        slot.shown.state()
+        slot.shown.state(&core.shards)
     }
 
     /// Has the entity carry out all that its state asks for.

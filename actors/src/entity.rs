@@ -12,6 +12,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use crate::admission::Admitted;
 use crate::core::Core;
+use crate::shards::{Shards, Tenure};
 
 /// Events read at a time when an entity is loaded.
 const LOAD_BATCH_EVENTS: usize = 1_000;
@@ -24,8 +25,17 @@ pub(crate) trait Hosted: Decider {
     fn crew(state: &Self::State) -> Option<&CrewId>;
     /// Takes note, in memory, of what has become durable. Must not block.
     fn observe(core: &Arc<Core>, id: &str, state: &Arc<Self::State>, events: &[Self::Event]);
-    /// Starts to carry out an effect. Must not block.
-    fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Self::Effect);
+    /// Whether the effect takes something away: begun, it is carried on even while the platform stops.
+    fn takes_away(_: &Self::Effect) -> bool {
+        false
+    }
+    /// Carries out an effect; dropped when the entity's shard is lost.
+    fn perform(
+        core: Arc<Core>,
+        id: Arc<str>,
+        cause: Cause,
+        effect: Self::Effect,
+    ) -> impl Future<Output = ()> + Send;
 }
 
 /// The event that led to an effect: what makes the ids of its commands.
@@ -97,7 +107,7 @@ impl<D> Entity<D> {
 }
 
 /// An entity as its actor last knew it to be durable: whoever only wants to look does not have to ask the actor.
-pub(crate) struct Shown<D: Decider>(Mutex<Option<Arc<D::State>>>);
+pub(crate) struct Shown<D: Decider>(Mutex<Option<(Arc<D::State>, Good)>>);
 
 impl<D: Decider> Shown<D> {
     /// Nothing is known yet.
@@ -105,13 +115,14 @@ impl<D: Decider> Shown<D> {
         Arc::new(Self(Mutex::default()))
     }
 
-    /// The entity, once it was loaded.
-    pub(crate) fn state(&self) -> Option<Arc<D::State>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The entity, once it was loaded, for as long as nobody else can have changed it.
+    pub(crate) fn state(&self, shards: &Shards) -> Option<Arc<D::State>> {
+        let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.as_ref().filter(|(_, good)| good.is_current(shards)).map(|(state, _)| Arc::clone(state))
     }
 
-    fn set(&self, state: &Arc<D::State>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(state));
+    fn set(&self, state: &Arc<D::State>, good: Good) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(state), good));
     }
 }
 
@@ -125,8 +136,26 @@ pub(crate) struct Loaded<D: Decider> {
     core: Arc<Core>,
     id: Arc<str>,
     stream: StreamId,
-    entity: Option<Folded<D>>,
+    entity: Option<(Folded<D>, Good)>,
     shown: Arc<Shown<D>>,
+}
+
+/// For how long a state in memory is what the stream says.
+#[derive(Clone, Debug)]
+pub(crate) enum Good {
+    /// While this node holds the shard: nobody else writes.
+    Under(Arc<Tenure>),
+    /// Until this node takes further shards: an entity that does not exist yet may come to be elsewhere.
+    Until(u64),
+}
+
+impl Good {
+    fn is_current(&self, shards: &Shards) -> bool {
+        match self {
+            Self::Under(tenure) => !tenure.is_lost(),
+            Self::Until(generation) => *generation == shards.generation(),
+        }
+    }
 }
 
 struct Folded<D: Decider> {
@@ -135,6 +164,15 @@ struct Folded<D: Decider> {
     /// The envelope of the newest event.
     meta: Option<Meta>,
     obligations: Vec<D::Effect>,
+}
+
+/// An entity as its stream says it is, whichever node runs it.
+pub(crate) async fn peek<D: Hosted>(core: &Arc<Core>, id: &str) -> Result<Arc<D::State>, Problem> {
+    let stream = StreamId::new(D::KIND, id);
+    let (core, shown) = (Arc::clone(core), Shown::new());
+    let loaded = Loaded::<D> { core, id: id.into(), stream, entity: None, shown };
+    let (folded, _) = loaded.read_on(Folded::nothing()).await?;
+    Ok(folded.state)
 }
 
 /// Events that were in the stream before the actor knew of them, each with its command.
@@ -201,18 +239,39 @@ impl<D: Hosted> Actor for Entity<D> {
 
 impl<D: Hosted> Loaded<D> {
     async fn folded(&mut self) -> Result<Folded<D>, Problem> {
-        if let Some(folded) = &self.entity {
+        if let Some((folded, good)) = &self.entity
+            && good.is_current(&self.core.shards)
+        {
             return Ok(folded.clone());
         }
-        let (folded, _) = self.read_on(Folded::nothing()).await?;
-        self.keep(&folded);
-        Ok(folded)
+        loop {
+            let generation = self.core.shards.generation();
+            let (folded, _) = self.read_on(Folded::nothing()).await?;
+            let good = self.good(&folded, generation)?;
+            // A shard that was taken while its stream was read may have been written to in between.
+            if generation == self.core.shards.generation() {
+                self.keep(&folded, good);
+                return Ok(folded);
+            }
+        }
+    }
+
+    fn good(&self, folded: &Folded<D>, generation: u64) -> Result<Good, Problem> {
+        match folded.version {
+            Version(0) => Ok(Good::Until(generation)),
+            _ => self.core.shards.holding(self.key(&folded.state)).map(Good::Under),
+        }
+    }
+
+    /// What decides on the entity's shard.
+    fn key<'a>(&'a self, state: &'a D::State) -> &'a str {
+        D::crew(state).map_or(&*self.id, CrewId::as_str)
     }
 
     /// Makes the state what the stream says.
-    fn keep(&mut self, folded: &Folded<D>) {
-        self.entity = Some(folded.clone());
-        self.shown.set(&folded.state);
+    fn keep(&mut self, folded: &Folded<D>, good: Good) {
+        self.entity = Some((folded.clone(), good.clone()));
+        self.shown.set(&folded.state, good);
     }
 
     async fn execute(&mut self, request: &Request<D>) -> Result<Outcome<D>, Problem> {
@@ -227,37 +286,37 @@ impl<D: Hosted> Loaded<D> {
                 return Ok(Outcome { state: folded.state, events, position: Position(0) });
             }
             let next = evolve::<D>(&folded.state, &events);
-            let epoch = self.core.epoch_for(D::crew(&next).map_or(&*self.id, CrewId::as_str)).await?;
+            let tenure = self.core.shards.tenure(self.key(&next))?;
             let append = AppendRequest {
                 stream: self.stream.clone(),
                 expected: Expected::Exact(folded.version),
                 command_id: request.command_id,
                 command_digest: request.digest,
-                epoch: Some(epoch),
+                epoch: Some(tenure.epoch),
                 meta: request.meta.clone(),
                 recorded_at: context.now,
                 events: events.iter().map(DomainEvent::encode).collect(),
                 reserve: D::reserves(&folded.state, &events),
                 release: D::releases(&folded.state, &events),
             };
-            match self.append(append, epoch).await? {
+            match self.append(append, tenure.epoch).await? {
                 Landed::At(appended) if !appended.repeated => {
                     let Appended { version, position, .. } = appended;
                     let (state, meta) = (Arc::new(next), Some(request.meta.clone()));
                     let obligations = D::obligations(&state);
                     let after = Folded { state: Arc::clone(&state), version, meta, obligations };
-                    self.take_in(&folded, after, &events);
+                    self.take_in(&folded, after, &events, &tenure);
                     return Ok(Outcome { state, events, position });
                 }
                 // The command was in the stream already: long since, or just now, with its answer lost on the way.
                 Landed::At(appended) => {
-                    let (state, unseen) = self.catch_up(&folded).await?;
+                    let (state, unseen) = self.catch_up(&folded, &tenure).await?;
                     let own = unseen.into_iter().filter(|(_, command)| *command == request.command_id);
                     let events = own.map(|(event, _)| event).collect();
                     return Ok(Outcome { state, events, position: appended.position });
                 }
                 Landed::TryAgain => {
-                    self.catch_up(&folded).await?;
+                    self.catch_up(&folded, &tenure).await?;
                 }
             }
         }
@@ -278,7 +337,7 @@ impl<D: Hosted> Loaded<D> {
             }
             Err(error) => {
                 if matches!(error, AppendError::Fenced { .. }) {
-                    self.core.forget_epoch(epoch).await;
+                    self.core.shards.fenced(epoch);
                 }
                 Err(error.into())
             }
@@ -306,26 +365,34 @@ impl<D: Hosted> Loaded<D> {
 
     /// Makes the state what the stream now says, and starts what follows from it. What is shown changes first: of
     /// two entities that change and then look at each other, at least one sees the other's change.
-    fn take_in(&mut self, before: &Folded<D>, after: Folded<D>, events: &[D::Event]) {
-        self.keep(&after);
+    fn take_in(&mut self, before: &Folded<D>, after: Folded<D>, events: &[D::Event], tenure: &Arc<Tenure>) {
+        self.keep(&after, Good::Under(Arc::clone(tenure)));
+        // What follows is the next holder's to start.
+        if tenure.is_lost() {
+            return;
+        }
         D::observe(&self.core, &self.id, &after.state, events);
         let Some(meta) = after.meta else { return };
         let cause = Cause { stream: self.stream.clone(), version: after.version, meta };
         for effect in after.obligations {
             if !before.obligations.contains(&effect) {
-                D::perform(&self.core, &self.id, &cause, effect);
+                self.perform(tenure, &cause, effect);
             }
         }
     }
 
     /// Takes in what is in the stream and was not seen yet, because the answer to an append was lost or somebody else
     /// wrote. What follows from it is started here: nobody else does.
-    async fn catch_up(&mut self, before: &Folded<D>) -> Result<(Arc<D::State>, Unseen<D>), Problem> {
+    async fn catch_up(
+        &mut self,
+        before: &Folded<D>,
+        tenure: &Arc<Tenure>,
+    ) -> Result<(Arc<D::State>, Unseen<D>), Problem> {
         let (after, unseen) = self.read_on(before.clone()).await?;
         let state = Arc::clone(&after.state);
         if !unseen.is_empty() {
             let events: Vec<D::Event> = unseen.iter().map(|(event, _)| event.clone()).collect();
-            self.take_in(before, after, &events);
+            self.take_in(before, after, &events, tenure);
         }
         Ok((state, unseen))
     }
@@ -359,12 +426,22 @@ impl<D: Hosted> Loaded<D> {
     async fn resume(&mut self) -> Result<Arc<D::State>, Problem> {
         let folded = self.folded().await?;
         if let Some(meta) = folded.meta.clone() {
+            let tenure = self.core.shards.holding(self.key(&folded.state))?;
             let cause = Cause { stream: self.stream.clone(), version: folded.version, meta };
             for effect in folded.obligations {
-                D::perform(&self.core, &self.id, &cause, effect);
+                self.perform(&tenure, &cause, effect);
             }
         }
         Ok(folded.state)
+    }
+
+    fn perform(&self, tenure: &Arc<Tenure>, cause: &Cause, effect: D::Effect) {
+        let takes_away = D::takes_away(&effect);
+        let effect = D::perform(Arc::clone(&self.core), Arc::clone(&self.id), cause.clone(), effect);
+        match takes_away {
+            true => self.core.spawn_to_end(tenure, effect),
+            false => self.core.spawn(tenure, effect),
+        }
     }
 }
 

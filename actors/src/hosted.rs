@@ -13,7 +13,7 @@ mod assign;
 mod crew;
 mod task;
 
-pub(crate) use agent::{down, enroll as enroll_agent};
+pub(crate) use agent::{destroy, down, enroll as enroll_agent};
 pub(crate) use crew::{enroll as enroll_crew, seats};
 pub(crate) use task::{dispatch, end_if_orphaned, end_with_parent, place_waiting, route, wire_answer};
 
@@ -26,5 +26,5 @@ impl Hosted for Profile {
         notify(&core.profile_entities, id, state);
     }
 
-    fn perform(_: &Arc<Core>, _: &str, _: &Cause, (): ()) {}
+    async fn perform(_: Arc<Core>, _: Arc<str>, _: Cause, (): ()) {}
 }

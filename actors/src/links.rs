@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use events::domain::message::Pending;
 use events::{AgentId, CrewId, SandboxId};
 use gateway::{CrewPolicy, Gateway, Peer, Withdrawn};
 
@@ -36,8 +37,12 @@ pub trait Links: Send + Sync + 'static {
     async fn drain(&self, sandbox: &SandboxId, frame: link::DrainFrame) -> Result<(), String>;
     /// Who of the crew may send what to whom.
     fn set_crew(&self, crew: &CrewId, policy: CrewPolicy);
-    /// Forgets the crew: nothing crosses in it any more.
+    /// The crew is gone: nothing crosses in it any more, and what was not delivered never will be.
     fn remove_crew(&self, crew: &CrewId);
+    /// The crew is another node's from now on, with what was not delivered.
+    fn forget_crew(&self, crew: &CrewId);
+    /// Puts back messages that were not settled, to be delivered once their crews are set.
+    async fn restore(&self, pending: Vec<Pending>);
     /// Whether messages to the agent are to be delivered now.
     fn set_ready(&self, agent: &AgentId, ready: bool);
 }
@@ -82,6 +87,14 @@ impl Links for Gateway {
 
     fn remove_crew(&self, crew: &CrewId) {
         self.remove_crew(crew);
+    }
+
+    fn forget_crew(&self, crew: &CrewId) {
+        self.forget_crew(crew);
+    }
+
+    async fn restore(&self, pending: Vec<Pending>) {
+        self.restore(pending).await;
     }
 
     fn set_ready(&self, agent: &AgentId, ready: bool) {

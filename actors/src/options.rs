@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::admission;
+use crate::keeper::Leasing;
 
 /// What the actors' side of the platform is told at its start.
 #[derive(Clone, Debug)]
@@ -11,6 +12,8 @@ pub struct Options {
     pub node: String,
     /// The program that is started as runner and keeper: normally this one.
     pub program: PathBuf,
+    /// How the node keeps its leases.
+    pub leasing: Leasing,
     /// Limits of queues, waits and retries.
     pub limits: Limits,
     /// How much may wait before the mailboxes.
@@ -42,6 +45,10 @@ pub struct Limits {
     pub adopt_ms: u64,
     /// A starting sandbox has this time to link, beside its handler's start timeout.
     pub link_ms: u64,
+    /// How long a command waits for a shard that is being taken over by another node.
+    pub route_ms: u64,
+    /// How often it looks whose the shard is meanwhile.
+    pub route_retry_ms: u64,
     /// How long the platform waits for work in hand when it is told to end.
     pub shutdown_ms: u64,
 }
@@ -60,6 +67,8 @@ impl Default for Limits {
             grace_ms: 10_000,
             adopt_ms: 10_000,
             link_ms: 10_000,
+            route_ms: 20_000,
+            route_retry_ms: 100,
             shutdown_ms: 10_000,
         }
     }

@@ -7,16 +7,17 @@ use async_trait::async_trait;
 use events::EventStore;
 use events::api::{Commands, Problem, ProblemKind};
 use events::artifact::ArtifactStore;
-use events::projection::Unfinished;
+use events::lease::Leases;
 use events::supervision::{Backoff, OnExhausted, Policy};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::clock::Clock;
-use crate::commands::Answerer;
 use crate::core::Core;
 use crate::host::Host;
 use crate::links::Links;
 use crate::options::Options;
+use crate::recovery::Registry;
+use crate::route::Router;
 use crate::supervisor::{self, Entry, Journal, JournalError};
 use crate::watchdog::{self, Finding, HungReason, Sign, Signal, Subject, Verdict};
 use crate::{hosted, recovery, service};
@@ -29,6 +30,10 @@ pub struct Seams {
     pub artifacts: Arc<dyn ArtifactStore>,
     /// Where agents run.
     pub provider: Arc<dyn sandbox::Provider>,
+    /// Which node runs what: the leases of the log.
+    pub leases: Arc<dyn Leases>,
+    /// What had not ended, for takeovers.
+    pub registry: Arc<dyn Registry>,
     /// Time.
     pub clock: Clock,
 }
@@ -64,7 +69,7 @@ impl Platform {
 
     /// What every door calls.
     pub fn commands(&self) -> Arc<dyn Commands> {
-        Arc::new(Answerer { core: Arc::clone(&self.core) })
+        Arc::new(Router::new(Arc::clone(&self.core)))
     }
 
     /// A body as it was, whether an event holds it or an artifact.
@@ -87,16 +92,16 @@ impl Platform {
         }
     }
 
-    /// Connects the platform with its links and its watchdog, recovers what was unfinished, and starts its loops.
+    /// Connects the platform with its links and its watchdog, takes its share of the shards, recovers what was
+    /// unfinished in them, and starts its loops.
     ///
     /// # Errors
-    /// When it was started before, or its supervisor cannot be.
+    /// When it was started before, its supervisor cannot be, or the log, its leases or its views cannot be used.
     pub async fn start(
         &self,
         links: Arc<dyn Links>,
         watchdog: watchdog::Handle,
         verdicts: mpsc::Receiver<Verdict>,
-        unfinished: &Unfinished,
     ) -> Result<(), Problem> {
         let twice = || Problem::new(ProblemKind::Conflict, "the platform was started before");
         self.core.links.set(links).map_err(|_| twice())?;
@@ -119,7 +124,16 @@ impl Platform {
         ] {
             add(&services, child).await?;
         }
-        recovery::recover(&self.core, unfinished).await?;
+        let taken = self.core.keeper.join(&self.core).await?;
+        add(
+            &services,
+            service::child("leases", {
+                let core = Arc::clone(&self.core);
+                move || keep(Arc::clone(&core))
+            }),
+        )
+        .await?;
+        recovery::recover(&self.core, &taken).await?;
         for child in [
             service::child("passivation", {
                 let core = Arc::clone(&self.core);
@@ -147,6 +161,9 @@ impl Platform {
         }
         if let Some(services) = services {
             services.stop(self.core.options.limits.shutdown_ms).await;
+            if tokio::time::timeout(patience, self.core.keeper.leave(&self.core)).await.is_err() {
+                tracing::warn!("not all was given up in time; what is left is removed at the next start");
+            }
         }
     }
 }
@@ -191,8 +208,10 @@ async fn judge(core: Arc<Core>, verdicts: Arc<tokio::sync::Mutex<mpsc::Receiver<
             Finding::Hung { reason } => (Exit::Hung, hung(reason).to_owned()),
             Finding::Waiting | Finding::Recovered => continue,
         };
+        // An agent that no sandbox of this node serves any more is nobody's concern here.
+        let Some(crew) = core.posts.crew_of(&subject.agent) else { continue };
         let worker = Arc::clone(&core);
-        core.spawn(async move {
+        core.spawn_for(&crew, async move {
             hosted::down(&worker, &subject.agent, subject.incarnation, exit, detail).await;
         });
     }
@@ -235,6 +254,10 @@ pub(crate) fn exited(core: &Arc<Core>, exit: &sandbox::Exit) {
     let reason = if exit.oom { format!("{how}, out of memory") } else { how };
     let subject = Subject { agent: post.agent, incarnation: post.incarnation };
     core.tell(Signal::Of(subject, Sign::SandboxExited { reason }));
+}
+
+async fn keep(core: Arc<Core>) {
+    core.keeper.keep(Arc::clone(&core)).await;
 }
 
 async fn passivate(core: Arc<Core>) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use events::lease::shard_of;
 use events::{AgentId, CrewId, Incarnation, SandboxId, TaskId, Tenant};
 use tokio::sync::Notify;
 
@@ -117,6 +118,25 @@ impl Posts {
 
     /// Every sandbox that has a post.
     pub(crate) fn sandboxes(&self) -> Vec<SandboxId> {
-        self.entries().keys().cloned().collect()
+        self.sandboxes_where(|_| true)
+    }
+
+    /// The sandboxes that serve agents of these crews.
+    pub(crate) fn sandboxes_where(&self, wanted: impl Fn(&CrewId) -> bool) -> Vec<SandboxId> {
+        let entries = self.entries();
+        let served = entries.iter().filter(|(_, entry)| wanted(&entry.post.crew));
+        served.map(|(sandbox, _)| sandbox.clone()).collect()
+    }
+
+    /// The crew of an agent that is served here.
+    pub(crate) fn crew_of(&self, agent: &AgentId) -> Option<CrewId> {
+        let entries = self.entries();
+        let post = entries.values().map(|entry| &entry.post).find(|post| post.agent == *agent);
+        post.map(|post| post.crew.clone())
+    }
+
+    /// Whether no sandbox serves an agent of the shard.
+    pub(crate) fn is_idle(&self, shard: u8) -> bool {
+        !self.entries().values().any(|entry| shard_of(entry.post.crew.as_str()) == shard)
     }
 }

@@ -1,20 +1,65 @@
-//! After a start: entities are folded, what runs is adopted, what should not run is removed.
+//! After shards were taken: entities are folded, what runs is adopted, what should not run is removed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use events::SandboxId;
+use async_trait::async_trait;
 use events::api::Problem;
+use events::domain::agent::Agent;
+use events::lease::shard_of;
 use events::projection::Unfinished;
+use events::{Position, SandboxId};
 use sandbox::State;
 
 use crate::core::Core;
 use crate::hosted;
 use crate::platform::exited;
+use crate::shards::Tenure;
+use crate::takeover;
 
-/// Brings back what was unfinished. First the rosters, then the tasks, then the agents: so nobody is given work that
-/// he has in hand already.
-pub(crate) async fn recover(core: &Arc<Core>, unfinished: &Unfinished) -> Result<(), Problem> {
+/// Who knows what had not ended.
+#[async_trait]
+pub trait Registry: Send + Sync + 'static {
+    /// What had not ended once everything up to `position` has been taken into account, of all shards.
+    async fn unfinished(&self, position: Position) -> Result<Unfinished, Problem>;
+}
+
+/// Brings back what was unfinished in shards that were taken, for as long as that takes or they are held.
+pub(crate) async fn take_up(core: &Arc<Core>, mut tenures: Vec<Arc<Tenure>>) {
+    let limits = &core.options.limits;
+    let mut wait = limits.effect_retry_initial_ms;
+    loop {
+        tenures.retain(|tenure| !tenure.is_lost());
+        match recover(core, &tenures).await {
+            Ok(()) => return,
+            Err(problem) => tracing::warn!(%problem, "what was taken over is not recovered yet"),
+        }
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        wait = (wait * 2).min(limits.effect_retry_max_ms);
+    }
+}
+
+/// Brings back what was unfinished in these shards, and has them take commands.
+pub(crate) async fn recover(core: &Arc<Core>, tenures: &[Arc<Tenure>]) -> Result<(), Problem> {
+    if tenures.is_empty() {
+        return Ok(());
+    }
+    // What is known here is of an earlier tenure.
+    takeover::forget(core, tenures);
+    let shards: HashSet<u8> = tenures.iter().map(|tenure| tenure.epoch.shard).collect();
+    // Whoever held them before has written nothing behind this position, and never will.
+    let head = core.store.head().await?;
+    let unfinished = core.registry.unfinished(head.position).await?;
+    let unfinished = unfinished.of(|crew| shards.contains(&shard_of(crew.as_str())));
+    bring_back(core, unfinished).await?;
+    tenures.iter().for_each(|tenure| tenure.open());
+    reconcile(core).await;
+    Ok(())
+}
+
+/// First the rosters, then the tasks, then the agents: so nobody is given work that he has in hand already.
+async fn bring_back(core: &Arc<Core>, mut unfinished: Unfinished) -> Result<(), Problem> {
     let mut agents = Vec::new();
     for crew in &unfinished.crews {
         let state = core.crews.read(crew.as_str()).await?;
@@ -27,7 +72,7 @@ pub(crate) async fn recover(core: &Arc<Core>, unfinished: &Unfinished) -> Result
             }
         }
     }
-    for task in &unfinished.tasks {
+    for (_, task) in &unfinished.tasks {
         let state = core.tasks.read(task.as_str()).await?;
         if let (Some(submitted), false) = (&state.submitted, state.status.is_terminal()) {
             core.tallies.note(submitted, state.status);
@@ -36,18 +81,18 @@ pub(crate) async fn recover(core: &Arc<Core>, unfinished: &Unfinished) -> Result
             }
         }
     }
+    core.links().restore(std::mem::take(&mut unfinished.messages)).await;
     for agent in &agents {
         core.agents.resume(agent.as_str()).await?;
     }
     for crew in &unfinished.crews {
         core.crews.resume(crew.as_str()).await?;
     }
-    for task in &unfinished.tasks {
+    for (_, task) in &unfinished.tasks {
         hosted::end_if_orphaned(core, task).await?;
         hosted::end_with_parent(core, task).await?;
         core.tasks.resume(task.as_str()).await?;
     }
-    reconcile(core).await;
     Ok(())
 }
 
@@ -80,11 +125,18 @@ pub(crate) async fn reconcile(core: &Arc<Core>) {
     }
 }
 
-/// Whether an agent's newest live incarnation is to be served by this sandbox, though its post is not set up yet.
+/// Whether an agent of this node is to be served by this sandbox in its newest live incarnation, though its post is not
+/// set up yet.
 async fn wanted(core: &Arc<Core>, found: &sandbox::Found, id: &SandboxId) -> bool {
-    let Some(agent) = &found.labels.agent else { return false };
     use events::domain::agent::Status as S;
-    let state = core.look(&core.agents, agent).await;
+    let Some(agent) = &found.labels.agent else { return false };
+    let state = match core.homes.of::<Agent>(core, agent).await {
+        Ok(Some(crew)) if core.shards.holding(crew.as_str()).is_ok() => core.agents.read(agent).await,
+        Ok(_) => return false,
+        Err(problem) => Err(problem),
+    };
+    // What cannot be told now is left as it is until the next comparison.
+    let Ok(state) = state else { return true };
     let live = matches!(state.status, S::Provisioning | S::Warming | S::Ready | S::Draining);
     live && state.sandbox.as_ref() == Some(id)
 }

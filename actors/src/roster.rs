@@ -135,6 +135,14 @@ impl Rosters {
         self.crews().remove(crew);
     }
 
+    /// Forgets crews, and says which they were.
+    pub(crate) fn remove_where(&self, gone: impl Fn(&CrewId) -> bool) -> Vec<CrewId> {
+        let mut crews = self.crews();
+        let gone: Vec<CrewId> = crews.keys().filter(|crew| gone(crew)).cloned().collect();
+        gone.iter().for_each(|crew| drop(crews.remove(crew)));
+        gone
+    }
+
     /// A crew's tenant and name.
     pub(crate) fn crew(&self, crew: &CrewId) -> Option<(Tenant, String)> {
         self.crews().get(crew).map(|roster| (roster.tenant.clone(), roster.name.clone()))

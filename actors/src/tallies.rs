@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use events::domain::task::{Status, Submitted};
+use events::lease::shard_of;
 use events::{CrewId, TaskId};
 
 /// The open tasks of every crew of this node.
@@ -27,6 +28,16 @@ impl Tallies {
         } else {
             tasks.insert(submitted.task.clone());
         }
+    }
+
+    /// Forgets crews.
+    pub(crate) fn remove_where(&self, gone: impl Fn(&CrewId) -> bool) {
+        self.open().retain(|crew, _| !gone(crew));
+    }
+
+    /// Whether no task of the shard is open.
+    pub(crate) fn is_idle(&self, shard: u8) -> bool {
+        !self.open().keys().any(|crew| shard_of(crew.as_str()) == shard)
     }
 
     /// The crew's open tasks.

@@ -214,6 +214,12 @@ impl Gateway {
         }
     }
 
+    /// Forgets a crew that another node has taken over, with the messages that are not delivered: the other knows them
+    /// from the log.
+    pub fn forget_crew(&self, crew: &CrewId) {
+        self.core.crews.lock().unwrap_or_else(PoisonError::into_inner).remove(crew);
+    }
+
     /// Says whether an agent takes work: messages to its member go to agents that do.
     pub fn set_ready(&self, agent: &AgentId, ready: bool) {
         let crews: Vec<_> = {

@@ -42,7 +42,7 @@ impl Coalescer {
         }
         write(core, peer, &task, progress).await;
         let (coalescer, worker, peer) = (Arc::clone(self), Arc::clone(core), peer.clone());
-        core.spawn(async move {
+        core.spawn_for(&peer.crew.clone(), async move {
             loop {
                 tokio::time::sleep(WINDOW).await;
                 let held = {

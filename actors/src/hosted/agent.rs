@@ -32,11 +32,12 @@ impl Hosted for Agent {
         notify(&core.agents, id, state);
     }
 
-    fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
-        let (worker, id, cause) = (Arc::clone(core), id.to_owned(), cause.clone());
-        let takes_away = matches!(effect, Effect::Destroy { .. });
-        let work = async move { perform(&worker, &id, &cause, effect).await };
-        if takes_away { core.spawn_to_end(work) } else { core.spawn(work) }
+    fn takes_away(effect: &Effect) -> bool {
+        matches!(effect, Effect::Destroy { .. })
+    }
+
+    async fn perform(core: Arc<Core>, id: Arc<str>, cause: Cause, effect: Effect) {
+        perform(&core, &id, &cause, effect).await;
     }
 }
 
@@ -81,8 +82,8 @@ pub(crate) fn enroll(core: &Core, requested: &Requested, state: &State) {
 
 /// The agent is ready: its crew hears of it, and waiting work goes to it.
 fn settled(core: &Arc<Core>, requested: &Requested, incarnation: Incarnation) {
-    let (worker, requested) = (Arc::clone(core), requested.clone());
-    core.spawn(async move {
+    let (worker, crew, requested) = (Arc::clone(core), requested.crew.clone(), requested.clone());
+    core.spawn_for(&crew, async move {
         let Requested { agent, crew, tenant, .. } = &requested;
         super::task::place_waiting(&worker, crew);
         let command = crew::Command::AgentReady { agent: agent.clone(), incarnation };
@@ -103,7 +104,8 @@ fn end_attempts(core: &Arc<Core>, requested: &Requested, incarnation: Incarnatio
     // Every open task of the crew is looked at: what is forgotten here would never end.
     for id in core.tallies.of(&requested.crew) {
         let (worker, requested, detail) = (Arc::clone(core), requested.clone(), detail.to_owned());
-        core.spawn(async move {
+        let crew = requested.crew.clone();
+        core.spawn_for(&crew, async move {
             let state = worker.look(&worker.tasks, id.as_str()).await;
             let Some(attempt) = state.attempt.as_ref().filter(|attempt| {
                 attempt.placement.agent == requested.agent && attempt.placement.incarnation == incarnation
@@ -174,6 +176,11 @@ async fn bring_up(
     sandbox: &SandboxId,
 ) -> Result<(), String> {
     let incarnation = state.incarnation;
+    if let Some(node) = state.node.as_ref().filter(|node| **node != core.options.node) {
+        let detail = format!("the node `{node}`, on which it was, no longer runs it");
+        down(core, &requested.agent, incarnation, Exit::Lost, detail).await;
+        return Ok(());
+    }
     let prepared =
         assign::prepare(core, requested, state, sandbox).await.map_err(|problem| problem.detail)?;
     let post = Post {
@@ -236,7 +243,7 @@ async fn bring_up(
 }
 
 /// Takes the sandbox away, with everything in it; tries until it is gone.
-pub(super) async fn destroy(core: &Arc<Core>, sandbox: &SandboxId) {
+pub(crate) async fn destroy(core: &Arc<Core>, sandbox: &SandboxId) {
     if let Some(post) = core.posts.remove(sandbox) {
         let subject = Subject { agent: post.agent, incarnation: post.incarnation };
         core.tell(Signal::Of(subject, Sign::Removed));

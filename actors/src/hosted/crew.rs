@@ -37,11 +37,12 @@ impl Hosted for Crew {
         }
     }
 
-    fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
-        let (worker, id, cause) = (Arc::clone(core), id.to_owned(), cause.clone());
-        let takes_away = matches!(effect, Effect::Dissolve { .. });
-        let work = async move { perform(&worker, &id, &cause, effect).await };
-        if takes_away { core.spawn_to_end(work) } else { core.spawn(work) }
+    fn takes_away(effect: &Effect) -> bool {
+        matches!(effect, Effect::Dissolve { .. })
+    }
+
+    async fn perform(core: Arc<Core>, id: Arc<str>, cause: Cause, effect: Effect) {
+        perform(&core, &id, &cause, effect).await;
     }
 }
 
@@ -53,7 +54,9 @@ pub(crate) fn enroll(core: &Arc<Core>, state: &State) {
     }
     let open = matches!(state.status, Status::Running | Status::Draining);
     core.rosters.add(&started.crew, &started.tenant, &started.name, open);
-    core.links().set_crew(&started.crew, channels::compile(state));
+    // Without a tenure the crew is another node's by now, and what the gateway still writes is refused.
+    let epoch = core.shards.holding(started.crew.as_str()).ok().map(|tenure| tenure.epoch);
+    core.links().set_crew(&started.crew, channels::compile(state, epoch));
 }
 
 async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
@@ -98,6 +101,7 @@ pub(super) fn claim(core: &Core, agent: &AgentId, incarnation: Incarnation) -> C
         sandbox: SandboxId::derive(&["sandbox", agent.as_str(), &incarnation.to_string()]),
         kind: core.provider.kind().to_string(),
         isolation: core.provider.isolation().level.to_string(),
+        node: core.options.node.clone(),
     }
 }
 

@@ -41,9 +41,8 @@ impl Hosted for Task {
         notify(&core.tasks, id, state);
     }
 
-    fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
-        let (worker, id, cause) = (Arc::clone(core), id.to_owned(), cause.clone());
-        core.spawn(async move { perform(&worker, &id, &cause, effect).await });
+    async fn perform(core: Arc<Core>, id: Arc<str>, cause: Cause, effect: Effect) {
+        perform(&core, &id, &cause, effect).await;
     }
 }
 
@@ -98,9 +97,9 @@ fn released(core: &Arc<Core>, submitted: &Submitted, state: &State) {
 /// Gives waiting tasks to agents that have become free.
 pub(crate) fn place_waiting(core: &Arc<Core>, crew: &CrewId) {
     for (wish, placement) in core.rosters.next(crew) {
-        let (worker, crew) = (Arc::clone(core), crew.clone());
-        core.spawn(async move {
-            let Some((tenant, _)) = worker.rosters.crew(&crew) else { return };
+        let (worker, of) = (Arc::clone(core), crew.clone());
+        core.spawn_for(crew, async move {
+            let Some((tenant, _)) = worker.rosters.crew(&of) else { return };
             let meta = worker.system_meta(&tenant, PART);
             let command = Command::Start { placement: placement.clone() };
             let id = wish.task.as_str();
@@ -112,8 +111,8 @@ pub(crate) fn place_waiting(core: &Arc<Core>, crew: &CrewId) {
             if state.attempt.as_ref().is_none_or(|live| live.placement != placement) {
                 // Cancelled or expired while it waited: the place goes to the next.
                 tracing::debug!(task = id, %problem, "task is not started");
-                worker.rosters.release(&crew, &placement.agent, &wish.task);
-                place_waiting(&worker, &crew);
+                worker.rosters.release(&of, &placement.agent, &wish.task);
+                place_waiting(&worker, &of);
             }
         });
     }

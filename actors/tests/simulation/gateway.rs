@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use events::domain::message::Pending;
 use events::{AgentId, CrewId, SandboxId};
 use gateway::{CrewPolicy, Host, Peer, Withdrawn};
 use hypercode_actors::{Links, NotSent};
@@ -133,6 +134,10 @@ impl Links for Gateway {
     fn set_crew(&self, _: &CrewId, _: CrewPolicy) {}
 
     fn remove_crew(&self, _: &CrewId) {}
+
+    fn forget_crew(&self, _: &CrewId) {}
+
+    async fn restore(&self, _: Vec<Pending>) {}
 
     fn set_ready(&self, _: &AgentId, _: bool) {}
 }

@@ -238,7 +238,9 @@ pub fn unfinished(story: &Story) -> Unfinished {
     let tasks = story.tasks.iter().filter(|(_, told)| !told.state.status.is_terminal());
     Unfinished {
         crews: crews.map(|(id, _)| id.parse().expect("a crew's stream is named by its id")).collect(),
-        tasks: tasks.map(|(id, _)| id.parse().expect("a task's stream is named by its id")).collect(),
+        tasks: tasks
+            .filter_map(|(id, told)| Some((told.state.submitted.as_ref()?.crew.clone(), id.parse().ok()?)))
+            .collect(),
         ..Unfinished::default()
     }
 }

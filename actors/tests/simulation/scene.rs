@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use events::api::Command;
+use async_trait::async_trait;
+use events::api::{Command, Problem};
 use events::artifact::{self, ArtifactStore};
 use events::domain::{agent, crew};
 use events::invariant::Law;
+use events::projection::Unfinished;
 use events::store::{Fault, Memory};
-use events::{AgentId, CrewId, Digest, Timestamp, chain};
-use hypercode_actors::{Clock, Limits, Options, Platform, Seams, watchdog};
+use events::{AgentId, CrewId, Digest, EventStore, Position, Timestamp, chain};
+use hypercode_actors::{Clock, Leasing, Limits, Options, Platform, Seams, watchdog};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -47,6 +49,18 @@ pub fn play(seed: u64, sabotage: Sabotage) -> Outcome {
         let hash = story.log.last().map_or(Digest::ZERO, |event| event.hash);
         Outcome { hash, broken, log: story.log.iter().map(laws::line).collect() }
     })
+}
+
+/// What the views would tell.
+struct Registry(Memory);
+
+#[async_trait]
+impl hypercode_actors::Registry for Registry {
+    async fn unfinished(&self, _: Position) -> Result<Unfinished, Problem> {
+        let mut story = Story::default();
+        story.catch_up(&self.0);
+        Ok(laws::unfinished(&story))
+    }
 }
 
 struct Scene {
@@ -100,8 +114,11 @@ impl Scene {
     }
 
     fn seams(&self, life: &Life) -> Seams {
+        let wire = Arc::new(Wire::new(self.log.clone(), life.clone(), self.sabotage));
         Seams {
-            store: Arc::new(Wire::new(self.log.clone(), life.clone(), self.sabotage)),
+            store: Arc::clone(&wire) as Arc<dyn EventStore>,
+            leases: wire,
+            registry: Arc::new(Registry(self.log.clone())),
             artifacts: Arc::clone(&self.artifacts),
             provider: Arc::new(Sandboxes { world: self.world.clone(), life: life.clone() }),
             clock: self.clock.clone(),
@@ -121,6 +138,7 @@ impl Scene {
         };
         let options = Options {
             node: "simulated".into(),
+            leasing: Leasing::default(),
             program: "/simulated/hypercode".into(),
             limits,
             admission: Default::default(),
@@ -135,8 +153,7 @@ impl Scene {
             let (outbox, verdicts) = mpsc::channel(watching.verdicts_max);
             tokio::spawn(watchdog::drive(watching, signals, outbox));
             self.world.set_gateway(Some(Arc::clone(&gateway)));
-            let unfinished = laws::unfinished(&self.story());
-            match platform.start(gateway, handle, verdicts, &unfinished).await {
+            match platform.start(gateway, handle, verdicts).await {
                 Ok(()) => {
                     self.door.send_replace(Some(Door { life, commands: platform.commands() }));
                     return platform;

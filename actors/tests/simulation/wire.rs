@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use events::lease::{LeaseError, Leases, Table};
 use events::store::{Epoch, Expected, Head, Memory, ReadError, Reservation};
 use events::{
     AppendError, AppendRequest, Appended, CommandId, EventStore, Position, Recorded, StreamId, Version,
@@ -91,5 +93,34 @@ impl EventStore for Wire {
 
     fn watch(&self) -> watch::Receiver<Position> {
         self.log.watch()
+    }
+}
+
+#[async_trait]
+impl Leases for Wire {
+    async fn renew(&self, node: &str, held: &[Epoch], ttl: Duration) -> Result<Vec<Epoch>, LeaseError> {
+        self.life.within(self.log.renew(node, held, ttl)).await
+    }
+
+    async fn claim(
+        &self,
+        node: &str,
+        held: &[Epoch],
+        most: usize,
+        ttl: Duration,
+    ) -> Result<Vec<Epoch>, LeaseError> {
+        self.life.within(self.log.claim(node, held, most, ttl)).await
+    }
+
+    async fn release(&self, node: &str, leases: &[Epoch]) -> Result<(), LeaseError> {
+        self.life.within(self.log.release(node, leases)).await
+    }
+
+    async fn leave(&self, node: &str) -> Result<(), LeaseError> {
+        self.life.within(self.log.leave(node)).await
+    }
+
+    async fn table(&self) -> Result<Table, LeaseError> {
+        self.life.within(self.log.table()).await
     }
 }

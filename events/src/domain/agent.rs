@@ -62,6 +62,9 @@ pub struct SandboxClaimed {
     pub sandbox_kind: String,
     /// What it isolates, in a word, such as `none`.
     pub isolation: String,
+    /// The node on which it is; absent where that was not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 /// The runner is linked and was given its agent.
@@ -137,6 +140,9 @@ pub struct State {
     pub incarnation: Incarnation,
     /// The sandbox of that incarnation.
     pub sandbox: Option<SandboxId>,
+    /// The node on which that sandbox is, where it was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// The sandbox of the incarnation before.
     pub retired: Option<SandboxId>,
     /// How the last incarnation ended, and what was seen.
@@ -156,6 +162,8 @@ pub struct Claim {
     pub kind: String,
     /// What it isolates.
     pub isolation: String,
+    /// The node on which it is.
+    pub node: String,
 }
 
 /// What may be asked of an agent.
@@ -307,6 +315,7 @@ fn claimed(incarnation: Incarnation, claim: &Claim) -> Event {
         sandbox: claim.sandbox.clone(),
         sandbox_kind: claim.kind.clone(),
         isolation: claim.isolation.clone(),
+        node: Some(claim.node.clone()),
     }
     .into()
 }
@@ -360,6 +369,7 @@ impl Decider for Agent {
                 state.status = Status::Provisioning;
                 state.incarnation = claimed.incarnation;
                 state.retired = state.sandbox.replace(claimed.sandbox.clone());
+                state.node.clone_from(&claimed.node);
                 state.concurrency = 0;
             }
             Event::Warming(_) => state.status = Status::Warming,

@@ -91,15 +91,26 @@ fn select(sql: &'static str, tenant: &Tenant, conditions: Vec<Condition>) -> Que
 pub struct Unfinished {
     /// Crews that are not disbanded, oldest first.
     pub crews: Vec<CrewId>,
-    /// Tasks that have not ended.
-    pub tasks: Vec<TaskId>,
+    /// Tasks that have not ended, each with its crew.
+    pub tasks: Vec<(CrewId, TaskId)>,
     /// Messages of those crews that somebody has yet to get, oldest first.
     pub messages: Vec<Pending>,
 }
 
-/// Ids as the projector wrote them; it wrote no others.
-fn parsed<T: std::str::FromStr>(ids: &[String]) -> Vec<T> {
-    ids.iter().filter_map(|id| id.parse().ok()).collect()
+impl Unfinished {
+    /// What of it belongs to crews that are `wanted`.
+    #[must_use]
+    pub fn of(mut self, wanted: impl Fn(&CrewId) -> bool) -> Self {
+        self.crews.retain(&wanted);
+        self.tasks.retain(|(crew, _)| wanted(crew));
+        self.messages.retain(|message| wanted(&message.sent.crew));
+        self
+    }
+}
+
+/// An id as the projector wrote it; it wrote no others.
+fn parsed<T: std::str::FromStr>(row: &Row, column: usize) -> Option<T> {
+    row.get::<String>(column).ok()?.parse().ok()
 }
 
 impl Views {
@@ -177,18 +188,16 @@ impl Views {
         const CREWS: Statement =
             Statement::common("SELECT id FROM crews WHERE status <> 'disbanded' ORDER BY created");
         const TASKS: Statement = Statement::common(
-            "SELECT id FROM tasks WHERE status IN ('submitted', 'working', 'input_required')",
+            "SELECT crew, id FROM tasks WHERE status IN ('submitted', 'working', 'input_required')",
         );
-        let (crews, tasks) = (self.ids(CREWS).await, self.ids(TASKS).await);
+        let reader = &self.shared.reader;
+        let crews = reader.fetch(CREWS, []).await.map_err(|error| self.failed(&error))?;
+        let tasks = reader.fetch(TASKS, []).await.map_err(|error| self.failed(&error))?;
         Ok(Unfinished {
-            crews: parsed(&crews.map_err(|error| self.failed(&error))?),
-            tasks: parsed(&tasks.map_err(|error| self.failed(&error))?),
+            crews: crews.iter().filter_map(|row| parsed(row, 0)).collect(),
+            tasks: tasks.iter().filter_map(|row| Some((parsed(row, 0)?, parsed(row, 1)?))).collect(),
             messages: self.undelivered().await.map_err(|error| self.failed(&error))?,
         })
-    }
-
-    async fn ids(&self, statement: Statement) -> Result<Vec<String>, sqlx::Error> {
-        self.shared.reader.fetch(statement, []).await?.iter().map(|row| row.get(0)).collect()
     }
 
     async fn undelivered(&self) -> Result<Vec<Pending>, sqlx::Error> {

@@ -140,6 +140,7 @@ impl World {
             sandbox: SandboxId::derive(&[seat.agent.as_str()]),
             sandbox_kind: "process".to_owned(),
             isolation: "none".to_owned(),
+            node: None,
         };
         let id = seat.agent.as_str();
         self.happens::<agent::Event>(EntityKind::Agent, id, [requested.into(), claimed.into()]).await;

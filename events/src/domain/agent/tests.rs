@@ -41,6 +41,7 @@ fn claim(incarnation: u64) -> Claim {
         sandbox: SandboxId::derive(&["a", &incarnation.to_string()]),
         kind: "process".into(),
         isolation: "none".into(),
+        node: "node-1".to_owned(),
     }
 }
 

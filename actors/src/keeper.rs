@@ -1,0 +1,185 @@
+//! Keeps this node's leases: renews them, claims its share, hands over what is too much, and lets go of what is lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::api::Problem;
+use events::lease::{LeaseError, Leases, SHARDS, Table};
+use events::store::Epoch;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::core::Core;
+use crate::shards::Tenure;
+use crate::share::{self, Plan};
+use crate::{recovery, takeover};
+
+/// The leases of this node, and what it knows of those of others.
+pub(crate) struct Keeper {
+    leases: Arc<dyn Leases>,
+    table: watch::Sender<Table>,
+}
+
+/// What a round of keeping the leases led to.
+struct Round {
+    /// Shards that were taken, to be recovered.
+    taken: Vec<Arc<Tenure>>,
+    /// The next round begins then.
+    next: Instant,
+}
+
+impl Keeper {
+    pub(crate) fn new(leases: Arc<dyn Leases>) -> Self {
+        Self { leases, table: watch::Sender::new(Table::default()) }
+    }
+
+    /// Who lives and who holds what, as it was a moment ago.
+    pub(crate) fn table(&self) -> watch::Receiver<Table> {
+        self.table.subscribe()
+    }
+
+    /// Joins the other nodes and takes this one's share of what nobody holds, to be recovered.
+    pub(crate) async fn join(&self, core: &Arc<Core>) -> Result<Vec<Arc<Tenure>>, Problem> {
+        Ok(self.round(core).await?.taken)
+    }
+
+    /// Keeps the leases for as long as the node runs.
+    pub(crate) async fn keep(&self, core: Arc<Core>) {
+        let leasing = core.options.leasing;
+        let mut next = Instant::now() + Duration::from_millis(leasing.renew_every_ms);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                () = core.shards.doubted() => {}
+            }
+            next = match self.round(&core).await {
+                Ok(round) => {
+                    if !round.taken.is_empty() {
+                        let worker = Arc::clone(&core);
+                        core.spawn_always(async move { recovery::take_up(&worker, round.taken).await });
+                    }
+                    round.next
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "leases cannot be kept at the moment");
+                    Instant::now() + Duration::from_millis(leasing.retry_ms)
+                }
+            };
+        }
+    }
+
+    async fn round(&self, core: &Arc<Core>) -> Result<Round, LeaseError> {
+        let (node, leasing) = (&core.options.node, core.options.leasing);
+        self.renew(core).await?;
+        let mut table = self.leases.table().await?;
+        let held = core.shards.epochs();
+        let is_idle = |shard| core.posts.is_idle(shard) && core.tallies.is_idle(shard);
+        let Plan { claim, give, is_short } =
+            share::plan(node, &table, &held, leasing.give_shards_max, is_idle);
+        self.give(core, &give).await?;
+        let claimed = match claim {
+            0 => Vec::new(),
+            claim => self.leases.claim(node, &held, claim, leasing.ttl()).await?,
+        };
+        let taken = core.shards.take(&claimed);
+        if !claimed.is_empty() || !give.is_empty() {
+            table = self.leases.table().await?;
+        }
+        let next = next_round(&table, node, core, is_short);
+        self.table.send_replace(table);
+        Ok(Round { taken, next })
+    }
+
+    /// Renews all leases in one statement, and lets go of those that are another's by now.
+    async fn renew(&self, core: &Arc<Core>) -> Result<(), LeaseError> {
+        let leasing = core.options.leasing;
+        let (asked, held) = (Instant::now(), core.shards.epochs());
+        let kept = self.leases.renew(&core.options.node, &held, leasing.ttl()).await?;
+        core.shards.extend(asked + leasing.ttl() - Duration::from_millis(leasing.stop_before_ms));
+        let lost: Vec<Epoch> = held.into_iter().filter(|held| !kept.contains(held)).collect();
+        let lost = core.shards.lose(&lost);
+        if !lost.is_empty() {
+            tracing::warn!(
+                shards = lost.len(),
+                "other nodes have taken shards of this one; their work is let go"
+            );
+            takeover::let_go(core, &lost);
+        }
+        Ok(())
+    }
+
+    /// Gives shards back in which nothing runs.
+    async fn give(&self, core: &Arc<Core>, give: &[Epoch]) -> Result<(), LeaseError> {
+        if give.is_empty() {
+            return Ok(());
+        }
+        // First nothing is done in them any more here, then they are free.
+        takeover::let_go(core, &core.shards.lose(give));
+        tracing::info!(shards = give.len(), "idle shards are given to nodes with fewer");
+        self.leases.release(&core.options.node, give).await
+    }
+
+    /// Ends this node's part. Its sandboxes are let go if others take its work over, and left to be adopted by its next
+    /// start if it is alone.
+    pub(crate) async fn leave(&self, core: &Arc<Core>) {
+        let node = &core.options.node;
+        let others = self.table.borrow().live().any(|other| *other.id != **node);
+        let lost = core.shards.lose(&core.shards.epochs());
+        if others {
+            takeover::remove_sandboxes(core, &lost).await;
+        }
+        if let Err(error) = self.leases.leave(node).await {
+            tracing::warn!(%error, "leases are not given back; others have to wait for their end");
+        }
+    }
+}
+
+/// In time to renew; sooner where a lease of another runs out before, or a share is not complete.
+fn next_round(table: &Table, node: &str, core: &Core, is_short: bool) -> Instant {
+    let leasing = core.options.leasing;
+    let others = table.leases.iter().filter(|lease| lease.holder.as_deref().is_some_and(|it| it != node));
+    let over = others.map(|lease| lease.lasts).min().unwrap_or(Duration::MAX);
+    let retry = Duration::from_millis(leasing.retry_ms);
+    let short = if is_short { retry } else { Duration::MAX };
+    let wait = Duration::from_millis(leasing.renew_every_ms).min(short).min(over.max(retry / 10));
+    Instant::now() + wait
+}
+
+/// How this node keeps its leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leasing {
+    /// A lease that is not renewed lasts so long.
+    pub ttl_ms: u64,
+    /// How often leases are renewed.
+    pub renew_every_ms: u64,
+    /// So long before its leases may be over, a node that could not renew them stops acting.
+    pub stop_before_ms: u64,
+    /// How soon leases that could not be kept, or a share that is not complete, are looked at again.
+    pub retry_ms: u64,
+    /// Most shards that are handed over at a time.
+    pub give_shards_max: usize,
+}
+
+impl Default for Leasing {
+    fn default() -> Self {
+        Self {
+            ttl_ms: 10_000,
+            renew_every_ms: 3_000,
+            stop_before_ms: 1_000,
+            retry_ms: 500,
+            give_shards_max: SHARDS / 8,
+        }
+    }
+}
+
+impl Leasing {
+    /// For a log that no other process can open: its leases never run out.
+    pub fn alone() -> Self {
+        const CENTURY_MS: u64 = 100 * 365 * 24 * 60 * 60 * 1_000;
+        Self { ttl_ms: CENTURY_MS, renew_every_ms: CENTURY_MS / 100, ..Self::default() }
+    }
+
+    fn ttl(&self) -> Duration {
+        Duration::from_millis(self.ttl_ms)
+    }
+}
