@@ -52,7 +52,7 @@ impl Expected {
     pub const NONE: Self = Self::Exact(Version(0));
 }
 
-/// The right to append to a shard's streams, as won by a lease.
+/// The right to append to a shard's streams, as won by a [lease](crate::lease).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch {
     /// The shard, 0 to 255.
@@ -224,8 +224,6 @@ pub trait EventStore: Send + Sync + 'static {
     async fn find_reservation(&self, name: &Reservation) -> Result<Option<StreamId>, ReadError>;
     /// The log's end.
     async fn head(&self) -> Result<Head, ReadError>;
-    /// Takes over a shard: raises its epoch, after which every append under an older one is refused.
-    async fn take_shard(&self, shard: u8, holder: &str) -> Result<Epoch, AppendError>;
     /// A hint that the head moved. Correctness never rests on it.
     fn watch(&self) -> watch::Receiver<Position>;
 }

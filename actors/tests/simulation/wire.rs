@@ -87,10 +87,6 @@ impl EventStore for Wire {
         self.life.within(self.log.head()).await
     }
 
-    async fn take_shard(&self, shard: u8, holder: &str) -> Result<Epoch, AppendError> {
-        self.life.within(self.log.take_shard(shard, holder)).await
-    }
-
     fn watch(&self) -> watch::Receiver<Position> {
         self.log.watch()
     }

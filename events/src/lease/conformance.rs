@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Leases, NodeState, SHARDS, Table};
 use crate::id::Timestamp;
-use crate::store::conformance::{Fixture as Store, request, stream};
+use crate::store::conformance::{Fixture as Store, events_of, request, stream};
 use crate::store::{AppendError, Epoch, Expected};
 
 /// Long enough that no lease runs out during a test.
@@ -25,7 +25,7 @@ macro_rules! lease_conformance {
     ($fixture:expr) => {
         $crate::lease_conformance! { $fixture;
             a_shard_has_one_holder,
-            every_claim_raises_the_epoch_and_fences_the_holder_before,
+            es_8_a_stale_epoch_is_refused,
             a_renewed_lease_is_not_taken_and_one_that_ran_out_is,
             a_late_renewal_keeps_what_nobody_took,
             what_is_given_back_is_free_at_once,
@@ -75,7 +75,7 @@ pub async fn a_shard_has_one_holder(fixture: impl Fixture) {
 }
 
 /// The epoch grows with every claim, and appends under an older one are refused (ES-8).
-pub async fn every_claim_raises_the_epoch_and_fences_the_holder_before(mut fixture: impl Fixture) {
+pub async fn es_8_a_stale_epoch_is_refused(mut fixture: impl Fixture) {
     let under = |epoch| {
         let mut request = request(&stream("leased"), Expected::Any, &["1"]);
         request.epoch = Some(epoch);
@@ -96,6 +96,10 @@ pub async fn every_claim_raises_the_epoch_and_fences_the_holder_before(mut fixtu
         before = Some(held);
         fixture.restart().await;
     }
+    let never_given = fixture.store().append(under(Epoch { shard: 8, epoch: 1 })).await;
+    assert_eq!(never_given, Err(AppendError::Fenced { shard: 8, held: 1, current: 0 }));
+    let events = events_of(&*fixture.store(), &stream("leased")).await;
+    assert!(events.iter().map(|event| event.epoch).eq([1, 2, 3]));
 }
 
 /// A node keeps what it renews; what it does not renew is another's in the end.

@@ -1,8 +1,10 @@
 //! Values as columns of a log keep them, the same in every dialect.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::id::{Digest, StreamId};
+use crate::id::{Digest, StreamId, Timestamp};
+use crate::lease::{Lease, Node, NodeState};
 
 /// The integers of databases are signed; a log's counters never come near the sign.
 pub(super) fn signed(value: u64) -> i64 {
@@ -32,4 +34,21 @@ pub(super) fn shared(text: &str, before: Option<&Arc<str>>) -> Arc<str> {
 /// Whether `text` is `stream` as a column keeps it.
 pub(super) fn is_stream(stream: &StreamId, text: &str) -> bool {
     text.strip_prefix(stream.kind.as_str()).and_then(|rest| rest.strip_prefix('/')) == Some(&stream.id)
+}
+
+/// A lease that lasts for `left` microseconds, or has been over for as long as it is negative.
+pub(super) fn lease(shard: u8, epoch: i64, holder: &str, left: i64) -> Lease {
+    let lasts = Duration::from_micros(unsigned(left));
+    let holder = (!lasts.is_zero()).then(|| holder.into());
+    Lease { shard, epoch: unsigned(epoch), holder, lasts }
+}
+
+/// A node, all of whose moments are microseconds since 1970.
+pub(super) fn node(id: &str, joined_at: i64, seen_at: i64, expires_at: i64, now: i64) -> Node {
+    let state = match expires_at {
+        0 => NodeState::Left,
+        until if until > now => NodeState::Live,
+        _ => NodeState::Silent,
+    };
+    Node { id: id.into(), state, joined_at: Timestamp(joined_at), seen_at: Timestamp(seen_at) }
 }

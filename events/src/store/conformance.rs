@@ -41,7 +41,6 @@ macro_rules! event_store_conformance {
             es_5_a_refused_command_leaves_nothing,
             es_6_a_reader_that_resumes_misses_and_repeats_nothing,
             es_7_the_chain_verifies_and_a_changed_event_is_found,
-            es_8_a_stale_epoch_is_refused,
             names_are_taken_once_and_given_back_by_their_holder,
             illegal_requests_are_refused,
             large_appends_and_payloads_come_back,

@@ -3,6 +3,7 @@
 //! Batches form by themselves while the commit before is running, so there is no timer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -25,7 +26,7 @@ pub(super) struct Limits {
 #[derive(Debug)]
 enum Entry {
     Append(Waiting),
-    TakeShard(Takeover),
+    Claim(Claim),
     Close,
 }
 
@@ -38,19 +39,22 @@ pub(super) struct Waiting {
     reply: Reply<Appended>,
 }
 
-/// A shard that is to be taken over.
+/// Shards that a node wants.
 #[derive(Debug)]
-pub(super) struct Takeover {
-    pub(super) shard: u8,
-    pub(super) holder: String,
-    pub(super) reply: Reply<Epoch>,
+pub(super) struct Claim {
+    pub(super) node: String,
+    /// What it holds already, and is left alone.
+    pub(super) held: Vec<Epoch>,
+    pub(super) most: usize,
+    pub(super) ttl: Duration,
+    pub(super) reply: Reply<Vec<Epoch>>,
 }
 
 /// What an appender is to do next.
 #[derive(Debug)]
 pub(super) enum Work {
     Append(Vec<Waiting>),
-    TakeShard(Takeover),
+    Claim(Claim),
 }
 
 /// The callers' end.
@@ -86,9 +90,15 @@ impl Intake {
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 
-    pub(super) async fn take_shard(&self, shard: u8, holder: &str) -> Result<Epoch, AppendError> {
+    pub(super) async fn claim(
+        &self,
+        node: &str,
+        held: &[Epoch],
+        most: usize,
+        ttl: Duration,
+    ) -> Result<Vec<Epoch>, AppendError> {
         let (reply, answer) = oneshot::channel();
-        self.submit(Entry::TakeShard(Takeover { shard, holder: holder.to_owned(), reply }))?;
+        self.submit(Entry::Claim(Claim { node: node.to_owned(), held: held.to_vec(), most, ttl, reply }))?;
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 
@@ -130,7 +140,7 @@ impl Queue {
             };
             match entry {
                 Entry::Append(waiting) => return Some(Work::Append(self.gather(waiting))),
-                Entry::TakeShard(takeover) => return Some(Work::TakeShard(takeover)),
+                Entry::Claim(claim) => return Some(Work::Claim(claim)),
                 Entry::Close => self.receiver.close(),
             }
         }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use self::leases::Book;
 use super::judge::{Batch, Known};
-use super::{AppendError, AppendRequest, Appended, Epoch, EventStore, Head, ReadError, Reservation, request};
+use super::{AppendError, AppendRequest, Appended, EventStore, Head, ReadError, Reservation, request};
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
 
@@ -200,15 +200,6 @@ impl EventStore for Memory {
         Ok(self.log().known.head)
     }
 
-    async fn take_shard(&self, shard: u8, _holder: &str) -> Result<Epoch, AppendError> {
-        if self.faults.plan().down {
-            return Err(AppendError::Unavailable { reason: "a fault was asked for".into() });
-        }
-        let epoch = &mut self.log().known.epochs[usize::from(shard)];
-        *epoch += 1;
-        Ok(Epoch { shard, epoch: *epoch })
-    }
-
     fn watch(&self) -> watch::Receiver<Position> {
         self.head.subscribe()
     }
@@ -267,7 +258,7 @@ mod tests {
         memory.faults().set_down(true);
         assert!(append().await.is_err());
         assert!(memory.head().await.is_err());
-        assert!(memory.take_shard(0, "node:a").await.is_err());
+        assert!(crate::lease::Leases::table(&memory).await.is_err());
         memory.faults().clear();
         append().await.expect("it is up");
         memory.faults().fail_reads(1);

@@ -9,6 +9,7 @@
 mod appender;
 mod database;
 mod error;
+mod leases;
 mod read;
 mod reader;
 mod rows;
@@ -30,7 +31,7 @@ use tokio::task::JoinHandle;
 use self::appender::Appender;
 use self::writer::Writer;
 use super::intake::{self, Intake};
-use super::{AppendError, AppendRequest, Appended, Epoch, EventStore, Head, ReadError, Reservation};
+use super::{AppendError, AppendRequest, Appended, EventStore, Head, ReadError, Reservation};
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
 
@@ -106,6 +107,7 @@ pub struct Postgres {
 struct Shared {
     intake: Intake,
     reader: PgPool,
+    leases: PgPool,
     head: watch::Receiver<Position>,
     appender: Mutex<Option<JoinHandle<()>>>,
 }
@@ -116,6 +118,7 @@ impl Postgres {
         schema::prepare(database, schema::IfOlder::Refuse).await?;
         let (writer, known) = Writer::open(database, &options).await?;
         let reader = reader(database, &options).await?;
+        let leases = leases::connect(database).await?;
         let (intake, queue) = intake::open(intake::Limits {
             requests_max: options.intake_requests_max,
             bytes_max: options.intake_bytes_max,
@@ -127,7 +130,7 @@ impl Postgres {
         let receiver = head.subscribe();
         let appender = Appender::new(database.clone(), options, writer, known, queue, head);
         let appender = Mutex::new(Some(tokio::spawn(appender.run())));
-        Ok(Self { shared: Arc::new(Shared { intake, reader, head: receiver, appender }) })
+        Ok(Self { shared: Arc::new(Shared { intake, reader, leases, head: receiver, appender }) })
     }
 
     /// Brings the log of `database` to this version's schema; says whether there was anything to do.
@@ -150,6 +153,7 @@ impl Postgres {
             tracing::error!(%error, "the log's appender ended badly");
         }
         self.shared.reader.close().await;
+        self.shared.leases.close().await;
     }
 }
 
@@ -182,10 +186,6 @@ impl EventStore for Postgres {
 
     async fn head(&self) -> Result<Head, ReadError> {
         read::head(&self.shared.reader).await
-    }
-
-    async fn take_shard(&self, shard: u8, holder: &str) -> Result<Epoch, AppendError> {
-        self.shared.intake.take_shard(shard, holder).await
     }
 
     fn watch(&self) -> watch::Receiver<Position> {

@@ -6,6 +6,7 @@
 mod appender;
 mod connection;
 mod error;
+mod leases;
 mod lock;
 mod read;
 mod reader;
@@ -16,7 +17,7 @@ mod tail;
 mod tests;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -30,7 +31,7 @@ use self::read::Readers;
 use self::tail::Tail;
 use self::writer::Writer;
 use super::intake::{self, Intake};
-use super::{AppendError, AppendRequest, Appended, Epoch, EventStore, Head, ReadError, Reservation};
+use super::{AppendError, AppendRequest, Appended, EventStore, Head, ReadError, Reservation};
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
 
@@ -95,6 +96,7 @@ pub struct Sqlite {
 #[derive(Debug)]
 struct Shared {
     intake: Intake,
+    file: PathBuf,
     readers: Arc<Readers>,
     tail: Arc<Tail>,
     head: watch::Receiver<Position>,
@@ -112,6 +114,7 @@ impl Sqlite {
         let lock = DirectoryLock::take(directory)?;
         let file = directory.join(LOG_FILE);
         schema::prepare(&file, schema::IfOlder::Refuse)?;
+        leases::end_all(&file)?;
         let (writer, known) = Writer::open(&file, &options)?;
         let readers = Arc::new(Readers::open(file.clone(), &options)?);
         let (intake, queue) = intake::open(intake::Limits {
@@ -124,7 +127,7 @@ impl Sqlite {
         let tail = Arc::new(Tail::new(last, options.tail_events_max, options.tail_bytes_max));
         let (head_sender, head) = watch::channel(last);
         let appender = Appender {
-            file,
+            file: file.clone(),
             options,
             writer: Some(writer),
             known,
@@ -138,7 +141,7 @@ impl Sqlite {
         let thread = thread
             .spawn(move || appender.run(&runtime))
             .map_err(|error| OpenError::Directory { directory: directory.into(), error: Arc::new(error) })?;
-        let shared = Shared { intake, readers, tail, head, appender: Mutex::new(Some(thread)) };
+        let shared = Shared { intake, file, readers, tail, head, appender: Mutex::new(Some(thread)) };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -197,10 +200,6 @@ impl EventStore for Sqlite {
 
     async fn head(&self) -> Result<Head, ReadError> {
         self.shared.readers.head().await
-    }
-
-    async fn take_shard(&self, shard: u8, holder: &str) -> Result<Epoch, AppendError> {
-        self.shared.intake.take_shard(shard, holder).await
     }
 
     fn watch(&self) -> watch::Receiver<Position> {

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::{Fixture, events_of, log, name, request, stream};
 use crate::chain::{self, Broken, Verifier};
 use crate::id::{Digest, Position, Version};
-use crate::store::{AppendError, Epoch, Expected, Head};
+use crate::store::{AppendError, Expected, Head};
 
 /// ES-1.
 pub async fn es_1_positions_are_contiguous_and_in_commit_order(fixture: impl Fixture) {
@@ -246,29 +246,4 @@ pub async fn es_7_the_chain_verifies_and_a_changed_event_is_found(mut fixture: i
     let mut swapped = events;
     swapped[41].hash = swapped[40].hash;
     assert_eq!(verdict(&swapped), Err(Broken::Hash { position }));
-}
-
-/// ES-8.
-pub async fn es_8_a_stale_epoch_is_refused(mut fixture: impl Fixture) {
-    let stream = stream("fenced");
-    let under = |epoch| {
-        let mut request = request(&stream, Expected::Any, &["1"]);
-        request.epoch = Some(epoch);
-        request
-    };
-    let first = fixture.store().take_shard(7, "node:a").await.expect("the shard is taken");
-    assert_eq!(first, Epoch { shard: 7, epoch: 1 });
-    fixture.store().append(under(first)).await.expect("the holder may append");
-    let second = fixture.store().take_shard(7, "node:b").await.expect("the shard is taken");
-    assert_eq!(second, Epoch { shard: 7, epoch: 2 });
-    for _ in 0..2 {
-        let stale = fixture.store().append(under(first)).await;
-        assert_eq!(stale, Err(AppendError::Fenced { shard: 7, held: 1, current: 2 }));
-        fixture.store().append(under(second)).await.expect("the new holder may append");
-        fixture.restart().await;
-    }
-    let never_given = fixture.store().append(under(Epoch { shard: 8, epoch: 1 })).await;
-    assert_eq!(never_given, Err(AppendError::Fenced { shard: 8, held: 1, current: 0 }));
-    let epochs: Vec<_> = events_of(&*fixture.store(), &stream).await.iter().map(|e| e.epoch).collect();
-    assert_eq!(epochs, [1, 2, 2]);
 }

@@ -12,7 +12,7 @@ use super::error::WriteError;
 use super::writer::Writer;
 use super::{Database, Options, hint};
 use crate::id::Position;
-use crate::store::intake::{Queue, Waiting, Work, answer};
+use crate::store::intake::{Claim, Queue, Waiting, Work, answer};
 use crate::store::judge::{Judged, Known};
 use crate::store::{AppendError, AppendRequest, Epoch, Expected};
 
@@ -43,10 +43,10 @@ impl Appender {
         while let Some(work) = self.queue.next().await {
             match work {
                 Work::Append(batch) => self.commit(batch).await,
-                Work::TakeShard(takeover) => {
-                    let taken = self.take_shard(takeover.shard, &takeover.holder).await;
+                Work::Claim(claim) => {
+                    let claimed = self.claim(&claim).await;
                     // A caller that went away wants no answer.
-                    let _ = takeover.reply.send(taken);
+                    let _ = claim.reply.send(claimed);
                 }
             }
         }
@@ -158,19 +158,19 @@ impl Appender {
 
     /// A connection that was lost while nothing was asked of it is only noticed now, so it is tried twice; an epoch
     /// that was raised unseen is a number that nobody uses.
-    async fn take_shard(&mut self, shard: u8, holder: &str) -> Result<Epoch, AppendError> {
+    async fn claim(&mut self, claim: &Claim) -> Result<Vec<Epoch>, AppendError> {
         let mut writer = self.writer().await?;
-        let taken = match writer.take_shard(shard, holder).await {
+        let claimed = match writer.claim(claim).await {
             Err(WriteError::Lost(_) | WriteError::Unknown(_)) => {
                 writer = self.writer().await?;
-                writer.take_shard(shard, holder).await
+                writer.claim(claim).await
             }
-            taken => taken,
+            claimed => claimed,
         };
-        let (epoch, epochs) = taken?;
+        let (claimed, epochs) = claimed?;
         self.known.epochs = epochs;
         self.writer = Some(writer);
-        Ok(epoch)
+        Ok(claimed)
     }
 
     /// The writer; connects anew after a failure, and forgets what it believed.

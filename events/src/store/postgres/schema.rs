@@ -8,7 +8,10 @@ use super::{Database, OpenError};
 use crate::id::Position;
 
 /// The migrations of the log, oldest first. Each has a twin for SQLite.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../../../migrations/postgres/0001_log.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("../../../../migrations/postgres/0001_log.sql"),
+    include_str!("../../../../migrations/postgres/0004_nodes.sql"),
+];
 
 /// What a look may take, in milliseconds.
 const LOOK_MS: u64 = 5_000;
@@ -139,7 +142,7 @@ async fn applied(connection: &mut PgConnection) -> Result<Option<i64>, sqlx::Err
 
 /// A table that bears the name of one of the log's, where the log has none yet.
 async fn foreign(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
-    first_table(connection, &["events", "head", "commands", "reservations", "leases"]).await
+    first_table(connection, &["events", "head", "commands", "reservations", "leases", "nodes"]).await
 }
 
 /// One of these tables that is there. Asked of the catalogue as of now: what a session remembers of it may be older

@@ -13,6 +13,7 @@ use super::server::{Server, execute};
 use super::{Database, OpenError, Options, Postgres};
 use crate::chain;
 use crate::id::{Position, Version};
+use crate::lease::Leases;
 use crate::store::conformance::{Fixture, events_of, log, name, request, stream};
 use crate::store::{AppendError, EventStore, Expected};
 
@@ -56,6 +57,16 @@ impl Fixture for Fresh {
         self.store.close().await;
         self.store = self.another().await;
     }
+}
+
+impl crate::lease::conformance::Fixture for Fresh {
+    fn leases(&self) -> Arc<dyn Leases> {
+        Arc::new(self.store.clone())
+    }
+}
+
+mod leases {
+    crate::lease_conformance!(super::Fresh::new(super::Options::default()));
 }
 
 mod by_default {
@@ -123,22 +134,29 @@ async fn a_node_sees_what_another_appends_takes_and_gives_back() {
     assert!(log.iter().map(|event| event.position.0).eq([1, 2, 3]));
 }
 
+/// Long enough that no lease runs out during a test.
+const LEASE: std::time::Duration = std::time::Duration::from_secs(600);
+
 /// ES-8: the epoch is raised on another node, whose takeover this one learns of by its append.
 #[tokio::test]
 async fn es_8_a_stale_epoch_is_refused_on_another_node() {
     let fresh = Fresh::new(Options::default()).await;
     let (here, there) = (&fresh.store, fresh.another().await);
-    let held = here.take_shard(7, "node:here").await.expect("it is taken");
+    let held = here.claim("here", &[], 1, LEASE).await.expect("a shard is free")[0];
     let under = |epoch| {
         let mut request = request(&stream("s"), Expected::Any, &["1"]);
         request.epoch = Some(epoch);
         request
     };
     here.append(under(held)).await.expect("the lease holds");
-    let current = there.take_shard(7, "node:there").await.expect("it is taken over");
+    here.release("here", &[held]).await.expect("it is given back");
+    let current = there.claim("there", &[], 1, LEASE).await.expect("it is free")[0];
     assert_eq!(current.epoch, held.epoch + 1);
     let refused = here.append(under(held)).await;
-    assert_eq!(refused, Err(AppendError::Fenced { shard: 7, held: held.epoch, current: current.epoch }));
+    assert_eq!(
+        refused,
+        Err(AppendError::Fenced { shard: held.shard, held: held.epoch, current: current.epoch })
+    );
     there.append(under(current)).await.expect("the new lease holds");
     assert_eq!(log(here).await.len(), 2);
 }

@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use super::error::WriteError;
 use super::read::head_of;
-use super::{Database, OpenError, Options, rows};
+use super::{Database, OpenError, Options, leases, rows};
 use crate::id::{CommandId, Position, StreamId, Version};
 use crate::store::columns::{digest, parse_stream, signed, unsigned};
+use crate::store::intake::Claim;
 use crate::store::judge::{Changes, Command, Known};
 use crate::store::{Epoch, Head, Reservation};
 
@@ -84,26 +85,22 @@ impl Writer {
         within(self.answer, locked).await.map_err(|error| WriteError::before_commit(&error))
     }
 
-    /// Raises a shard's epoch, and gives all epochs as they are then.
-    pub(super) async fn take_shard(
-        &mut self,
-        shard: u8,
-        holder: &str,
-    ) -> Result<(Epoch, [u64; 256]), WriteError> {
-        let taken = async {
+    /// Gives a node shards that nobody holds, and gives all epochs as they are then.
+    pub(super) async fn claim(&mut self, claim: &Claim) -> Result<(Vec<Epoch>, [u64; 256]), WriteError> {
+        let claimed = async {
             let mut tx = self.connection.begin().await?;
             let row = sqlx::query(include_str!("sql/raise_fence.sql")).fetch_one(&mut *tx).await?;
             let fence = row.try_get(2)?;
-            let take = sqlx::query(include_str!("sql/take_shard.sql")).bind(i16::from(shard)).bind(holder);
-            let epoch = unsigned(take.fetch_one(&mut *tx).await?.try_get(0)?);
+            let Claim { node, held, most, ttl, .. } = claim;
+            let claimed = leases::claim(&mut tx, node, held, *most, *ttl).await?;
             let epochs = epochs(&mut *tx).await?;
-            Ok((tx, fence, epoch, epochs))
+            Ok((tx, fence, claimed, epochs))
         };
-        let taken = within(self.answer, taken).await;
-        let (tx, fence, epoch, epochs) = taken.map_err(|error| WriteError::before_commit(&error))?;
+        let claimed = within(self.answer, claimed).await;
+        let (tx, fence, claimed, epochs) = claimed.map_err(|error| WriteError::before_commit(&error))?;
         within(self.answer, tx.commit()).await.map_err(|error| WriteError::at_commit(&error))?;
         self.fence = fence;
-        Ok((Epoch { shard, epoch }, epochs))
+        Ok((claimed, epochs))
     }
 }
 

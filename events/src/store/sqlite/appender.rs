@@ -14,7 +14,7 @@ use super::lock::DirectoryLock;
 use super::tail::Tail;
 use super::writer::Writer;
 use crate::id::Position;
-use crate::store::intake::{Queue, Waiting, Work, answer};
+use crate::store::intake::{Claim, Queue, Waiting, Work, answer};
 use crate::store::judge::{Changes, Judged, Known};
 use crate::store::{AppendError, AppendRequest, Epoch, Expected};
 
@@ -37,10 +37,10 @@ impl Appender {
         while let Some(work) = runtime.block_on(self.queue.next()) {
             match work {
                 Work::Append(batch) => self.commit(batch),
-                Work::TakeShard(takeover) => {
-                    let taken = self.take_shard(takeover.shard, &takeover.holder);
+                Work::Claim(claim) => {
+                    let claimed = self.claim(&claim);
                     // A caller that went away wants no answer.
-                    let _ = takeover.reply.send(taken);
+                    let _ = claim.reply.send(claimed);
                 }
             }
         }
@@ -126,12 +126,14 @@ impl Appender {
         if changes.events.is_empty() { Ok(()) } else { writer.write(self.known.head, changes) }
     }
 
-    fn take_shard(&mut self, shard: u8, holder: &str) -> Result<Epoch, AppendError> {
+    fn claim(&mut self, claim: &Claim) -> Result<Vec<Epoch>, AppendError> {
         let mut writer = self.writer()?;
-        let epoch = writer.take_shard(shard, holder)?;
-        self.known.epochs[usize::from(shard)] = epoch.epoch;
+        let claimed = writer.claim(claim)?;
+        for epoch in &claimed {
+            self.known.epochs[usize::from(epoch.shard)] = epoch.epoch;
+        }
         self.writer = Some(writer);
-        Ok(epoch)
+        Ok(claimed)
     }
 
     /// The writer; reconnects after a failure, since the cache may then be wrong.

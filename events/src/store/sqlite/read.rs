@@ -40,7 +40,7 @@ impl Readers {
     }
 
     /// Has `read` read over a connection of its own, on a thread that may wait for the disk.
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Connection) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
@@ -91,6 +91,11 @@ impl Readers {
 
     pub(super) async fn head(self: &Arc<Self>) -> Result<Head, ReadError> {
         self.read(head).await
+    }
+
+    /// Whether it has been closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.places.is_closed()
     }
 
     /// Waits for the reads that are under way, refuses others, and closes the connections.

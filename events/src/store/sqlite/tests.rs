@@ -12,6 +12,7 @@ use super::lock::LOCK_FILE;
 use super::{LOG_FILE, OpenError, Options, Sqlite};
 use crate::chain::{self, Broken};
 use crate::id::Position;
+use crate::lease::{LeaseError, Leases, NodeState};
 use crate::store::conformance::{Fixture, events_of, log, request, stream};
 use crate::store::{AppendError, EventStore, Expected, PAYLOAD_BYTES_MAX, ReadError};
 
@@ -64,6 +65,16 @@ impl Fixture for Fresh {
     }
 }
 
+impl crate::lease::conformance::Fixture for Fresh {
+    fn leases(&self) -> Arc<dyn Leases> {
+        Arc::new(self.store.clone())
+    }
+}
+
+mod leases {
+    crate::lease_conformance!(super::Fresh::new(super::Options::default()));
+}
+
 mod by_default {
     crate::event_store_conformance!(super::Fresh::new(super::Options::default()));
 }
@@ -77,6 +88,23 @@ mod without_a_memory {
         tail_events_max: 0,
         ..super::Options::default()
     }));
+}
+
+/// Long enough that no lease runs out during a test.
+const LONG: std::time::Duration = std::time::Duration::from_secs(600);
+
+#[tokio::test]
+async fn whoever_opens_the_log_finds_no_lease_of_another() {
+    let mut fresh = Fresh::new(Options::default()).await;
+    fresh.store.renew("gone", &[], LONG).await.expect("it joins");
+    let held = fresh.store.claim("gone", &[], 2, LONG).await.expect("shards are free");
+    fresh.restart().await;
+    let table = fresh.store.table().await.expect("the leases can be read");
+    assert_eq!((table.nodes[0].state, table.held_by("gone")), (NodeState::Left, 0));
+    let taken = fresh.store.claim("new", &[], 2, LONG).await.expect("they are free");
+    assert!(
+        taken.iter().zip(&held).all(|(now, then)| now.shard == then.shard && now.epoch == then.epoch + 1)
+    );
 }
 
 #[tokio::test]
@@ -112,7 +140,7 @@ async fn a_closed_store_refuses_and_keeps_what_was_taken_in() {
     let Fresh { directory, store, .. } = Fresh::new(Options::default()).await;
     let (_, ()) = tokio::join!(together(&store, 20), store.close());
     assert!(matches!(append(&store, "s", "1").await, Err(AppendError::Unavailable { .. })));
-    assert!(matches!(store.take_shard(0, "node:a").await, Err(AppendError::Unavailable { .. })));
+    assert!(matches!(store.claim("a", &[], 1, LONG).await, Err(LeaseError::Unavailable { .. })));
     assert!(matches!(store.head().await, Err(ReadError::Unavailable { .. })));
     let store = Sqlite::open(&directory, Options::default()).await.expect("it opens again");
     assert_eq!(log(&store).await.len(), 20);

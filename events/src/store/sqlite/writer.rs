@@ -9,9 +9,10 @@ use serde::Serialize;
 use super::error::WriteError;
 use super::read::head_of;
 use super::rows::{Unreadable, insert_events, number, parsed, text, uuid};
-use super::{OpenError, Options, connection};
+use super::{OpenError, Options, connection, leases};
 use crate::id::{CommandId, Digest, Position, StreamId, Version};
 use crate::store::columns::signed;
+use crate::store::intake::Claim;
 use crate::store::judge::{Changes, Command, Known};
 use crate::store::{Epoch, Head, Reservation};
 
@@ -43,15 +44,15 @@ impl Writer {
         tx.commit().map_err(|error| WriteError::at_commit(&error))
     }
 
-    /// Raises a shard's epoch.
-    pub(super) fn take_shard(&mut self, shard: u8, holder: &str) -> Result<Epoch, WriteError> {
-        let before = |error| WriteError::before_commit(&error);
+    /// Gives a node shards that nobody holds.
+    pub(super) fn claim(&mut self, claim: &Claim) -> Result<Vec<Epoch>, WriteError> {
         let tx = self.begin()?;
-        let sql = include_str!("sql/take_shard.sql");
-        let epoch = tx.query_row(sql, params![shard, holder], |row| Ok(number(row, 0))).map_err(before)??;
-        tx.execute(include_str!("sql/raise_fence.sql"), []).map_err(before)?;
+        let Claim { node, held, most, ttl, .. } = claim;
+        let claimed = leases::claim(&tx, node, held, *most, *ttl)?;
+        let raised = tx.execute(include_str!("sql/raise_fence.sql"), []);
+        raised.map_err(|error| WriteError::before_commit(&error))?;
         tx.commit().map_err(|error| WriteError::at_commit(&error))?;
-        Ok(Epoch { shard, epoch })
+        Ok(claimed)
     }
 
     fn begin(&mut self) -> Result<Transaction<'_>, WriteError> {

@@ -13,7 +13,7 @@ use crate::store::{AppendRequest, Epoch, Memory, Reservation};
 enum Step {
     /// Appends that are taken in together.
     Append(Vec<Shape>),
-    TakeShard(u8),
+    Claim(usize),
     Restart,
 }
 
@@ -50,7 +50,7 @@ fn shape() -> impl Strategy<Value = Shape> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => vec(shape(), 1..6).prop_map(Step::Append),
-        1 => (0..2_u8).prop_map(Step::TakeShard),
+        1 => (0..3_usize).prop_map(Step::Claim),
         1 => Just(Step::Restart),
     ]
 }
@@ -101,9 +101,9 @@ async fn check(steps: Vec<Step>, options: Options) {
                     assert_eq!(fresh.store.find_command(id).await, memory.find_command(id).await);
                 }
             }
-            Step::TakeShard(shard) => {
-                let taken = fresh.store.take_shard(shard, "node:a").await;
-                assert_eq!(taken, memory.take_shard(shard, "node:a").await);
+            Step::Claim(most) => {
+                let claimed = fresh.store.claim("a", &[], most, super::LONG).await;
+                assert_eq!(claimed, memory.claim("a", &[], most, super::LONG).await);
             }
             Step::Restart => fresh.restart().await,
         }

@@ -1,0 +1,1 @@
+SELECT shard, epoch, holder, expires_at FROM leases ORDER BY shard

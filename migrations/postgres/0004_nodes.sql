@@ -1,0 +1,14 @@
+-- Which nodes there are, and until when each holds its shards. Times are microseconds since 1970, UTC, by the
+-- database's clock; an `expires_at` of 0 says that a lease was given back, or that a node has left.
+
+ALTER TABLE leases ADD COLUMN expires_at bigint NOT NULL DEFAULT 0;
+
+INSERT INTO leases (shard, epoch, holder) SELECT shard, 0, '' FROM generate_series(0, 255) AS shard
+ON CONFLICT DO NOTHING;
+
+CREATE TABLE nodes (
+    id         text   PRIMARY KEY,
+    joined_at  bigint NOT NULL,
+    seen_at    bigint NOT NULL,
+    expires_at bigint NOT NULL
+);
