@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::{Clock, Seams, watchdog};
-use events::EventStore;
 use events::api::{Commands, Problem, ProblemKind};
 use events::artifact::{ArtifactStore, Files};
 use events::audit;
 use events::projection::{Unfinished, ViewError, Views};
+use events::{EventStore, Position};
 use gateway::{Gateway, SandboxTokens};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::RngCore;
@@ -67,16 +67,6 @@ pub enum StartError {
     /// The views cannot be opened.
     #[error("open the views: {0}")]
     Views(#[from] ViewError),
-    /// A projection has stopped before the end of the log.
-    #[error("read the views: projection `{name}` has stopped ({reason}); {mending} to have all made again")]
-    Stopped {
-        /// The projection.
-        name: String,
-        /// Why.
-        reason: String,
-        /// What is to be done.
-        mending: &'static str,
-    },
 }
 
 /// A running platform.
@@ -124,10 +114,10 @@ impl Platform {
         };
         let audit = start_audit(config, Arc::clone(&store)).await?;
         let views = storage.views(data).await?;
-        let mut unfinished = unfinished(&storage, &views).await?;
         let options = actors::Options {
             node: node(&instance),
             program,
+            leasing: storage.leasing(),
             limits: actors::Limits::default(),
             admission: actors::admission::Limits::default(),
         };
@@ -135,6 +125,8 @@ impl Platform {
             store: Arc::clone(&store),
             artifacts: Arc::clone(&artifacts),
             provider: Arc::clone(&provider),
+            leases: storage.leases(),
+            registry: Arc::new(Registry { views: views.clone(), mending: storage.mending() }),
             clock: Clock::System,
         };
         let actors = actors::Platform::new(options, seams);
@@ -147,12 +139,11 @@ impl Platform {
                 host: Arc::downgrade(&actors.host()),
             },
         );
-        gateway.restore(std::mem::take(&mut unfinished.messages)).await;
         let (handle, verdicts, _thread) =
             watchdog::spawn(watchdog::Options::default()).map_err(StartError::Watchdog)?;
         let beats = handle.clone();
         let pulse = tokio::spawn(async move { beats.pulse(PULSE_MS).await });
-        actors.start(Arc::new(gateway.clone()), handle, verdicts, &unfinished).await?;
+        actors.start(Arc::new(gateway.clone()), handle, verdicts).await?;
         Ok(Self {
             commands: actors.commands(),
             store,
@@ -291,18 +282,30 @@ pub(crate) async fn start_audit(
     Ok(audit::Tailer::start(store, ledger, signer, sinks, options).await?)
 }
 
-/// What had not ended when the platform was last there. The views tell, once they have read all of the log.
-async fn unfinished(storage: &Storage, views: &Views) -> Result<Unfinished, StartError> {
-    let head = storage.store().head().await.map_err(Problem::from)?;
-    while views.wait_for(head.position, CATCH_UP).await.is_err() {
-        tracing::info!(position = %views.position(), head = %head.position, "the views read the log");
+/// What had not ended, as the views tell.
+struct Registry {
+    views: Views,
+    /// How a person has all views made again.
+    mending: &'static str,
+}
+
+#[async_trait::async_trait]
+impl actors::Registry for Registry {
+    async fn unfinished(&self, position: Position) -> Result<Unfinished, Problem> {
+        let Self { views, mending } = self;
+        while views.wait_for(position, CATCH_UP).await.is_err() {
+            tracing::info!(at = %views.position(), wanted = %position, "the views read the log");
+        }
+        // Work that a stopped projection does not know of would be forgotten (SV-1, TK-1).
+        let status = views.status().await?;
+        if let Some(stopped) = status.iter().find(|status| status.error.is_some()) {
+            let reason = stopped.error.as_deref().unwrap_or_default();
+            let detail = format!(
+                "read the views: projection `{}` has stopped ({reason}); {mending} to have all made again",
+                stopped.name
+            );
+            return Err(Problem::new(ProblemKind::Failed, detail));
+        }
+        Ok(views.unfinished().await?)
     }
-    let status = views.status().await.map_err(Problem::from)?;
-    // Work that a stopped projection does not know of would be forgotten (SV-1, TK-1).
-    if let Some(stopped) = status.iter().find(|status| status.error.is_some()) {
-        let reason = stopped.error.clone().unwrap_or_default();
-        let mending = storage.mending();
-        return Err(StartError::Stopped { name: stopped.name.clone(), reason, mending });
-    }
-    Ok(views.unfinished().await.map_err(Problem::from)?)
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use events::EventStore;
+use events::lease::Leases;
 use events::projection::{self, ViewError, Views};
 use events::store::postgres::{self, Database, Postgres};
 use events::store::sqlite::{self, DirectoryLock, Sqlite};
@@ -48,6 +49,23 @@ impl Storage {
         match self {
             Self::Files(log) => Arc::new(log.clone()),
             Self::Common { log, .. } => Arc::new(log.clone()),
+        }
+    }
+
+    /// The leases of the log's shards.
+    pub(crate) fn leases(&self) -> Arc<dyn Leases> {
+        match self {
+            Self::Files(log) => Arc::new(log.clone()),
+            Self::Common { log, .. } => Arc::new(log.clone()),
+        }
+    }
+
+    /// How a node keeps them.
+    pub(crate) fn leasing(&self) -> actors::Leasing {
+        match self {
+            // Nobody else can open the log of this directory.
+            Self::Files(_) => actors::Leasing::alone(),
+            Self::Common { .. } => actors::Leasing::default(),
         }
     }
 

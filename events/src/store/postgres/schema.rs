@@ -10,7 +10,7 @@ use crate::id::Position;
 /// The migrations of the log, oldest first. Each has a twin for SQLite.
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/postgres/0001_log.sql"),
-    include_str!("../../../../migrations/postgres/0004_nodes.sql"),
+    include_str!("../../../../migrations/postgres/0004_log_leases.sql"),
 ];
 
 /// What a look may take, in milliseconds.

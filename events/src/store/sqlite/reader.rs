@@ -10,7 +10,7 @@ use super::read::Readers;
 use super::{LOG_FILE, OpenError, Options, unblocked};
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
-use crate::store::{AppendError, AppendRequest, Appended, Epoch, EventStore, Head, ReadError, Reservation};
+use crate::store::{AppendError, AppendRequest, Appended, EventStore, Head, ReadError, Reservation};
 
 /// A log that is only read. It takes no lock, and appends nothing.
 #[derive(Clone, Debug)]
@@ -63,10 +63,6 @@ impl EventStore for ReadOnly {
 
     async fn head(&self) -> Result<Head, ReadError> {
         self.readers.head().await
-    }
-
-    async fn take_shard(&self, _: u8, _: &str) -> Result<Epoch, AppendError> {
-        Err(AppendError::Unavailable { reason: "the log was opened to be read only".into() })
     }
 
     /// Nobody hints: whoever follows looks from time to time.
