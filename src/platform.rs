@@ -127,6 +127,7 @@ impl Platform {
             provider: Arc::clone(&provider),
             leases: storage.leases(),
             registry: Arc::new(Registry { views: views.clone(), mending: storage.mending() }),
+            bus: None,
             clock: Clock::System,
         };
         let actors = actors::Platform::new(options, seams);

@@ -23,6 +23,7 @@ use crate::homes::Homes;
 use crate::keeper::Keeper;
 use crate::links::Links;
 use crate::options::Options;
+use crate::peers::Peers;
 use crate::platform::Seams;
 use crate::posts::Posts;
 use crate::profiles::Profiles;
@@ -54,6 +55,8 @@ pub(crate) struct Core {
     pub(crate) shards: Shards,
     pub(crate) keeper: Keeper,
     pub(crate) registry: Arc<dyn Registry>,
+    /// The other nodes, where there is a bus to reach them over.
+    pub(crate) peers: OnceLock<Peers>,
 }
 
 impl Core {
@@ -81,6 +84,7 @@ impl Core {
             shards: Shards::new(),
             keeper: Keeper::new(seams.leases),
             registry: seams.registry,
+            peers: OnceLock::new(),
         });
         core.crews.bind(&core);
         core.agents.bind(&core);

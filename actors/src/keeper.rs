@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::api::Problem;
-use events::lease::{LeaseError, Leases, SHARDS, Table};
+use events::lease::{LeaseError, Leases, SHARDS, Secret, Table};
 use events::store::Epoch;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -18,6 +18,8 @@ use crate::{recovery, takeover};
 pub(crate) struct Keeper {
     leases: Arc<dyn Leases>,
     table: watch::Sender<Table>,
+    /// When the table was read; locked while it is read.
+    read_at: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// What a round of keeping the leases led to.
@@ -30,12 +32,30 @@ struct Round {
 
 impl Keeper {
     pub(crate) fn new(leases: Arc<dyn Leases>) -> Self {
-        Self { leases, table: watch::Sender::new(Table::default()) }
+        Self { leases, table: watch::Sender::new(Table::default()), read_at: tokio::sync::Mutex::default() }
     }
 
-    /// Who lives and who holds what, as it was a moment ago.
-    pub(crate) fn table(&self) -> watch::Receiver<Table> {
+    /// Who lives and who holds what, not older than `age` where that can be read; those who ask at once share an answer.
+    pub(crate) async fn look(&self, age: Duration) -> watch::Receiver<Table> {
+        let mut read_at = self.read_at.lock().await;
+        if read_at.is_none_or(|at| at.elapsed() >= age) {
+            match self.leases.table().await {
+                Ok(table) => drop(self.table.send_replace(table)),
+                Err(error) => tracing::warn!(%error, "whose shards are whose is not read"),
+            }
+            *read_at = Some(Instant::now());
+        }
         self.table.subscribe()
+    }
+
+    /// Who lives and who holds what, as it is now.
+    pub(crate) async fn read(&self) -> Result<Table, LeaseError> {
+        self.leases.table().await
+    }
+
+    /// What only the nodes of this log know.
+    pub(crate) async fn secret(&self) -> Result<Secret, LeaseError> {
+        self.leases.secret().await
     }
 
     /// Joins the other nodes and takes this one's share of what nobody holds, to be recovered.
@@ -68,10 +88,21 @@ impl Keeper {
         }
     }
 
+    /// Waits no longer than that for the store: nothing may hold up the next renewal.
+    async fn within<T>(
+        &self,
+        core: &Core,
+        answer: impl Future<Output = Result<T, LeaseError>>,
+    ) -> Result<T, LeaseError> {
+        let limit = Duration::from_millis(core.options.leasing.answer_ms);
+        let late = |_| Err(LeaseError::Unavailable { reason: "no answer in time".into() });
+        tokio::time::timeout(limit, answer).await.unwrap_or_else(late)
+    }
+
     async fn round(&self, core: &Arc<Core>) -> Result<Round, LeaseError> {
         let (node, leasing) = (&core.options.node, core.options.leasing);
         self.renew(core).await?;
-        let mut table = self.leases.table().await?;
+        let mut table = self.within(core, self.leases.table()).await?;
         let held = core.shards.epochs();
         let is_idle = |shard| core.posts.is_idle(shard) && core.tallies.is_idle(shard);
         let Plan { claim, give, is_short } =
@@ -79,11 +110,11 @@ impl Keeper {
         self.give(core, &give).await?;
         let claimed = match claim {
             0 => Vec::new(),
-            claim => self.leases.claim(node, &held, claim, leasing.ttl()).await?,
+            claim => self.within(core, self.leases.claim(node, &held, claim, leasing.ttl())).await?,
         };
         let taken = core.shards.take(&claimed);
         if !claimed.is_empty() || !give.is_empty() {
-            table = self.leases.table().await?;
+            table = self.within(core, self.leases.table()).await?;
         }
         let next = next_round(&table, node, core, is_short);
         self.table.send_replace(table);
@@ -94,7 +125,7 @@ impl Keeper {
     async fn renew(&self, core: &Arc<Core>) -> Result<(), LeaseError> {
         let leasing = core.options.leasing;
         let (asked, held) = (Instant::now(), core.shards.epochs());
-        let kept = self.leases.renew(&core.options.node, &held, leasing.ttl()).await?;
+        let kept = self.within(core, self.leases.renew(&core.options.node, &held, leasing.ttl())).await?;
         core.shards.extend(asked + leasing.ttl() - Duration::from_millis(leasing.stop_before_ms));
         let lost: Vec<Epoch> = held.into_iter().filter(|held| !kept.contains(held)).collect();
         let lost = core.shards.lose(&lost);
@@ -116,7 +147,7 @@ impl Keeper {
         // First nothing is done in them any more here, then they are free.
         takeover::let_go(core, &core.shards.lose(give));
         tracing::info!(shards = give.len(), "idle shards are given to nodes with fewer");
-        self.leases.release(&core.options.node, give).await
+        self.within(core, self.leases.release(&core.options.node, give)).await
     }
 
     /// Ends this node's part. Its sandboxes are let go if others take its work over, and left to be adopted by its next
@@ -154,6 +185,8 @@ pub struct Leasing {
     pub renew_every_ms: u64,
     /// So long before its leases may be over, a node that could not renew them stops acting.
     pub stop_before_ms: u64,
+    /// How long an answer about leases is waited for.
+    pub answer_ms: u64,
     /// How soon leases that could not be kept, or a share that is not complete, are looked at again.
     pub retry_ms: u64,
     /// Most shards that are handed over at a time.
@@ -166,6 +199,7 @@ impl Default for Leasing {
             ttl_ms: 10_000,
             renew_every_ms: 3_000,
             stop_before_ms: 1_000,
+            answer_ms: 3_000,
             retry_ms: 500,
             give_shards_max: SHARDS / 8,
         }

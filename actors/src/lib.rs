@@ -22,6 +22,7 @@ mod hosted;
 mod keeper;
 mod links;
 mod options;
+mod peers;
 mod platform;
 mod posts;
 mod profiles;

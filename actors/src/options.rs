@@ -49,6 +49,10 @@ pub struct Limits {
     pub route_ms: u64,
     /// How often it looks whose the shard is meanwhile.
     pub route_retry_ms: u64,
+    /// How long another node may work at a command that was handed over to it.
+    pub handed_over_ms: u64,
+    /// Most commands of other nodes at once; a further one is refused as busy.
+    pub handed_over_max: usize,
     /// How long the platform waits for work in hand when it is told to end.
     pub shutdown_ms: u64,
 }
@@ -69,6 +73,8 @@ impl Default for Limits {
             link_ms: 10_000,
             route_ms: 20_000,
             route_retry_ms: 100,
+            handed_over_ms: 600_000,
+            handed_over_max: 1_000,
             shutdown_ms: 10_000,
         }
     }

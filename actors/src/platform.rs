@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use events::EventStore;
+use events::SandboxId;
 use events::api::{Commands, Problem, ProblemKind};
 use events::artifact::ArtifactStore;
-use events::lease::Leases;
+use events::lease::{Leases, Table};
 use events::supervision::{Backoff, OnExhausted, Policy};
 use tokio::sync::{broadcast, mpsc};
 
@@ -16,11 +17,12 @@ use crate::core::Core;
 use crate::host::Host;
 use crate::links::Links;
 use crate::options::Options;
+use crate::peers::Peers;
 use crate::recovery::Registry;
 use crate::route::Router;
 use crate::supervisor::{self, Entry, Journal, JournalError};
 use crate::watchdog::{self, Finding, HungReason, Sign, Signal, Subject, Verdict};
-use crate::{hosted, recovery, service};
+use crate::{hosted, recovery, route, service};
 
 /// What the platform stands on.
 pub struct Seams {
@@ -34,6 +36,8 @@ pub struct Seams {
     pub leases: Arc<dyn Leases>,
     /// What had not ended, for takeovers.
     pub registry: Arc<dyn Registry>,
+    /// The way to other nodes; without one, what they run is done where they are asked.
+    pub bus: Option<Arc<dyn nats::Bus>>,
     /// Time.
     pub clock: Clock,
 }
@@ -53,13 +57,15 @@ pub struct Platform {
     core: Arc<Core>,
     host: Arc<Host>,
     services: Arc<Mutex<Option<supervisor::Handle>>>,
+    bus: Option<Arc<dyn nats::Bus>>,
 }
 
 impl Platform {
     /// A platform that is not connected yet.
     pub fn new(options: Options, seams: Seams) -> Self {
+        let bus = seams.bus.clone();
         let core = Core::new(options, seams);
-        Self { host: Arc::new(Host::new(Arc::clone(&core))), core, services: Arc::default() }
+        Self { host: Arc::new(Host::new(Arc::clone(&core))), core, services: Arc::default(), bus }
     }
 
     /// What the gateway calls.
@@ -78,6 +84,28 @@ impl Platform {
     /// When the artifact that holds it cannot be read.
     pub async fn body(&self, kept: &serde_json::Value) -> Result<serde_json::Value, Problem> {
         crate::contents::get(&self.core, kept).await
+    }
+
+    /// The end of the log of the handler in a sandbox, which is on `node` where that is known; `None` where there is no
+    /// such sandbox (any more).
+    ///
+    /// # Errors
+    /// When the log is there and cannot be read, or its node cannot be reached.
+    pub async fn log(
+        &self,
+        node: Option<&str>,
+        sandbox: &SandboxId,
+        bytes_max: u64,
+    ) -> Result<Option<String>, Problem> {
+        route::log(&self.core, node, sandbox, bytes_max).await
+    }
+
+    /// Who lives and who holds what, as it is now.
+    ///
+    /// # Errors
+    /// When the leases cannot be read.
+    pub async fn nodes(&self) -> Result<Table, Problem> {
+        Ok(self.core.keeper.read().await?)
     }
 
     /// Figures about what is in memory.
@@ -133,6 +161,13 @@ impl Platform {
             }),
         )
         .await?;
+        if let Some(bus) = &self.bus {
+            let peers = Peers::new(Arc::clone(bus), &self.core.keeper.secret().await?);
+            self.core.peers.set(peers.clone()).map_err(|_| twice())?;
+            let core = Arc::clone(&self.core);
+            let serve = move || route::serve(Arc::clone(&core), peers.clone());
+            add(&services, service::child("other nodes", serve)).await?;
+        }
         recovery::recover(&self.core, &taken).await?;
         for child in [
             service::child("passivation", {

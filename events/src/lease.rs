@@ -16,6 +16,7 @@
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,6 +80,16 @@ pub struct Node {
     pub joined_at: Timestamp,
     /// When it renewed last.
     pub seen_at: Timestamp,
+}
+
+/// What only the nodes of one log know. It does not show itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub [u8; 32]);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// Who lives and who holds what, at one moment.
@@ -146,4 +157,6 @@ pub trait Leases: Send + Sync + 'static {
     async fn leave(&self, node: &str) -> Result<(), LeaseError>;
     /// Who lives and who holds what.
     async fn table(&self) -> Result<Table, LeaseError>;
+    /// What only the nodes of this log know, so that they know each other's messages.
+    async fn secret(&self) -> Result<Secret, LeaseError>;
 }

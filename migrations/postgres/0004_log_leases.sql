@@ -12,3 +12,12 @@ CREATE TABLE nodes (
     seen_at    bigint NOT NULL,
     expires_at bigint NOT NULL
 );
+
+-- By this the nodes know each other's messages.
+CREATE TABLE cluster (
+    one    smallint PRIMARY KEY CHECK (one = 1),
+    secret bytea    NOT NULL
+);
+
+INSERT INTO cluster (one, secret)
+VALUES (1, sha256((gen_random_uuid()::text || gen_random_uuid()::text || gen_random_uuid()::text)::bytea));

@@ -12,3 +12,11 @@ CREATE TABLE nodes (
     seen_at    INTEGER NOT NULL,
     expires_at INTEGER NOT NULL
 ) STRICT;
+
+-- By this the nodes know each other's messages.
+CREATE TABLE cluster (
+    one    INTEGER PRIMARY KEY CHECK (one = 1),
+    secret BLOB    NOT NULL
+) STRICT;
+
+INSERT INTO cluster (one, secret) VALUES (1, randomblob(32));

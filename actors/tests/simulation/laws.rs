@@ -87,14 +87,15 @@ impl Story {
         open.map(|(id, told)| (id.as_str(), &told.state)).collect()
     }
 
-    /// The live agents, and the sandbox that each has by the log.
-    pub fn wanted(&self) -> BTreeSet<String> {
+    /// The sandboxes of live agents, each with the node on which it is by the log.
+    pub fn wanted(&self) -> BTreeMap<String, String> {
         let serves = |status| {
             use agent::Status as S;
             matches!(status, S::Provisioning | S::Warming | S::Ready | S::Draining)
         };
         let live = self.agents.values().filter(|told| serves(told.state.status));
-        live.filter_map(|told| told.state.sandbox.as_ref().map(ToString::to_string)).collect()
+        live.filter_map(|told| Some((told.state.sandbox.as_ref()?.to_string(), told.state.node.clone()?)))
+            .collect()
     }
 
     /// Agents that are neither ready nor given up.

@@ -20,7 +20,7 @@ mod wire;
 mod world;
 
 use events::invariant::Law;
-use scene::play;
+use scene::{play, play_on};
 use wire::Sabotage;
 
 fn number(name: &str) -> Option<u64> {
@@ -59,6 +59,23 @@ fn holds(seed: u64, broken: Option<&laws::Broken>) -> bool {
         );
     }
     broken.is_none()
+}
+
+#[test]
+fn the_laws_hold_on_three_nodes_of_which_some_die_and_some_stand_still() {
+    let seeds = number("HYPERCODE_SIM_CLUSTER_SEEDS").unwrap_or(8);
+    let only = number("HYPERCODE_SIM_CLUSTER_SEED");
+    let broken: Vec<String> = only
+        .map_or(0..seeds, |seed| seed..seed + 1)
+        .filter_map(|seed| {
+            let outcome = play_on(3, seed, Sabotage::None);
+            if only.is_some() {
+                outcome.log.iter().for_each(|line| println!("{line}"));
+            }
+            outcome.broken.map(|law| format!("HYPERCODE_SIM_CLUSTER_SEED={seed} breaks {law}"))
+        })
+        .collect();
+    assert!(broken.is_empty(), "{broken:#?}");
 }
 
 #[test]

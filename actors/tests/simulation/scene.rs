@@ -1,6 +1,6 @@
 //! One simulation from its seed: a platform that is killed and started, a world that misbehaves, a user, and the laws.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,9 +41,14 @@ pub struct Outcome {
 
 /// Plays the simulation of `seed` on a runtime of its own, with a clock of its own.
 pub fn play(seed: u64, sabotage: Sabotage) -> Outcome {
+    play_on(1, seed, sabotage)
+}
+
+/// The same with so many nodes, which share the log and a bus.
+pub fn play_on(nodes: usize, seed: u64, sabotage: Sabotage) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime without threads starts").block_on(async {
-        let scene = Scene::new(seed, sabotage);
+        let scene = Scene::new(nodes, seed, sabotage);
         let broken = scene.play().await.err();
         let story = scene.story();
         let hash = story.log.last().map_or(Digest::ZERO, |event| event.hash);
@@ -63,14 +68,23 @@ impl hypercode_actors::Registry for Registry {
     }
 }
 
+/// A machine on which the platform runs, dies, stands still and is started again.
+struct Machine {
+    name: String,
+    world: World,
+    door: watch::Sender<Option<Door>>,
+    stopped: watch::Sender<bool>,
+    platform: Mutex<Option<Platform>>,
+}
+
 struct Scene {
     dice: Dice,
-    world: World,
+    machines: Vec<Machine>,
     log: Memory,
     artifacts: Arc<dyn ArtifactStore>,
+    bus: nats::Memory,
     clock: Clock,
     sabotage: Sabotage,
-    door: watch::Sender<Option<Door>>,
     user: User,
 }
 
@@ -96,37 +110,68 @@ fn crew_spec(dice: &Dice) -> Value {
     })
 }
 
-impl Scene {
-    fn new(seed: u64, sabotage: Sabotage) -> Self {
-        let dice = Dice::new(seed);
-        let world = World::new(dice.clone());
-        let door = watch::Sender::new(None);
+impl Machine {
+    fn new(name: String, dice: &Dice) -> Self {
         Self {
-            user: User::new(world.clone(), door.subscribe()),
-            world,
+            name,
+            world: World::new(dice.clone()),
+            door: watch::Sender::new(None),
+            stopped: watch::Sender::new(false),
+            platform: Mutex::default(),
+        }
+    }
+
+    /// The process dies in mid-step. What it leaves in this one's memory is put away.
+    fn kill(&self) {
+        if let Some(door) = self.door.send_replace(None) {
+            door.life.end();
+        }
+        self.world.set_gateway(None);
+        if let Some(platform) = self.platform.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            put_away(platform);
+        }
+    }
+}
+
+fn put_away(platform: Platform) {
+    tokio::spawn(async move { platform.shutdown().await });
+}
+
+impl Scene {
+    fn new(nodes: usize, seed: u64, sabotage: Sabotage) -> Self {
+        let dice = Dice::new(seed);
+        let machines: Vec<Machine> =
+            (0..nodes).map(|node| Machine::new(format!("node-{node}"), &dice)).collect();
+        let doors = machines.iter().map(|machine| machine.door.subscribe()).collect();
+        Self {
+            user: User::new(machines[0].world.clone(), doors),
+            machines,
             log: Memory::new(),
             artifacts: Arc::new(artifact::Memory::default()),
+            bus: nats::Memory::new(),
             clock: Clock::starting_at(Timestamp(1_795_382_626_000_000), seed),
             sabotage,
-            door,
             dice,
         }
     }
 
-    fn seams(&self, life: &Life) -> Seams {
-        let wire = Arc::new(Wire::new(self.log.clone(), life.clone(), self.sabotage));
+    fn seams(&self, machine: &Machine, life: &Life) -> Seams {
+        let stopped = machine.stopped.subscribe();
+        let wire = Arc::new(Wire::new(self.log.clone(), life.clone(), stopped, self.sabotage));
+        let bus = (self.machines.len() > 1).then(|| Arc::new(self.bus.clone()) as Arc<dyn nats::Bus>);
         Seams {
             store: Arc::clone(&wire) as Arc<dyn EventStore>,
             leases: wire,
             registry: Arc::new(Registry(self.log.clone())),
+            bus,
             artifacts: Arc::clone(&self.artifacts),
-            provider: Arc::new(Sandboxes { world: self.world.clone(), life: life.clone() }),
+            provider: Arc::new(Sandboxes { world: machine.world.clone(), life: life.clone() }),
             clock: self.clock.clone(),
         }
     }
 
     /// Starts the platform; one that cannot start ends and is started again, as an operator would.
-    async fn start(&self) -> Platform {
+    async fn start(&self, machine: &Machine) {
         let limits = Limits {
             passivate_idle_ms: 3_000,
             passivate_ended_ms: 500,
@@ -137,7 +182,7 @@ impl Scene {
             ..Limits::default()
         };
         let options = Options {
-            node: "simulated".into(),
+            node: machine.name.clone(),
             leasing: Leasing::default(),
             program: "/simulated/hypercode".into(),
             limits,
@@ -145,21 +190,24 @@ impl Scene {
         };
         loop {
             let life = Life::default();
-            let platform = Platform::new(options.clone(), self.seams(&life));
+            let platform = Platform::new(options.clone(), self.seams(machine, &life));
             let gateway = Arc::new(Gateway::new(life.clone(), platform.host(), self.sabotage));
             let watching =
                 watchdog::Options { tick_ms: 1_000, pause_ms: 60_000, ..watchdog::Options::default() };
             let (handle, signals) = watchdog::Handle::channel(&watching);
             let (outbox, verdicts) = mpsc::channel(watching.verdicts_max);
             tokio::spawn(watchdog::drive(watching, signals, outbox));
-            self.world.set_gateway(Some(Arc::clone(&gateway)));
+            machine.world.set_gateway(Some(Arc::clone(&gateway)));
             match platform.start(gateway, handle, verdicts).await {
                 Ok(()) => {
-                    self.door.send_replace(Some(Door { life, commands: platform.commands() }));
-                    return platform;
+                    machine.door.send_replace(Some(Door { life, commands: platform.commands() }));
+                    *machine.platform.lock().unwrap_or_else(PoisonError::into_inner) = Some(platform);
+                    return;
                 }
                 Err(_) => {
-                    self.kill(platform, &life);
+                    life.end();
+                    machine.world.set_gateway(None);
+                    put_away(platform);
                     sleep(Duration::from_millis(500)).await;
                 }
             }
@@ -173,46 +221,61 @@ impl Scene {
         story
     }
 
-    /// The process dies in mid-step. What it leaves in this one's memory is put away.
-    fn kill(&self, platform: Platform, life: &Life) {
-        life.end();
-        self.world.set_gateway(None);
-        self.door.send_replace(None);
-        tokio::spawn(async move { platform.shutdown().await });
-    }
-
     async fn play(&self) -> Result<(), Broken> {
-        let mut platform = self.start().await;
+        for machine in &self.machines {
+            self.start(machine).await;
+        }
         let mut work = JoinSet::new();
         let user = self.user.clone();
         let dice = self.dice.clone();
-        let world = self.world.clone();
+        let world = self.machines[0].world.clone();
         work.spawn(async move { live(&user, &dice, &world).await });
-        let until = Instant::now() + TROUBLE;
+        let until = Instant::now() + TROUBLE * self.machines.len() as u32;
         while Instant::now() < until {
             sleep(self.dice.up_to_ms(2_000)).await;
-            platform = self.trouble(platform).await;
+            self.trouble().await;
         }
         self.log.faults().clear();
-        self.world.be_calm();
+        self.machines.iter().for_each(|machine| machine.world.be_calm());
         while let Ok(Some(done)) = timeout(PATIENCE, work.join_next()).await {
             done.expect("the user does not panic");
         }
         hold(Law::Tk1, work.is_empty(), || "a command is never answered".to_owned())?;
         self.settle().await?;
-        drop(platform);
         self.verify().await
     }
 
-    async fn trouble(&self, platform: Platform) -> Platform {
+    /// Any of the machines; of one alone, that one.
+    fn any_machine(&self) -> &Machine {
+        match self.machines.len() {
+            1 => &self.machines[0],
+            machines => &self.machines[self.dice.below(machines as u64) as usize],
+        }
+    }
+
+    /// A node dies, and is started again: soon where it is alone, after others took over where it is not.
+    async fn kill(&self, machine: &Machine) {
+        machine.kill();
+        let alone = self.machines.len() == 1;
+        sleep(self.dice.up_to_ms(if alone { 4_000 } else { 20_000 })).await;
+        self.start(machine).await;
+    }
+
+    /// A node stands still for so long that others take over, and goes on as if nothing had been.
+    async fn stop(&self, machine: &Machine) {
+        machine.stopped.send_replace(true);
+        sleep(self.dice.up_to_ms(25_000)).await;
+        machine.stopped.send_replace(false);
+    }
+
+    async fn trouble(&self) {
         let faults = self.log.faults();
+        let machine = self.any_machine();
+        if self.machines.len() > 1 && self.dice.one_in(10) {
+            return self.stop(machine).await;
+        }
         match self.dice.below(12) {
-            0..2 => {
-                let life = self.door.borrow().as_ref().map(|door| door.life.clone());
-                self.kill(platform, &life.expect("it was started"));
-                sleep(self.dice.up_to_ms(4_000)).await;
-                return self.start().await;
-            }
+            0..2 => self.kill(machine).await,
             2..5 => {
                 for _ in 0..=self.dice.below(3) {
                     let slow = Fault::SlowAck(self.dice.up_to_ms(1_500));
@@ -227,15 +290,14 @@ impl Scene {
             }
             6 => faults.fail_reads(1 + self.dice.below(4) as usize),
             7..9 => {
-                let running = self.world.running();
+                let running = machine.world.running();
                 if !running.is_empty() {
                     let (id, _) = &running[self.dice.below(running.len() as u64) as usize];
-                    self.world.end(id, Some(9));
+                    machine.world.end(id, Some(9));
                 }
             }
             _ => {}
         }
-        platform
     }
 
     /// Nothing goes wrong any more: everything comes to its end.
@@ -311,16 +373,20 @@ impl Scene {
     }
 
     async fn verify(&self) -> Result<(), Broken> {
-        let wire = Wire::new(self.log.clone(), Life::default(), self.sabotage);
+        let running = watch::Sender::new(false);
+        let wire = Wire::new(self.log.clone(), Life::default(), running.subscribe(), self.sabotage);
         let story = Story::read(&wire).await;
         story.check()?;
         let verified = chain::verify(&wire).await;
         hold(Law::Es7, verified.is_ok(), || format!("{verified:?}"))?;
-        let shared = self.world.shared();
-        hold(Law::Sb1, shared.is_empty(), || format!("{shared:?}"))?;
         let wanted = story.wanted();
-        for (id, labels) in self.world.running() {
-            hold(Law::Sb3, wanted.contains(id.as_str()), || format!("nobody owns {id} of {labels:?}"))?;
+        for Machine { name, world, .. } in &self.machines {
+            let shared = world.shared();
+            hold(Law::Sb1, shared.is_empty(), || format!("{shared:?}"))?;
+            for (id, labels) in world.running() {
+                let owned = wanted.get(id.as_str()) == Some(name);
+                hold(Law::Sb3, owned, || format!("on {name} nobody owns {id} of {labels:?}"))?;
+            }
         }
         let contradicted = self.user.contradicted();
         hold(Law::Es5, contradicted.is_empty(), || format!("{contradicted:?}"))?;

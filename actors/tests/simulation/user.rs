@@ -32,13 +32,22 @@ struct Memory {
 #[derive(Clone)]
 pub struct User {
     world: World,
-    door: watch::Receiver<Option<Door>>,
+    doors: Vec<watch::Receiver<Option<Door>>>,
     memory: Arc<Mutex<Memory>>,
 }
 
 impl User {
-    pub fn new(world: World, door: watch::Receiver<Option<Door>>) -> Self {
-        Self { world, door, memory: Arc::default() }
+    pub fn new(world: World, doors: Vec<watch::Receiver<Option<Door>>>) -> Self {
+        Self { world, doors, memory: Arc::default() }
+    }
+
+    /// The door of any node.
+    fn door(&self) -> Option<Door> {
+        let at = match self.doors.len() {
+            1 => 0,
+            doors => self.world.dice.below(doors as u64) as usize,
+        };
+        self.doors[at].borrow().clone()
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -72,7 +81,7 @@ impl User {
         };
         loop {
             // Asked again and again, since a watch wakes those who wait in an order of its own.
-            let Some(Door { life, commands }) = self.door.borrow().clone() else {
+            let Some(Door { life, commands }) = self.door() else {
                 sleep(Duration::from_millis(50)).await;
                 continue;
             };

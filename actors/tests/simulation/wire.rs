@@ -1,11 +1,12 @@
 //! The log as one life of the platform sees it: cut when that life ends, and broken on purpose where a test asks.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use events::lease::{LeaseError, Leases, Table};
+use events::lease::{LeaseError, Leases, Secret, Table};
 use events::store::{Epoch, Expected, Head, Memory, ReadError, Reservation};
 use events::{
     AppendError, AppendRequest, Appended, CommandId, EventStore, Position, Recorded, StreamId, Version,
@@ -31,13 +32,27 @@ pub enum Sabotage {
 pub struct Wire {
     log: Memory,
     life: Life,
+    /// While it says so, nothing gets through, and all of it does afterwards: a process that is stopped for a while.
+    stopped: watch::Receiver<bool>,
     sabotage: Sabotage,
     forged: Arc<AtomicU64>,
 }
 
 impl Wire {
-    pub fn new(log: Memory, life: Life, sabotage: Sabotage) -> Self {
-        Self { log, life, sabotage, forged: Arc::default() }
+    pub fn new(log: Memory, life: Life, stopped: watch::Receiver<bool>, sabotage: Sabotage) -> Self {
+        Self { log, life, stopped, sabotage, forged: Arc::default() }
+    }
+
+    /// What the process does with the log, while it lives and is not stopped.
+    async fn through<T>(&self, step: impl Future<Output = T>) -> T {
+        let step = async {
+            // Asked again and again, since a watch wakes those who wait in an order of its own.
+            while *self.stopped.borrow() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            step.await
+        };
+        self.life.within(step).await
     }
 
     /// The same command under another id: what a store does that forgets which commands it has taken.
@@ -55,15 +70,15 @@ impl Wire {
 #[async_trait]
 impl EventStore for Wire {
     async fn append(&self, request: AppendRequest) -> Result<Appended, AppendError> {
-        self.life.within(async { self.log.append(self.forget(request).await).await }).await
+        self.through(async { self.log.append(self.forget(request).await).await }).await
     }
 
     async fn find_command(&self, id: CommandId) -> Result<Option<Appended>, ReadError> {
-        self.life.within(self.log.find_command(id)).await
+        self.through(self.log.find_command(id)).await
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError> {
-        let mut events = self.life.within(self.log.read(after, limit)).await?;
+        let mut events = self.through(self.log.read(after, limit)).await?;
         if self.sabotage == Sabotage::Order && events.len() > 7 {
             events.swap(5, 6);
         }
@@ -76,15 +91,15 @@ impl EventStore for Wire {
         after: Version,
         limit: usize,
     ) -> Result<Vec<Recorded>, ReadError> {
-        self.life.within(self.log.read_stream(stream, after, limit)).await
+        self.through(self.log.read_stream(stream, after, limit)).await
     }
 
     async fn find_reservation(&self, name: &Reservation) -> Result<Option<StreamId>, ReadError> {
-        self.life.within(self.log.find_reservation(name)).await
+        self.through(self.log.find_reservation(name)).await
     }
 
     async fn head(&self) -> Result<Head, ReadError> {
-        self.life.within(self.log.head()).await
+        self.through(self.log.head()).await
     }
 
     fn watch(&self) -> watch::Receiver<Position> {
@@ -95,7 +110,7 @@ impl EventStore for Wire {
 #[async_trait]
 impl Leases for Wire {
     async fn renew(&self, node: &str, held: &[Epoch], ttl: Duration) -> Result<Vec<Epoch>, LeaseError> {
-        self.life.within(self.log.renew(node, held, ttl)).await
+        self.through(self.log.renew(node, held, ttl)).await
     }
 
     async fn claim(
@@ -105,18 +120,22 @@ impl Leases for Wire {
         most: usize,
         ttl: Duration,
     ) -> Result<Vec<Epoch>, LeaseError> {
-        self.life.within(self.log.claim(node, held, most, ttl)).await
+        self.through(self.log.claim(node, held, most, ttl)).await
     }
 
     async fn release(&self, node: &str, leases: &[Epoch]) -> Result<(), LeaseError> {
-        self.life.within(self.log.release(node, leases)).await
+        self.through(self.log.release(node, leases)).await
     }
 
     async fn leave(&self, node: &str) -> Result<(), LeaseError> {
-        self.life.within(self.log.leave(node)).await
+        self.through(self.log.leave(node)).await
+    }
+
+    async fn secret(&self) -> Result<Secret, LeaseError> {
+        self.through(self.log.secret()).await
     }
 
     async fn table(&self) -> Result<Table, LeaseError> {
-        self.life.within(self.log.table()).await
+        self.through(self.log.table()).await
     }
 }

@@ -32,6 +32,7 @@ macro_rules! lease_conformance {
             a_node_takes_its_own_anew_and_first,
             claims_at_the_same_moment_win_a_shard_once,
             the_table_says_who_lives_and_who_holds_what,
+            nodes_share_a_secret_that_stays,
         }
     };
     ($fixture:expr; $($law:ident),+ $(,)?) => {
@@ -198,4 +199,13 @@ pub async fn the_table_says_who_lives_and_who_holds_what(fixture: impl Fixture) 
     let back = table(&*leases).await;
     assert_eq!(back.nodes[2].state, NodeState::Live);
     assert!(back.nodes[2].joined_at >= told.nodes[2].seen_at, "its life begins anew");
+}
+
+/// The nodes of one log know each other, also after a restart.
+pub async fn nodes_share_a_secret_that_stays(mut fixture: impl Fixture) {
+    let secret = fixture.leases().secret().await.expect("it can be read");
+    assert_ne!(secret.0, [0; 32]);
+    fixture.restart().await;
+    assert_eq!(fixture.leases().secret().await, Ok(secret.clone()));
+    assert_eq!(format!("{secret:?}"), "Secret");
 }

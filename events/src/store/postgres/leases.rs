@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, PgRow};
 
 use super::{Database, OpenError, Postgres};
-use crate::lease::{LeaseError, Leases, Table};
+use crate::lease::{LeaseError, Leases, Secret, Table};
 use crate::store::columns::{self, signed, unsigned};
 use crate::store::{AppendError, Epoch};
 
@@ -115,6 +115,12 @@ impl Leases for Postgres {
     async fn leave(&self, node: &str) -> Result<(), LeaseError> {
         let leave = sqlx::query(include_str!("sql/leave.sql")).bind(node);
         leave.execute(&self.shared.leases).await.map(|_| ()).map_err(unavailable)
+    }
+
+    async fn secret(&self) -> Result<Secret, LeaseError> {
+        let select = sqlx::query(include_str!("sql/select_secret.sql")).fetch_one(&self.shared.leases);
+        let secret = select.await.and_then(|row| columns::digest(row.try_get(0)?));
+        secret.map(|secret| Secret(secret.0)).map_err(unavailable)
     }
 
     async fn table(&self) -> Result<Table, LeaseError> {

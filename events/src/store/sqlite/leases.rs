@@ -154,6 +154,14 @@ impl Leases for Sqlite {
         self.change(leave).await
     }
 
+    async fn secret(&self) -> Result<Secret, LeaseError> {
+        let read = |connection: &Connection| {
+            let secret = connection.query_row(include_str!("sql/select_secret.sql"), [], |row| row.get(0));
+            secret.map(Secret).map_err(|error| ReadError::Unavailable { reason: error.to_string().into() })
+        };
+        self.shared.readers.read(read).await.map_err(|error| unavailable(&error))
+    }
+
     async fn table(&self) -> Result<Table, LeaseError> {
         let read = |connection: &Connection| {
             table(connection).map_err(|error| ReadError::Unavailable { reason: error.to_string().into() })

@@ -1,0 +1,1 @@
+SELECT secret FROM cluster WHERE one = 1
