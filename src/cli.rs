@@ -13,6 +13,7 @@ mod evidence;
 mod files;
 mod handler;
 mod migrate;
+mod node;
 mod offline;
 mod profile;
 mod projection;
@@ -123,6 +124,9 @@ enum Command {
     /// Drive a handler without a platform.
     #[command(subcommand)]
     Handler(handler::Handler),
+    /// See the nodes that share the log.
+    #[command(subcommand)]
+    Node(node::Node),
     /// See and make again what queries read.
     #[command(subcommand)]
     Projection(projection::Projection),
@@ -206,6 +210,7 @@ impl Command {
             Self::Artifact(artifact) => artifact.run(&Session::open(global, output)?).await,
             Self::Approval(approval) => approval.run(&Session::open(global, output)?).await,
             Self::Migrate => migrate::run(global, output).await,
+            Self::Node(node) => node.run(&Session::open(global, output)?).await,
             Self::Doctor => doctor::run(global, output).await,
             Self::Whoami => {
                 let session = Session::open(global, output)?;

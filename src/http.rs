@@ -13,6 +13,7 @@ mod feed;
 mod guard;
 mod metrics;
 mod model;
+mod nodes;
 mod openapi;
 mod operations;
 mod page;
@@ -30,6 +31,7 @@ use async_trait::async_trait;
 use axum::Router;
 use events::api::{Problem, ProblemKind};
 use events::artifact::ArtifactStore;
+use events::lease::Leases;
 use events::projection::Views;
 use events::{EventStore, SandboxId};
 use serde_json::Value;
@@ -98,8 +100,13 @@ pub trait Bodies: Send + Sync + 'static {
 /// Shows what handlers write.
 #[async_trait]
 pub trait Logs: Send + Sync + 'static {
-    /// The end of the log of the handler in this sandbox; `None` where there is none (any more).
-    async fn log(&self, sandbox: &SandboxId, bytes_max: u64) -> Result<Option<String>, Problem>;
+    /// The end of the log of the handler in this sandbox, which is on `node` where that is known; `None` where there is none (any more).
+    async fn log(
+        &self,
+        node: Option<&str>,
+        sandbox: &SandboxId,
+        bytes_max: u64,
+    ) -> Result<Option<String>, Problem>;
 }
 
 /// What kind of sandbox the platform's agents run in.
@@ -134,6 +141,8 @@ pub struct Parts {
     pub service: Arc<Service>,
     /// The log.
     pub store: Arc<dyn EventStore>,
+    /// Which node runs what.
+    pub leases: Arc<dyn Leases>,
     /// What queries read.
     pub views: Views,
     /// Bytes by their SHA-256.

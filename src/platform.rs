@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use actors::{Clock, Seams, watchdog};
 use events::api::{Commands, Problem, ProblemKind};
-use events::artifact::{ArtifactStore, Files};
+use events::artifact::ArtifactStore;
 use events::audit;
+use events::lease::Leases;
 use events::projection::{Unfinished, ViewError, Views};
 use events::{EventStore, Position};
 use gateway::{Gateway, SandboxTokens};
@@ -58,6 +59,9 @@ pub enum StartError {
     /// The audit does not start.
     #[error("start the audit: {0}")]
     Audit(#[from] audit::CutError),
+    /// What is set about the bus does not go together.
+    #[error("the configuration is not right: {0}")]
+    Bus(String),
     /// The watchdog's thread cannot be started.
     #[error("start the watchdog: {0}")]
     Watchdog(io::Error),
@@ -75,6 +79,10 @@ pub struct Platform {
     pub commands: Arc<dyn Commands>,
     /// The log.
     pub store: Arc<dyn EventStore>,
+    /// Which node runs what.
+    pub leases: Arc<dyn Leases>,
+    /// The bus, where one is configured.
+    pub bus: Option<nats::Nats>,
     /// What queries read.
     pub views: Views,
     /// Bodies and bundles.
@@ -102,8 +110,8 @@ impl Platform {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(file("make", data))?;
         // The log's lock makes this process the directory's only one, so it comes first.
         let storage = Storage::open(config).await?;
-        let store = storage.store();
-        let artifacts: Arc<dyn ArtifactStore> = Arc::new(Files::open(data.join("artifacts")).await?);
+        let (store, leases) = (storage.store(), storage.leases());
+        let artifacts = storage.artifacts(data).await?;
         let instance = instance(&data.join("instance"))?;
         let program = std::env::current_exe().map_err(file("find", Path::new("/proc/self/exe")))?;
         let process = sandbox::Options::new(data.join("sandboxes"), instance.clone());
@@ -114,6 +122,9 @@ impl Platform {
         };
         let audit = start_audit(config, Arc::clone(&store)).await?;
         let views = storage.views(data).await?;
+        let bus = crate::bus::options(config).map_err(StartError::Bus)?.map(|options| {
+            nats::Nats::connect(nats::Options { name: format!("hypercode {}", node(&instance)), ..options })
+        });
         let options = actors::Options {
             node: node(&instance),
             program,
@@ -125,9 +136,9 @@ impl Platform {
             store: Arc::clone(&store),
             artifacts: Arc::clone(&artifacts),
             provider: Arc::clone(&provider),
-            leases: storage.leases(),
+            leases: Arc::clone(&leases),
             registry: Arc::new(Registry { views: views.clone(), mending: storage.mending() }),
-            bus: None,
+            bus: bus.clone().map(|bus| Arc::new(bus) as Arc<dyn nats::Bus>),
             clock: Clock::System,
         };
         let actors = actors::Platform::new(options, seams);
@@ -148,6 +159,8 @@ impl Platform {
         Ok(Self {
             commands: actors.commands(),
             store,
+            leases,
+            bus,
             views,
             artifacts,
             provider,
@@ -168,14 +181,18 @@ impl Platform {
         self.actors.body(kept).await
     }
 
-    /// The end of the log of the handler in this sandbox; `None` where there is none (any more).
+    /// The end of the log of the handler in this sandbox, which is on `node` where that is known; `None` where there is
+    /// none (any more).
     ///
     /// # Errors
-    /// When the log is there and cannot be read.
-    pub async fn log(&self, sandbox: &events::SandboxId, bytes_max: u64) -> Result<Option<String>, Problem> {
-        let unavailable = |error: sandbox::Error| Problem::new(ProblemKind::Unavailable, error.to_string());
-        let id = sandbox::Id::new(sandbox.as_str()).map_err(unavailable)?;
-        self.provider.log(&id, bytes_max).await.map_err(unavailable)
+    /// When the log is there and cannot be read, or its node cannot be reached.
+    pub async fn log(
+        &self,
+        node: Option<&str>,
+        sandbox: &events::SandboxId,
+        bytes_max: u64,
+    ) -> Result<Option<String>, Problem> {
+        self.actors.log(node, sandbox, bytes_max).await
     }
 
     /// Figures about what is in memory.

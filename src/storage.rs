@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use events::EventStore;
+use events::artifact::{self, ArtifactError, ArtifactStore};
 use events::lease::Leases;
 use events::projection::{self, ViewError, Views};
 use events::store::postgres::{self, Database, Postgres};
@@ -67,6 +68,14 @@ impl Storage {
             Self::Files(_) => actors::Leasing::alone(),
             Self::Common { .. } => actors::Leasing::default(),
         }
+    }
+
+    /// Opens the artifacts: files of the data directory, or in the database that nodes share.
+    pub(crate) async fn artifacts(&self, data_dir: &Path) -> Result<Arc<dyn ArtifactStore>, ArtifactError> {
+        Ok(match self {
+            Self::Files(_) => Arc::new(artifact::Files::open(data_dir.join("artifacts")).await?),
+            Self::Common { database, .. } => Arc::new(artifact::Postgres::open(database).await?),
+        })
     }
 
     /// Opens the views of the log.

@@ -48,11 +48,6 @@ impl Keeper {
         self.table.subscribe()
     }
 
-    /// Who lives and who holds what, as it is now.
-    pub(crate) async fn read(&self) -> Result<Table, LeaseError> {
-        self.leases.table().await
-    }
-
     /// What only the nodes of this log know.
     pub(crate) async fn secret(&self) -> Result<Secret, LeaseError> {
         self.leases.secret().await

@@ -8,7 +8,7 @@ use events::EventStore;
 use events::SandboxId;
 use events::api::{Commands, Problem, ProblemKind};
 use events::artifact::ArtifactStore;
-use events::lease::{Leases, Table};
+use events::lease::Leases;
 use events::supervision::{Backoff, OnExhausted, Policy};
 use tokio::sync::{broadcast, mpsc};
 
@@ -98,14 +98,6 @@ impl Platform {
         bytes_max: u64,
     ) -> Result<Option<String>, Problem> {
         route::log(&self.core, node, sandbox, bytes_max).await
-    }
-
-    /// Who lives and who holds what, as it is now.
-    ///
-    /// # Errors
-    /// When the leases cannot be read.
-    pub async fn nodes(&self) -> Result<Table, Problem> {
-        Ok(self.core.keeper.read().await?)
     }
 
     /// Figures about what is in memory.

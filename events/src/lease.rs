@@ -112,9 +112,14 @@ impl Table {
         self.nodes.iter().filter(|node| node.state == NodeState::Live)
     }
 
-    /// How many shards the node holds.
+    /// The shards that the node holds.
+    pub fn shards_of(&self, node: &str) -> impl Iterator<Item = u8> {
+        self.leases.iter().filter(move |lease| lease.holder.as_deref() == Some(node)).map(|lease| lease.shard)
+    }
+
+    /// How many they are.
     pub fn held_by(&self, node: &str) -> usize {
-        self.leases.iter().filter(|lease| lease.holder.as_deref() == Some(node)).count()
+        self.shards_of(node).count()
     }
 }
 

@@ -59,15 +59,13 @@ async fn serve(
     std::fs::write(config.address_file(), format!("{address}\n")).map_err(unavailable)?;
     let limits = Limits::from(config);
     let stop = CancellationToken::new();
-    let bus_options = bus::options(config).map_err(|reason| {
-        Problem::new(ProblemKind::Invalid, format!("the configuration is not right: {reason}"))
-    })?;
     let (commands, store) = (Arc::clone(&platform.commands), Arc::clone(&platform.store));
     let service = Arc::new(Service::new(commands, store, token, api::Limits::from(config)));
-    let joined = bus_options.map(|options| join(config, options, platform, Arc::clone(&service)));
+    let joined = platform.bus.as_ref().map(|bus| join(config, bus, platform, Arc::clone(&service)));
     let router = http::router(Parts {
         service,
         store: Arc::clone(&platform.store),
+        leases: Arc::clone(&platform.leases),
         views: platform.views.clone(),
         artifacts: Arc::clone(&platform.artifacts),
         audit: platform.audit.clone(),
@@ -103,14 +101,7 @@ async fn serve(
 }
 
 /// Joins the configured bus; that it cannot be reached yet is no fault.
-fn join(
-    config: &Config,
-    options: nats::Options,
-    platform: &Platform,
-    service: Arc<Service>,
-) -> Arc<bus::Joined> {
-    let name = format!("hypercode {}", platform.node);
-    let bus = nats::Nats::connect(nats::Options { name, ..options });
+fn join(config: &Config, bus: &nats::Nats, platform: &Platform, service: Arc<Service>) -> Arc<bus::Joined> {
     let parts = bus::Parts {
         service,
         store: Arc::clone(&platform.store),
@@ -118,7 +109,7 @@ fn join(
         relay: nats::relay::Options { replicas: config.nats.replicas, ..nats::relay::Options::default() },
         limits: bus::Limits { drain_ms: config.drain_ms, ..bus::Limits::default() },
     };
-    bus::Joined::join(&bus, parts)
+    bus::Joined::join(bus, parts)
 }
 
 #[async_trait::async_trait]
@@ -130,8 +121,13 @@ impl http::Bodies for Platform {
 
 #[async_trait::async_trait]
 impl http::Logs for Platform {
-    async fn log(&self, sandbox: &events::SandboxId, bytes_max: u64) -> Result<Option<String>, Problem> {
-        Platform::log(self, sandbox, bytes_max).await
+    async fn log(
+        &self,
+        node: Option<&str>,
+        sandbox: &events::SandboxId,
+        bytes_max: u64,
+    ) -> Result<Option<String>, Problem> {
+        Platform::log(self, node, sandbox, bytes_max).await
     }
 }
 

@@ -174,7 +174,7 @@ pub(super) async fn agent_log(
     let view = found(api.views.agent(&caller.tenant, &id).await, EntityKind::Agent, id.as_str())?;
     let bytes = query.tail_bytes.unwrap_or(LOG_BYTES).min(LOG_BYTES_MAX);
     let log = match &view.state.sandbox {
-        Some(sandbox) => api.logs.log(sandbox, bytes).await?,
+        Some(sandbox) => api.logs.log(view.state.node.as_deref(), sandbox, bytes).await?,
         None => None,
     };
     Ok(Json(AgentLog { agent: id.to_string(), incarnation: view.state.incarnation.0, log }))

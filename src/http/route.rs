@@ -13,7 +13,9 @@ use schemars::JsonSchema;
 
 use super::extract::{Asker, Segments};
 use super::guard::{self, Guard};
-use super::{Api, artifacts, audit, commands, feed, model, operations, page, plan, projections, queries};
+use super::{
+    Api, artifacts, audit, commands, feed, model, nodes, operations, page, plan, projections, queries,
+};
 use crate::api::{Done, OPERATIONS, Operation, Pace, Refusal, SchemaOf, schema_of};
 
 /// What a body or an answer is made of.
@@ -255,6 +257,14 @@ fn log_routes() -> Vec<Route> {
             .needs("audit:read")
             .query::<queries::AuditLines>()
             .answers::<page::Items<model::AuditModel>>(),
+        Route::get(
+            "/v1/nodes",
+            "listNodes",
+            "The nodes that share the log, and what each holds",
+            nodes::list,
+        )
+        .needs("node:read")
+        .answers::<nodes::Nodes>(),
         Route::get("/v1/projections", "listProjections", "Where the views stand", projections::status)
             .needs("projection:read")
             .answers::<projections::Projections>(),

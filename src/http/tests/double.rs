@@ -73,6 +73,7 @@ impl Server {
         let router = http::router(Parts {
             service: Arc::clone(&service),
             store: log,
+            leases: Arc::clone(&store) as Arc<dyn events::lease::Leases>,
             views,
             artifacts: Arc::new(events::artifact::Memory::new()),
             audit,
@@ -182,7 +183,12 @@ struct Inline;
 
 #[async_trait]
 impl Logs for Inline {
-    async fn log(&self, sandbox: &SandboxId, bytes_max: u64) -> Result<Option<String>, Problem> {
+    async fn log(
+        &self,
+        _: Option<&str>,
+        sandbox: &SandboxId,
+        bytes_max: u64,
+    ) -> Result<Option<String>, Problem> {
         Ok(Some(format!("the last {bytes_max} bytes of {sandbox}")))
     }
 }

@@ -44,11 +44,7 @@ fn set(tx: &Transaction<'_>, node: &str, leases: &[Epoch], until: i64) -> Result
 }
 
 /// Leases in the order of their shards.
-fn epochs(
-    tx: &Transaction<'_>,
-    sql: &str,
-    values: impl rusqlite::Params,
-) -> Result<Vec<Epoch>, Unreadable> {
+fn epochs(tx: &Transaction<'_>, sql: &str, values: impl rusqlite::Params) -> Result<Vec<Epoch>, Unreadable> {
     let mut statement = tx.prepare(sql)?;
     let rows = statement.query_map(values, |row| Ok((row.get(0)?, number(row, 1))))?;
     let epoch = |row: rusqlite::Result<(u8, Result<u64, Unreadable>)>| {
