@@ -7,6 +7,7 @@
 pub mod conformance;
 mod files;
 mod memory;
+mod postgres;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use crate::id::Digest;
 
 pub use files::Files;
 pub use memory::Memory;
+pub use postgres::Postgres;
 
 /// Most bytes that one artifact may have: 64 MiB.
 pub const ARTIFACT_BYTES_MAX: u64 = 64 << 20;

@@ -10,7 +10,7 @@ use crate::id::Position;
 /// The migrations of the log, oldest first. Each has a twin for SQLite.
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/postgres/0001_log.sql"),
-    include_str!("../../../../migrations/postgres/0004_log_leases.sql"),
+    include_str!("../../../../migrations/postgres/0004_log_nodes.sql"),
 ];
 
 /// What a look may take, in milliseconds.
@@ -142,7 +142,7 @@ async fn applied(connection: &mut PgConnection) -> Result<Option<i64>, sqlx::Err
 
 /// A table that bears the name of one of the log's, where the log has none yet.
 async fn foreign(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
-    first_table(connection, &["events", "head", "commands", "reservations", "leases", "nodes", "cluster"])
+    first_table(connection, &["events", "head", "commands", "reservations", "leases", "nodes", "cluster", "artifacts"])
         .await
 }
 

@@ -13,7 +13,7 @@ const APPLICATION_ID: i64 = 0x4843_6576;
 /// The migrations of the log, oldest first. Each has a twin for Postgres.
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/sqlite/0001_log.sql"),
-    include_str!("../../../../migrations/sqlite/0004_log_leases.sql"),
+    include_str!("../../../../migrations/sqlite/0004_log_nodes.sql"),
 ];
 
 /// What to do with a file of an older schema.

@@ -21,3 +21,15 @@ CREATE TABLE cluster (
 
 INSERT INTO cluster (one, secret)
 VALUES (1, sha256((gen_random_uuid()::text || gen_random_uuid()::text || gen_random_uuid()::text)::bytea));
+
+-- Bytes by their SHA-256, in parts of at most 1 MiB; one node has them in files.
+CREATE TABLE artifacts (
+    digest bytea  PRIMARY KEY,
+    size   bigint NOT NULL
+);
+CREATE TABLE artifact_parts (
+    digest bytea   NOT NULL,
+    number integer NOT NULL,
+    bytes  bytea   NOT NULL,
+    PRIMARY KEY (digest, number)
+);
