@@ -24,6 +24,12 @@ GRANT INSERT ON events, commands, reservations, leases TO hypercode_node;
 GRANT UPDATE ON head, leases TO hypercode_node;
 GRANT DELETE ON reservations TO hypercode_node;
 
+-- The nodes, what only they know, and the bytes that they keep.
+GRANT SELECT ON nodes, artifacts, artifact_parts TO hypercode_node, hypercode_auditor;
+GRANT SELECT ON cluster TO hypercode_node;
+GRANT INSERT ON nodes, artifacts, artifact_parts TO hypercode_node;
+GRANT UPDATE ON nodes, artifact_parts TO hypercode_node;
+
 -- The views can be made again from the log, so they are the platform's own.
 CREATE SCHEMA IF NOT EXISTS hypercode_views;
 ALTER SCHEMA hypercode_views OWNER TO hypercode_node;

@@ -142,8 +142,11 @@ async fn applied(connection: &mut PgConnection) -> Result<Option<i64>, sqlx::Err
 
 /// A table that bears the name of one of the log's, where the log has none yet.
 async fn foreign(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
-    first_table(connection, &["events", "head", "commands", "reservations", "leases", "nodes", "cluster", "artifacts"])
-        .await
+    first_table(
+        connection,
+        &["events", "head", "commands", "reservations", "leases", "nodes", "cluster", "artifacts"],
+    )
+    .await
 }
 
 /// One of these tables that is there. Asked of the catalogue as of now: what a session remembers of it may be older
