@@ -7,12 +7,11 @@ mod laws;
 #[path = "support/support.rs"]
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use events::lease::{SHARDS, shard_of};
-use events::store::postgres;
+use events::store::postgres::server::Server;
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -29,22 +28,20 @@ const LONG: Duration = Duration::from_secs(200);
 
 /// Two nodes and what they share.
 struct Pair {
-    database: String,
     _bus: nats::server::Server,
-    variables: Vec<(&'static str, String)>,
     homes: [Home; 2],
 }
 
 impl Pair {
     async fn new() -> Self {
-        let database = postgres::server::Server::shared().database().await;
+        let database = Server::shared().database().await;
         let bus = nats::server::Server::start();
-        let variables = vec![("HYPERCODE_DATABASE_URL", database.clone()), ("HYPERCODE_NATS_URL", bus.url())];
-        Self { database, _bus: bus, variables, homes: [Home::new(), Home::new()] }
+        let home = || Home::of_node(&database, bus.url());
+        Self { homes: [home(), home()], _bus: bus }
     }
 
     async fn start(&self, node: usize) -> Up {
-        Up::start_with(&self.homes[node], &self.variables).await
+        Up::start(&self.homes[node]).await
     }
 
     fn api(&self, node: usize) -> Api {
@@ -99,13 +96,9 @@ impl Pair {
         for home in &self.homes {
             home.processes_end().await;
         }
-        let database = self.database.parse().expect("a URL");
-        let store = postgres::Postgres::open(&database, postgres::Options::default()).await;
-        let store = store.expect("the database is there");
-        let log = Log::read(Arc::new(store.clone())).await;
+        let log = Log::read(self.homes[0].log().await).await;
         log.chain_verifies().await;
         log.tasks_ended_once(tasks.iter().map(String::as_str));
-        store.close().await;
     }
 }
 

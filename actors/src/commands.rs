@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use events::api::{Caller, Command, Commands, Problem, ProblemKind, Reply};
+use events::api::{Caller, Command, Problem, ProblemKind, Reply};
 use events::domain::crew::{self, AssemblyStarted, Status};
 use events::domain::{Decider, profile, task};
 use events::supervision::{Backoff, ChildKind, OnExhausted, Policy, Strategy};
@@ -28,15 +27,19 @@ pub(crate) struct Answerer {
     pub(crate) core: Arc<Core>,
 }
 
-#[async_trait]
-impl Commands for Answerer {
-    async fn execute(&self, caller: &Caller, command: Command) -> Result<Reply, Problem> {
+impl Answerer {
+    /// Carries a command out; `is_first` if nobody can have given it before.
+    pub(crate) async fn execute(
+        &self,
+        caller: &Caller,
+        command: Command,
+        is_first: bool,
+    ) -> Result<Reply, Problem> {
         if self.core.stop.is_cancelled() {
             return Err(Problem::new(ProblemKind::Unavailable, "the platform is shutting down"));
         }
-        let is_keyed = caller.idempotency_key.is_some();
-        let digest = is_keyed.then(|| Digest::of(contents::wire(&command).to_string().as_bytes()));
-        let asked = &Asked { caller, digest };
+        let digest = (!is_first).then(|| Digest::of(contents::wire(&command).to_string().as_bytes()));
+        let asked = &Asked { caller, digest, is_first };
         match command {
             Command::ProfileApply { name, spec, bundle } => self.apply(asked, &name, spec, bundle).await,
             Command::CrewAssemble { name, labels, spec } => self.assemble(asked, name, labels, spec).await,
@@ -73,6 +76,8 @@ impl Commands for Answerer {
 struct Asked<'a> {
     caller: &'a Caller,
     digest: Option<Digest>,
+    /// Nobody can have asked it before.
+    is_first: bool,
 }
 
 fn meta(caller: &Caller, command_id: CommandId) -> Meta {
@@ -335,7 +340,7 @@ impl Answerer {
             depth: 0,
             deadline_ms: deadline_ms.map(|ms| now.plus_ms(ms).millis()),
             request_digest: Digest::of(digest.to_string().as_bytes()),
-            is_first: asked.caller.idempotency_key.is_none(),
+            is_first: asked.is_first,
         };
         let outcome = submit::submit(&self.core, order, command_id, meta(asked.caller, command_id)).await?;
         let position = self.position(&outcome).await?;

@@ -65,10 +65,11 @@ impl Router {
         tenure: &Tenure,
         caller: &Caller,
         command: &Command,
+        is_first: bool,
     ) -> Option<Result<Reply, Problem>> {
         let answer = async {
             tenure.opened().await;
-            self.here.execute(caller, command.clone()).await
+            self.here.execute(caller, command.clone(), is_first).await
         };
         let answer = tokio::select! {
             biased;
@@ -124,7 +125,7 @@ impl Router {
                     Err(problem) => return problem.into(),
                 };
                 let Ok(tenure) = self.core.shards.tenure(&key) else { return Answer::Moved };
-                match self.execute_here(&tenure, &caller, &command).await {
+                match self.execute_here(&tenure, &caller, &command, false).await {
                     Some(Ok(reply)) => Answer::Done { reply },
                     Some(Err(problem)) => problem.into(),
                     None => Answer::Moved,
@@ -141,19 +142,22 @@ impl Router {
 #[async_trait]
 impl Commands for Router {
     async fn execute(&self, caller: &Caller, command: Command) -> Result<Reply, Problem> {
-        let mut caller = caller.clone();
+        let (mut caller, mut is_first) = (caller.clone(), caller.idempotency_key.is_none());
         // One that is tried on several nodes is one command all the same.
         caller.idempotency_key.get_or_insert_with(|| self.core.clock.fresh_command().to_string().into());
         let Some(key) = self.key(&caller, &command).await? else {
-            return self.here.execute(&caller, command).await;
+            return self.here.execute(&caller, command, is_first).await;
         };
         let limits = &self.core.options.limits;
         let until = Instant::now() + Duration::from_millis(limits.route_ms);
         loop {
             let away = match self.core.shards.tenure(&key) {
-                Ok(tenure) => match self.execute_here(&tenure, &caller, &command).await {
+                Ok(tenure) => match self.execute_here(&tenure, &caller, &command, is_first).await {
                     Some(answer) => return answer,
-                    None => continue,
+                    None => {
+                        is_first = false;
+                        continue;
+                    }
                 },
                 Err(away) => away,
             };

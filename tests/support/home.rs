@@ -20,6 +20,8 @@ pub(crate) struct Home {
     database: Option<String>,
     /// The database's server, where it is this test's alone.
     server: Option<Server>,
+    /// The URL of a bus, where nodes share one.
+    bus: Option<String>,
 }
 
 impl Home {
@@ -30,7 +32,12 @@ impl Home {
 
     fn with(database: Option<String>, server: Option<Server>) -> Self {
         let dir = tempfile::Builder::new().prefix("hc-").tempdir_in("/tmp").expect("a temporary directory");
-        Self { dir, database, server }
+        Self { dir, database, server, bus: None }
+    }
+
+    /// The home of a node that shares a database and a bus with others.
+    pub(crate) fn of_node(database: &str, bus: String) -> Self {
+        Self { bus: Some(bus), ..Self::with(Some(database.to_owned()), None) }
     }
 
     /// A home whose log is in a database, which is reached by a URL with this password.
@@ -61,9 +68,10 @@ impl Home {
         server::execute(self.database.as_deref().expect("the home has a database"), sql).await;
     }
 
-    /// What the program is told of the database.
+    /// What the program is told of the database and the bus.
     pub(crate) fn environment(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.database.iter().map(|url| ("HYPERCODE_DATABASE_URL", url.as_str()))
+        let database = self.database.iter().map(|url| ("HYPERCODE_DATABASE_URL", url.as_str()));
+        database.chain(self.bus.iter().map(|url| ("HYPERCODE_NATS_URL", url.as_str())))
     }
 
     /// The log, to be read.

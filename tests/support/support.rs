@@ -61,7 +61,11 @@ pub(crate) async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<
 }
 
 /// The same with another patience.
-async fn eventually_within<T>(patience: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually_within<T>(
+    patience: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let until = Instant::now() + patience;
     loop {
         if let Some(found) = look().await {
