@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
-use super::problem::Refusal;
+use crate::api::Refusal;
 
 /// The nodes that share the log.
 #[derive(Debug, Serialize, JsonSchema)]
