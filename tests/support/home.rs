@@ -27,30 +27,30 @@ pub(crate) struct Home {
 impl Home {
     /// A new home, whose path is short enough for sockets.
     pub(crate) fn new() -> Self {
-        Self::with(None, None)
+        Self::with(None, None, None)
     }
 
-    fn with(database: Option<String>, server: Option<Server>) -> Self {
+    fn with(database: Option<String>, server: Option<Server>, bus: Option<String>) -> Self {
         let dir = tempfile::Builder::new().prefix("hc-").tempdir_in("/tmp").expect("a temporary directory");
-        Self { dir, database, server, bus: None }
+        Self { dir, database, server, bus }
     }
 
     /// The home of a node that shares a database and a bus with others.
     pub(crate) fn of_node(database: &str, bus: String) -> Self {
-        Self { bus: Some(bus), ..Self::with(Some(database.to_owned()), None) }
+        Self::with(Some(database.to_owned()), None, Some(bus))
     }
 
     /// A home whose log is in a database, which is reached by a URL with this password.
     pub(crate) async fn on_postgres(password: &str) -> Self {
         let url =
             Server::shared().database().await.replace("//postgres@", &format!("//postgres:{password}@"));
-        Self::with(Some(url), None)
+        Self::with(Some(url), None, None)
     }
 
     /// A home whose log is in a database with a server of this test alone.
     pub(crate) async fn on_its_own_postgres() -> Self {
         let server = Server::of_its_own();
-        Self::with(Some(server.database().await), Some(server))
+        Self::with(Some(server.database().await), Some(server), None)
     }
 
     /// The server of this test alone.

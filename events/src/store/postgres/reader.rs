@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::{Database, OpenError, Options, READ_EVENTS_MAX, read, reader, schema};
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
-use crate::store::{AppendError, AppendRequest, Appended, Epoch, EventStore, Head, ReadError, Reservation};
+use crate::store::{AppendError, AppendRequest, Appended, EventStore, Head, ReadError, Reservation};
 
 /// A log that is only read.
 #[derive(Clone, Debug)]
@@ -57,10 +57,6 @@ impl EventStore for ReadOnly {
 
     async fn head(&self) -> Result<Head, ReadError> {
         read::head(&self.reader).await
-    }
-
-    async fn take_shard(&self, _: u8, _: &str) -> Result<Epoch, AppendError> {
-        Err(AppendError::Unavailable { reason: "the log was opened to be read only".into() })
     }
 
     /// Nobody hints: whoever follows looks from time to time.

@@ -242,7 +242,9 @@ async fn the_nodes_role_inserts_and_reads_events_but_neither_changes_nor_removes
     let mut giving = request(&stream("a"), Expected::Any, &["2"]);
     giving.release = vec![name("n")];
     store.append(giving).await.expect("it is appended");
-    store.take_shard(1, "node:a").await.expect("it is taken");
+    store.renew("a", &[], LEASE).await.expect("it joins");
+    store.claim("a", &[], 1, LEASE).await.expect("a shard is free");
+    store.secret().await.expect("a node knows it");
     let options = crate::projection::Options::default();
     let views =
         crate::projection::Views::open_common(&database(&url), Arc::new(store.clone()), options).await;
