@@ -39,9 +39,7 @@ impl Storage {
             return Ok(Self::Files(Sqlite::open(&config.data_dir, sqlite::Options::default()).await?));
         };
         let lock = DirectoryLock::take(&config.data_dir)?;
-        // Platforms do not yet share out crews among themselves, so one works at a time.
-        let options = postgres::Options { is_alone: true, ..postgres::Options::default() };
-        let log = Postgres::open(database, options).await?;
+        let log = Postgres::open(database, postgres::Options::default()).await?;
         Ok(Self::Common { log, database: Box::new(database.clone()), _lock: lock })
     }
 

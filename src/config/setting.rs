@@ -46,7 +46,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "database_url",
         form: "`postgres://USER:PASSWORD@HOST:PORT/DATABASE`",
         default: "none",
-        meaning: "The Postgres database that holds the log and the views, in place of files in the data directory.",
+        meaning: "The Postgres database that holds the log and the views, in place of files in the data directory. Several nodes may share it.",
         set: |config, text| {
             text.parse()
                 .map(|database| config.database_url = Some(database))

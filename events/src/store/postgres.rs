@@ -71,9 +71,6 @@ pub struct Options {
     pub retry_ms: u64,
     /// How often to look for what other nodes have appended, in milliseconds.
     pub poll_ms: u64,
-    /// Whether this appender is to be the only one: it then has the log while it is connected, others that want to be
-    /// alone are refused, and so is this one if another took the log while it was away.
-    pub is_alone: bool,
 }
 
 impl Default for Options {
@@ -91,7 +88,6 @@ impl Default for Options {
             resolve_ms: 20_000,
             retry_ms: 50,
             poll_ms: 100,
-            is_alone: false,
         }
     }
 }

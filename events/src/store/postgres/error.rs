@@ -36,12 +36,6 @@ pub enum OpenError {
         /// The schema that this program wants.
         known: i64,
     },
-    /// Another appender has the log for itself.
-    #[error("open `{database}`: another platform works on it; stop that one first")]
-    InUse {
-        /// The database.
-        database: Database,
-    },
     /// The database holds no log.
     #[error("open `{database}`: it holds no log yet; `hypercode migrate` makes one")]
     Missing {
@@ -80,9 +74,6 @@ pub enum OpenError {
 
 impl OpenError {
     pub(super) fn unreachable(database: &Database, error: &sqlx::Error) -> Self {
-        if refusal(error).is_some_and(|refusal| refusal.code() == LOCK_NOT_AVAILABLE) {
-            return Self::InUse { database: database.clone() };
-        }
         Self::Unreachable { database: database.clone(), reason: error.to_string().into() }
     }
 }
@@ -120,7 +111,6 @@ impl WriteError {
 }
 
 const UNIQUE_VIOLATION: &str = "23505";
-const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// What the server said where it refused one statement and goes on. A fatal error, such as that of a server which
 /// shuts down, may come after the commit and ends the connection: it refuses nothing.

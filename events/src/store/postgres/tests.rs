@@ -283,15 +283,3 @@ async fn the_nodes_role_inserts_and_reads_events_but_neither_changes_nor_removes
         sqlx::query(forbidden).execute(&mut connection).await.expect_err(forbidden);
     }
 }
-
-#[tokio::test]
-async fn an_appender_that_is_alone_has_the_log_until_it_ends() {
-    let fresh = Fresh::new(Options { is_alone: true, ..Options::default() }).await;
-    let refused =
-        Postgres::open(&database(&fresh.url), fresh.options.clone()).await.expect_err("it is in use");
-    assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
-    append(&fresh.store, "s", "1").await.expect("the holder is not disturbed");
-    fresh.store.close().await;
-    let next = fresh.another().await;
-    append(&next, "s", "2").await.expect("it is the next one's");
-}

@@ -42,9 +42,6 @@ impl Writer {
     async fn connect(database: &Database, options: &Options) -> Result<(Self, Known, Head), sqlx::Error> {
         let mut connection = PgConnection::connect_with(&database.settings(options.statement_ms)).await?;
         make_durable(&mut connection).await?;
-        if options.is_alone {
-            be_alone(&mut connection).await?;
-        }
         let mut tx = connection.begin().await?;
         let row = sqlx::query(include_str!("sql/raise_fence.sql")).fetch_one(&mut *tx).await?;
         let mut known = Known::empty();
@@ -182,14 +179,6 @@ pub(super) async fn make_durable(connection: &mut PgConnection) -> Result<(), sq
     const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false)
                            WHERE current_setting('synchronous_commit') = 'off'";
     sqlx::query(DURABLE).execute(connection).await.map(|_| ())
-}
-
-/// Takes the log for this session. One that was just lost may be there for a moment yet, so it is waited for.
-async fn be_alone(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql("SET lock_timeout = '5s'").execute(&mut *connection).await?;
-    // `HClg` in ASCII.
-    sqlx::query("SELECT pg_advisory_lock(1212378215)").execute(&mut *connection).await?;
-    sqlx::raw_sql("RESET lock_timeout").execute(connection).await.map(|_| ())
 }
 
 /// Waits no longer than this for the server; a connection that was given up on is not used again.
