@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{AppendError, AppendRequest, Appended, Epoch, EventStore, Head, ReadError, Reservation};
+use super::{AppendError, AppendRequest, Appended, EventStore, Head, ReadError, Reservation};
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
 
@@ -60,10 +60,6 @@ impl EventStore for Until {
 
     async fn head(&self) -> Result<Head, ReadError> {
         Ok(self.head)
-    }
-
-    async fn take_shard(&self, _: u8, _: &str) -> Result<Epoch, AppendError> {
-        Err(past())
     }
 
     fn watch(&self) -> watch::Receiver<Position> {
