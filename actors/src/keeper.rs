@@ -149,7 +149,7 @@ impl Keeper {
     /// start if it is alone.
     pub(crate) async fn leave(&self, core: &Arc<Core>) {
         let node = &core.options.node;
-        let others = self.table.borrow().live().any(|other| *other.id != **node);
+        let others = self.look(Duration::ZERO).await.borrow().live().any(|other| *other.id != **node);
         let lost = core.shards.lose(&core.shards.epochs());
         if others {
             takeover::remove_sandboxes(core, &lost).await;
