@@ -50,10 +50,11 @@ impl Answerer {
             Command::CrewResume { crew } => self.crew(asked, &crew, crew::Command::Resume).await,
             Command::CrewDrain { crew } => self.crew(asked, &crew, crew::Command::Drain).await,
             Command::CrewDisband { crew, reason } => {
-                let reply = self.crew(asked, &crew, crew::Command::Disband { reason }).await?;
+                self.crew(asked, &crew, crew::Command::Disband { reason }).await?;
                 let gone = self.core.crews.wait(crew.as_str(), |state| state.status == Status::Disbanded);
-                gone.await?;
-                Ok(reply)
+                let body = json!({ "crew": crew, "status": gone.await?.status });
+                let position = self.core.store.head().await?.position;
+                Ok(reply(EntityKind::Crew, crew.as_str(), position, body))
             }
             Command::AgentRestart { agent } => self.restart(asked, &agent).await,
             Command::TaskSubmit { crew, to, input, context, deadline_ms } => {

@@ -119,7 +119,7 @@ impl Crew {
             Self::Resume { crew } => command(session, &crew, "resume", &json!({}), "resumed").await?,
             Self::Drain { crew } => command(session, &crew, "drain", &json!({}), "is draining").await?,
             Self::Disband { crew, reason } => {
-                command(session, &crew, "disband", &json!({ "reason": reason }), "is disbanding").await?;
+                command(session, &crew, "disband", &json!({ "reason": reason }), "is disbanded").await?;
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -52,6 +52,7 @@ impl Postgres {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
 fn unavailable(error: sqlx::Error) -> ArtifactError {
     ArtifactError::Unavailable { reason: error.to_string().into() }
 }

@@ -342,7 +342,7 @@ mod tests {
         let recipient = Recipient::Agent(AgentId::derive(&["b"]));
         let dead = DeadLettered {
             crew: one.crew.clone(),
-            message: one.message.clone(),
+            message: one.message,
             recipient,
             deliveries: 5,
             reason: GivenUp::Deliveries,

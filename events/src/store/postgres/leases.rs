@@ -62,6 +62,7 @@ fn shard(row: &PgRow) -> Result<u8, sqlx::Error> {
     u8::try_from(row.try_get::<i16, _>(0)?).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
 fn unavailable(error: sqlx::Error) -> LeaseError {
     LeaseError::Unavailable { reason: error.to_string().into() }
 }
