@@ -21,7 +21,13 @@ pub enum OpenError {
     Directory(#[from] sqlite::OpenError),
     /// The database.
     #[error(transparent)]
-    Database(#[from] postgres::OpenError),
+    Database(Box<postgres::OpenError>),
+}
+
+impl From<postgres::OpenError> for OpenError {
+    fn from(error: postgres::OpenError) -> Self {
+        Self::Database(Box::new(error))
+    }
 }
 
 /// An open log, and where its views are.

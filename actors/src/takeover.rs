@@ -22,10 +22,10 @@ pub(crate) fn let_go(core: &Arc<Core>, lost: &[Arc<Tenure>]) {
 pub(crate) fn forget(core: &Core, tenures: &[Arc<Tenure>]) {
     let shards: HashSet<u8> = tenures.iter().map(|tenure| tenure.epoch.shard).collect();
     let is_in = |crew: &CrewId| shards.contains(&shard_of(crew.as_str()));
-    for crew in core.rosters.remove_where(&is_in) {
+    for crew in core.rosters.remove_where(is_in) {
         core.links().forget_crew(&crew);
     }
-    core.tallies.remove_where(&is_in);
+    core.tallies.remove_where(is_in);
 }
 
 /// Removes the sandboxes that serve agents of these shards.

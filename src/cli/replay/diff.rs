@@ -24,7 +24,7 @@ fn items(registry: &Registry) -> Items {
     let mut items = Items::new();
     for (list, kind) in KINDS {
         for item in lists.remove(list).into_iter().flatten() {
-            let id = item["id"].as_str().or(item["name"].as_str()).unwrap_or_default().to_owned();
+            let id = item["id"].as_str().or_else(|| item["name"].as_str()).unwrap_or_default().to_owned();
             items.insert((kind, id), item);
         }
     }
