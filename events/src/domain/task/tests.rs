@@ -199,8 +199,10 @@ impl Driven<Task> {
     /// What is true of a task at every moment.
     fn assert_sound(&self) {
         let state = &self.state;
-        let obliged = Task::obligations(state);
+        let mut obliged = Task::obligations(state);
         if state.submitted.is_none() || state.status.is_terminal() {
+            // Whoever waited for its children does so no more.
+            obliged.retain(|effect| !(state.abandons_children() && matches!(effect, Effect::Abandon { .. })));
             assert_eq!(obliged, [], "work for a task that is {}", state.status);
             assert_eq!(state.attempt, None);
             return;

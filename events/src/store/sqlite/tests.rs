@@ -165,7 +165,7 @@ async fn together(store: &Sqlite, count: usize) -> Vec<Result<crate::Appended, A
 
 #[tokio::test]
 async fn a_full_intake_is_said_at_once_and_writes_nothing() {
-    let options = Options { intake_requests_max: 2, ..Options::default() };
+    let options = Options { intake_requests_max: 2, batch_requests_max: 1, ..Options::default() };
     let Fresh { store, directory, .. } = Fresh::new(options).await;
     let others = hold_up(&directory);
     // One may be in the appender's hands, and two wait.
