@@ -20,7 +20,7 @@ $$;
 
 -- The log: insert and read. Only the head moves, only names are given back, only leases change hands.
 GRANT SELECT ON events, commands, head, reservations, leases, hypercode_schema TO hypercode_node, hypercode_auditor;
-GRANT INSERT ON events, commands, reservations, leases TO hypercode_node;
+GRANT INSERT ON events, commands, reservations TO hypercode_node;
 GRANT UPDATE ON head, leases TO hypercode_node;
 GRANT DELETE ON reservations TO hypercode_node;
 

@@ -22,7 +22,7 @@ mod snapshots;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-pub(crate) use tests::world;
+pub(crate) use tests::world::world;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

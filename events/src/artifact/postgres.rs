@@ -68,7 +68,7 @@ impl ArtifactStore for Postgres {
             return Err(ArtifactError::TooLarge);
         }
         let digest = Digest::of(&bytes);
-        // Parts are written again where they are there already: so a damaged artifact is mended by putting it again.
+        // Parts are written again where they are there already: so damaged parts are mended by putting it again.
         self.keep(digest, &bytes).await.map_err(unavailable)?;
         Ok(Artifact { digest, size })
     }

@@ -117,7 +117,7 @@ impl Proof {
         let Extra { previous, event } = extra.ok_or_else(|| form("`extra` and the event in base64"))?;
         let event = Recorded::try_from(&event)?;
         let index = lines.next().and_then(|line| line.strip_prefix("index ")?.parse::<u64>().ok());
-        if index.map(|index| index + 1) != Some(event.position.0) {
+        if index.and_then(|index| index.checked_add(1)) != Some(event.position.0) {
             return Err(form("`index` and the event's position less one"));
         }
         let hash = |line: &str| Hash::parse_hash(line).map(|hash| Digest(hash.0));

@@ -68,7 +68,8 @@ impl AppendFile {
         file.read_to_end(&mut end).await?;
         let written = format!("{text}\n");
         if end.ends_with(written.as_bytes()) {
-            return Ok(());
+            // Written, but it may be that it was not durable.
+            return file.sync_all().await;
         }
         // What a crash tore off is parted from what follows.
         let gap = if end.is_empty() || end.ends_with(b"\n\n") { "" } else { "\n\n" };
@@ -89,8 +90,8 @@ impl Sink for AppendFile {
     }
 }
 
-/// A directory that gets one file per checkpoint, such as the mount of a bucket with object lock. No file is ever
-/// written twice.
+/// A directory that gets one file per checkpoint, such as the mount of a bucket with object lock. What a file holds is
+/// never changed.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
@@ -112,10 +113,17 @@ impl Directory {
                 file.sync_all().await
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                match fs::read_to_string(&path).await? == note.as_str() {
-                    true => Ok(()),
-                    false => Err(io::Error::other(format!("`{}` holds another checkpoint", path.display()))),
+                let kept = fs::read(&path).await?;
+                let Some(rest) = note.as_str().as_bytes().strip_prefix(&kept[..]) else {
+                    return Err(io::Error::other(format!("`{}` holds another checkpoint", path.display())));
+                };
+                if !rest.is_empty() {
+                    // A crash tore it off.
+                    let mut file = OpenOptions::new().append(true).open(&path).await?;
+                    file.write_all(rest).await?;
+                    file.sync_all().await?;
                 }
+                Ok(())
             }
             Err(error) => Err(error),
         }

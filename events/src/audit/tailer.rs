@@ -175,6 +175,7 @@ impl Tailer {
             complaints: Arc::clone(&complaints),
             sinks,
             grown: Grown::default(),
+            is_stale: false,
             due: None,
         };
         match work.resume().await {
@@ -274,6 +275,8 @@ struct Work {
     complaints: Arc<Complaints>,
     sinks: Vec<Arc<dyn Sink>>,
     grown: Grown,
+    /// Whether what is in memory may be something else than what the ledger has.
+    is_stale: bool,
     /// When the oldest event that no checkpoint covers is to be covered.
     due: Option<Instant>,
 }
@@ -293,10 +296,10 @@ impl Work {
                         let failed = cut.as_ref().err().cloned();
                         // A caller that went away wants no answer.
                         let _ = reply.send(cut);
-                        failed.filter(|error| matches!(error, CutError::Fork(_))).map_or(Ok(()), Err)
+                        failed.filter(|error| !matches!(error, CutError::Empty)).map_or(Ok(()), Err)
                     }
                 },
-                () = tokio::time::sleep_until(due), if self.due.is_some() && !is_refused => self.cut().await,
+                () = tokio::time::sleep_until(due), if self.due.is_some() && !is_refused => self.cut_due().await,
                 events = self.subscription.next(), if !is_refused => self.take(events).await,
             };
             self.settle(step).await;
@@ -317,12 +320,30 @@ impl Work {
             Err(CutError::Fork(fork)) => self.refuse(&fork),
             Err(error) => {
                 tracing::warn!(%error, "the audit stands still for a moment");
-                tokio::time::sleep(Duration::from_millis(self.options.retry_ms)).await;
-                if let Err(CutError::Fork(fork)) = self.resume().await {
-                    self.refuse(&fork);
+                let retry = Duration::from_millis(self.options.retry_ms);
+                tokio::time::sleep(retry).await;
+                self.is_stale = true;
+                match self.refresh().await {
+                    Ok(()) => {}
+                    Err(CutError::Fork(fork)) => self.refuse(&fork),
+                    Err(_) => self.due = Some(Instant::now() + retry),
                 }
             }
         }
+    }
+
+    /// Begins again with what the ledger has, if what is in memory may be something else.
+    async fn refresh(&mut self) -> Result<(), CutError> {
+        if self.is_stale {
+            self.resume().await?;
+            self.is_stale = false;
+        }
+        Ok(())
+    }
+
+    async fn cut_due(&mut self) -> Result<(), CutError> {
+        self.refresh().await?;
+        self.cut().await
     }
 
     fn refuse(&mut self, fork: &Fork) {
@@ -332,6 +353,10 @@ impl Work {
     }
 
     async fn take(&mut self, events: Result<Vec<Recorded>, ReadError>) -> Result<(), CutError> {
+        if self.is_stale {
+            // They are read again, from where the ledger ends.
+            return self.refresh().await;
+        }
         for event in events? {
             self.grown.push(&event)?;
             self.due
@@ -346,9 +371,11 @@ impl Work {
     /// Reads on to the log's end, and cuts a checkpoint over all of it.
     async fn cut_all(&mut self) -> Cut {
         if self.signed.borrow().refused.is_some() {
-            self.resume().await?;
+            self.is_stale = true;
+            self.refresh().await?;
             self.signed.send_modify(|signed| signed.refused = None);
         }
+        self.refresh().await?;
         let head = self.store.head().await?;
         while self.grown.head().position < head.position {
             let next = self.subscription.next().await;

@@ -47,10 +47,33 @@ pub(super) async fn connect(database: &Database) -> Result<Writer, sqlx::Error> 
     PgConnection::connect_with(&settings).await.map(Writer::Postgres)
 }
 
-/// Whether this session is now the one that writes.
-pub(super) async fn try_lead(db: &mut Writer) -> Result<bool, sqlx::Error> {
+/// Whether this session has the lock now.
+async fn lock(db: &mut Writer) -> Result<bool, sqlx::Error> {
     let rows = db.fetch(Statement::common(LOCK), []).await?;
     rows.first().map_or(Ok(false), |row| row.get(0))
+}
+
+/// Whether this session is now the one that writes. It does not where another program version has made the views anew.
+pub(super) async fn try_lead(db: &mut Writer) -> Result<bool, sqlx::Error> {
+    if !lock(db).await? {
+        return Ok(false);
+    }
+    match is_ours(db).await? {
+        true => Ok(true),
+        false => Err(sqlx::Error::Configuration("the views are of another version of the program".into())),
+    }
+}
+
+/// Whether the views are of this program's rules.
+async fn is_ours(db: &mut Writer) -> Result<bool, sqlx::Error> {
+    const MARK: Statement = Statement::common(
+        "SELECT obj_description(pg_class.oid, 'pg_class') FROM pg_catalog.pg_class
+         JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
+         WHERE nspname = 'hypercode_views' AND relname = 'source'",
+    );
+    let rows = db.fetch(MARK, []).await?;
+    let mark = rows.first().map(|row| row.get::<Option<String>>(0)).transpose()?;
+    Ok(mark.flatten() == Some(fingerprint(SCHEMA).to_string()))
 }
 
 /// Sees to it that there are views of this program's rules and of `store`'s log.
@@ -59,7 +82,7 @@ pub(super) async fn prepare(database: &Database, store: &dyn EventStore) -> Resu
     let mut db = connect(database).await.map_err(failed)?;
     if !fits(&mut db, database, store).await? {
         let until = Instant::now() + HANDOVER;
-        while !try_lead(&mut db).await.map_err(failed)? {
+        while !lock(&mut db).await.map_err(failed)? {
             if Instant::now() >= until {
                 let reason = "another version of the program makes the views; stop its nodes first".into();
                 return Err(ViewError::Unavailable { place: database.to_string().into(), reason });
@@ -76,15 +99,8 @@ pub(super) async fn prepare(database: &Database, store: &dyn EventStore) -> Resu
 }
 
 async fn fits(db: &mut Writer, database: &Database, store: &dyn EventStore) -> Result<bool, ViewError> {
-    const MARK: Statement = Statement::common(
-        "SELECT obj_description(pg_class.oid, 'pg_class') FROM pg_catalog.pg_class
-         JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
-         WHERE nspname = 'hypercode_views' AND relname = 'source'",
-    );
     let failed = |error: sqlx::Error| unavailable(database, &error);
-    let rows = db.fetch(MARK, []).await.map_err(failed)?;
-    let mark = rows.first().map(|row| row.get::<Option<String>>(0)).transpose().map_err(failed)?;
-    if mark.flatten() != Some(fingerprint(SCHEMA).to_string()) {
+    if !is_ours(db).await.map_err(failed)? {
         return Ok(false);
     }
     is_of(source(db).await.map_err(failed)?, store).await

@@ -9,8 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{AppendError, AppendRequest, Appended, Epoch, request};
 
-/// What an append costs in the intake beside its payload.
-const REQUEST_BYTES: usize = 512;
+/// What an event costs in the intake beside its payload.
+const EVENT_BYTES: usize = 512;
 
 type Reply<T> = oneshot::Sender<Result<T, AppendError>>;
 
@@ -83,7 +83,7 @@ pub(super) fn open(limits: Limits) -> (Intake, Queue) {
 impl Intake {
     /// The appender owns the request from the moment it was taken in: a caller that goes away changes nothing.
     pub(super) async fn append(&self, request: AppendRequest) -> Result<Appended, AppendError> {
-        let bytes = request::check(&request)? + REQUEST_BYTES * request.events.len();
+        let bytes = request::check(&request)? + EVENT_BYTES * request.events.len();
         let permit = self.admit(bytes)?;
         let (reply, answer) = oneshot::channel();
         self.submit(Entry::Append(Waiting { request: Box::new(request), bytes, _permit: permit, reply }))?;

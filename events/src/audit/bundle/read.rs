@@ -126,7 +126,7 @@ impl Evidence for Bundle {
             match self.line()? {
                 None => break,
                 Some(Ok(event)) => {
-                    self.next = event.position.0 + 1;
+                    self.next = event.position.0.saturating_add(1);
                     events.push(event);
                 }
                 Some(Err(reason)) => {

@@ -42,6 +42,10 @@ pub async fn export(
     evidence: &mut dyn Evidence,
     directory: &Path,
 ) -> Result<Manifest, BundleError> {
+    if wanted.from == 0 || wanted.to < wanted.from {
+        let detail = format!("events {} to {}: expected positions from 1, in order", wanted.from, wanted.to);
+        return Err(Problem::new(ProblemKind::Invalid, detail).into());
+    }
     let Some(last) = wanted.checkpoints.last().cloned() else {
         return Err(
             Problem::new(ProblemKind::NotFound, "there is no checkpoint to prove the events with").into()

@@ -267,6 +267,7 @@ async fn the_nodes_role_inserts_and_reads_events_but_neither_changes_nor_removes
         "INSERT INTO head VALUES (2, 0, '', 0)",
         "UPDATE reservations SET stream = 'agent/other'",
         "UPDATE hypercode_schema SET version = 0",
+        "INSERT INTO leases (shard, epoch, holder) VALUES (0, 9, 'x')",
     ] {
         let refused = sqlx::query(forbidden).execute(&mut connection).await.expect_err(forbidden);
         let code = refused.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));

@@ -30,7 +30,7 @@ impl Writer {
     pub(super) async fn open(database: &Database, options: &Options) -> Result<(Self, Known), OpenError> {
         let answer = Duration::from_millis(options.answer_ms);
         let opened = tokio::time::timeout(answer, Self::connect(database, options)).await;
-        let opened = opened.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut));
+        let opened = opened.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
         let (writer, known, last) = opened.map_err(|error| OpenError::unreachable(database, &error))?;
         if known.head != last {
             let (head, last) = (known.head.position, last.position);
