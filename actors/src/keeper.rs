@@ -36,10 +36,10 @@ impl Keeper {
     }
 
     /// Who lives and who holds what, not older than `age` where that can be read; those who ask at once share an answer.
-    pub(crate) async fn look(&self, age: Duration) -> watch::Receiver<Table> {
+    pub(crate) async fn look(&self, core: &Core, age: Duration) -> watch::Receiver<Table> {
         let mut read_at = self.read_at.lock().await;
         if read_at.is_none_or(|at| at.elapsed() >= age) {
-            match self.leases.table().await {
+            match self.within(core, self.leases.table()).await {
                 Ok(table) => drop(self.table.send_replace(table)),
                 Err(error) => tracing::warn!(%error, "whose shards are whose is not read"),
             }
@@ -99,7 +99,9 @@ impl Keeper {
         self.renew(core).await?;
         let mut table = self.within(core, self.leases.table()).await?;
         let held = core.shards.epochs();
-        let is_idle = |shard| core.posts.is_idle(shard) && core.tallies.is_idle(shard);
+        // What is not recovered yet is not known to be idle.
+        let is_idle =
+            |shard| core.shards.is_open(shard) && core.posts.is_idle(shard) && core.tallies.is_idle(shard);
         let Plan { claim, give, is_short } =
             share::plan(node, &table, &held, leasing.give_shards_max, is_idle);
         self.give(core, &give).await?;
@@ -149,7 +151,7 @@ impl Keeper {
     /// start if it is alone.
     pub(crate) async fn leave(&self, core: &Arc<Core>) {
         let node = &core.options.node;
-        let others = self.look(Duration::ZERO).await.borrow().live().any(|other| *other.id != **node);
+        let others = self.look(core, Duration::ZERO).await.borrow().live().any(|other| *other.id != **node);
         let lost = core.shards.lose(&core.shards.epochs());
         if others {
             takeover::remove_sandboxes(core, &lost).await;
@@ -178,7 +180,7 @@ pub struct Leasing {
     pub ttl_ms: u64,
     /// How often leases are renewed.
     pub renew_every_ms: u64,
-    /// So long before its leases may be over, a node that could not renew them stops acting.
+    /// So long before its leases may be over, a node that could not renew them takes no commands and writes nothing.
     pub stop_before_ms: u64,
     /// How long an answer about leases is waited for.
     pub answer_ms: u64,

@@ -39,7 +39,7 @@ pub(crate) enum Ask {
     Log { sandbox: SandboxId, bytes_max: u64 },
 }
 
-/// Who asks, as it goes over the bus; its key is always there.
+/// Who asks, as it goes over the bus. The node that asks gives it a key if it came without.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Asker {
     tenant: Tenant,
@@ -55,11 +55,20 @@ pub(crate) enum Answer {
     /// It was done.
     Done { reply: Reply },
     /// It was refused.
-    Refused { kind: ProblemKind, detail: String, faults: Vec<serde_json::Value>, position: Option<Position> },
+    Refused(Refused),
     /// The shard is not, or no longer, held here: nothing was done that another node would not know of.
     Moved,
     /// The end of the log; nothing where there is none.
     Log { text: Option<String> },
+}
+
+/// A problem, as it goes over the bus.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Refused {
+    kind: ProblemKind,
+    detail: String,
+    faults: Vec<serde_json::Value>,
+    position: Option<Position>,
 }
 
 impl From<&Caller> for Asker {
@@ -79,7 +88,14 @@ impl From<Asker> for Caller {
 impl From<Problem> for Answer {
     fn from(problem: Problem) -> Self {
         let Problem { kind, detail, faults, position } = problem;
-        Self::Refused { kind, detail, faults, position }
+        Self::Refused(Refused { kind, detail, faults, position })
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let Refused { kind, detail, faults, position } = refused;
+        Self { kind, detail, faults, position }
     }
 }
 
@@ -142,14 +158,18 @@ impl Peers {
 
     /// Answers what another node has asked.
     pub(crate) async fn answer(&self, asked: &Message, answer: &Answer) {
-        let (Some(to), Some(tag)) = (asked.reply.clone(), asked.headers.get(MAC)) else { return };
-        let sent = match self.sealed(to, tag, answer) {
-            Ok(message) => self.bus.publish(message).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = sent {
-            tracing::warn!(%error, "an answer to another node is lost; it asks again");
+        let Err(error) = self.send(asked, answer).await else { return };
+        let detail = format!("the answer cannot be sent: {error}");
+        let instead = Problem::new(ProblemKind::Unavailable, detail).into();
+        if let Err(error) = self.send(asked, &instead).await {
+            tracing::warn!(%error, "an answer to another node is lost");
         }
+    }
+
+    async fn send(&self, asked: &Message, answer: &Answer) -> Result<(), String> {
+        let (Some(to), Some(tag)) = (asked.reply.clone(), asked.headers.get(MAC)) else { return Ok(()) };
+        let message = self.sealed(to, tag, answer).map_err(|error| error.to_string())?;
+        self.bus.publish(message).await.map_err(|error| error.to_string())
     }
 
     /// A message that is good only in its context: for the node that is asked, or as the answer to one request.

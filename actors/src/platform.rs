@@ -160,7 +160,7 @@ impl Platform {
             let serve = move || route::serve(Arc::clone(&core), peers.clone());
             add(&services, service::child("other nodes", serve)).await?;
         }
-        recovery::recover(&self.core, &taken).await?;
+        recovery::begin(&self.core, taken).await?;
         for child in [
             service::child("passivation", {
                 let core = Arc::clone(&self.core);

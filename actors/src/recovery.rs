@@ -29,6 +29,8 @@ pub trait Registry: Send + Sync + 'static {
 pub(crate) async fn take_up(core: &Arc<Core>, mut tenures: Vec<Arc<Tenure>>) {
     let limits = &core.options.limits;
     let mut wait = limits.effect_retry_initial_ms;
+    // What is known here is of an earlier tenure.
+    takeover::forget(core, &tenures);
     loop {
         tenures.retain(|tenure| !tenure.is_lost());
         match recover(core, &tenures).await {
@@ -40,13 +42,26 @@ pub(crate) async fn take_up(core: &Arc<Core>, mut tenures: Vec<Arc<Tenure>>) {
     }
 }
 
-/// Brings back what was unfinished in these shards, and has them take commands.
-pub(crate) async fn recover(core: &Arc<Core>, tenures: &[Arc<Tenure>]) -> Result<(), Problem> {
+/// Brings back what was unfinished in the shards that were taken at a start.
+///
+/// # Errors
+/// When it cannot be brought back, although all of them are still held.
+pub(crate) async fn begin(core: &Arc<Core>, mut tenures: Vec<Arc<Tenure>>) -> Result<(), Problem> {
+    loop {
+        let outcome = recover(core, &tenures).await;
+        let held = tenures.len();
+        tenures.retain(|tenure| !tenure.is_lost());
+        if outcome.is_ok() || tenures.len() == held {
+            return outcome;
+        }
+    }
+}
+
+/// Brings back what was unfinished in these shards, and has them take commands. May be tried again.
+async fn recover(core: &Arc<Core>, tenures: &[Arc<Tenure>]) -> Result<(), Problem> {
     if tenures.is_empty() {
         return Ok(());
     }
-    // What is known here is of an earlier tenure.
-    takeover::forget(core, tenures);
     let shards: HashSet<u8> = tenures.iter().map(|tenure| tenure.epoch.shard).collect();
     // Whoever held them before has written nothing behind this position, and never will.
     let head = core.store.head().await?;

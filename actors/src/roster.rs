@@ -169,9 +169,12 @@ impl Rosters {
                 held: BTreeSet::new(),
                 served: Served::default(),
             });
-            place.incarnation = incarnation;
-            place.sandbox = sandbox.cloned();
-            place.ready = false;
+            // Whoever is seated again as it is goes on with what it does.
+            if (place.incarnation, place.sandbox.as_ref()) != (incarnation, sandbox) {
+                place.incarnation = incarnation;
+                place.sandbox = sandbox.cloned();
+                place.ready = false;
+            }
         }
     }
 

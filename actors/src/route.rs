@@ -67,8 +67,12 @@ impl Router {
         command: &Command,
         is_first: bool,
     ) -> Option<Result<Reply, Problem>> {
+        let patience = Duration::from_millis(self.core.options.limits.route_ms);
         let answer = async {
-            tenure.opened().await;
+            if tokio::time::timeout(patience, tenure.opened()).await.is_err() {
+                let detail = format!("shard {} is still being recovered; try again", tenure.epoch.shard);
+                return Err(Problem::new(ProblemKind::Unavailable, detail));
+            }
             self.here.execute(caller, command.clone(), is_first).await
         };
         let answer = tokio::select! {
@@ -83,7 +87,8 @@ impl Router {
     /// Has the shard's node carry the command out.
     async fn execute_there(&self, key: &str, caller: &Caller, command: &Command) -> Elsewhere {
         let (core, shard) = (&self.core, shard_of(key));
-        let mut table = core.keeper.look(Duration::from_millis(core.options.limits.route_retry_ms)).await;
+        let mut table =
+            core.keeper.look(core, Duration::from_millis(core.options.limits.route_retry_ms)).await;
         let holder = table.borrow_and_update().holder(shard).cloned();
         let Some(holder) = holder.filter(|holder| **holder != *core.options.node) else {
             return Elsewhere::LookAgain;
@@ -104,9 +109,7 @@ impl Router {
         };
         match answer {
             Ok(Answer::Done { reply }) => Elsewhere::Answered(Ok(reply)),
-            Ok(Answer::Refused { kind, detail, faults, position }) => {
-                Elsewhere::Answered(Err(Problem { kind, detail, faults, position }))
-            }
+            Ok(Answer::Refused(refused)) => Elsewhere::Answered(Err(refused.into())),
             Ok(Answer::Moved | Answer::Log { .. }) | Err(Silence::Unheard) => Elsewhere::LookAgain,
             Err(Silence::Unreachable(detail)) => {
                 Elsewhere::Answered(Err(Problem::new(ProblemKind::Unavailable, detail)))
@@ -190,9 +193,7 @@ pub(crate) async fn log(
     let limit = Duration::from_millis(core.options.limits.route_ms);
     match peers.ask(node, ask, core.clock.now(), limit).await {
         Ok(Answer::Log { text }) => Ok(text),
-        Ok(Answer::Refused { kind, detail, faults, position }) => {
-            Err(Problem { kind, detail, faults, position })
-        }
+        Ok(Answer::Refused(refused)) => Err(refused.into()),
         Ok(Answer::Done { .. } | Answer::Moved) => Ok(None),
         Err(Silence::Unheard) => Err(unavailable(format!("it was on node `{node}`, which does not answer"))),
         Err(Silence::Unreachable(detail)) => Err(unavailable(detail)),

@@ -90,6 +90,12 @@ impl Shards {
         self.holding(key)
     }
 
+    /// Whether the shard is held, and what was unfinished in it is recovered.
+    pub(crate) fn is_open(&self, shard: u8) -> bool {
+        let tenures = &self.held().tenures;
+        tenures[usize::from(shard)].as_ref().is_some_and(|tenure| tenure.open.is_cancelled())
+    }
+
     /// The leases that are held.
     pub(crate) fn epochs(&self) -> Vec<Epoch> {
         self.held().tenures.iter().flatten().map(|tenure| tenure.epoch).collect()
@@ -167,7 +173,10 @@ mod tests {
         let generation = shards.generation();
         shards.take(&[epoch]);
         assert_ne!(shards.generation(), generation);
-        assert_eq!(shards.tenure(&key).expect("it is held").epoch, epoch);
+        let tenure = shards.tenure(&key).expect("it is held");
+        assert!(tenure.epoch == epoch && !shards.is_open(7), "it is not recovered yet");
+        tenure.open();
+        assert!(shards.is_open(7) && !shards.is_open(8));
         shards.extend(Instant::now() + Duration::from_secs(9));
         tokio::time::advance(Duration::from_secs(8)).await;
         let tenure = shards.tenure(&key).expect("it is still held");

@@ -21,6 +21,34 @@ pub(super) struct Coalescer {
     waiting: Mutex<HashMap<TaskId, Option<link::Progress>>>,
 }
 
+/// A task's window, which is closed however its end comes about.
+struct Window {
+    coalescer: Arc<Coalescer>,
+    task: TaskId,
+    is_open: bool,
+}
+
+impl Window {
+    /// The last note of the window; without one the window is closed.
+    fn turn(&mut self) -> Option<link::Progress> {
+        let mut waiting = self.coalescer.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = waiting.get_mut(&self.task).and_then(Option::take);
+        if held.is_none() {
+            waiting.remove(&self.task);
+            self.is_open = false;
+        }
+        held
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        if self.is_open {
+            self.coalescer.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.task);
+        }
+    }
+}
+
 impl Coalescer {
     /// Takes a note; the first of a window is written at once, the last of it at its end.
     pub(super) async fn take(self: &Arc<Self>, core: &Arc<Core>, peer: &Peer, progress: link::Progress) {
@@ -40,21 +68,13 @@ impl Coalescer {
             }
             waiting.insert(task.clone(), None);
         }
+        let mut window = Window { coalescer: Arc::clone(self), task: task.clone(), is_open: true };
         write(core, peer, &task, progress).await;
-        let (coalescer, worker, peer) = (Arc::clone(self), Arc::clone(core), peer.clone());
+        let (worker, peer) = (Arc::clone(core), peer.clone());
         core.spawn_for(&peer.crew.clone(), async move {
             loop {
                 tokio::time::sleep(WINDOW).await;
-                let held = {
-                    let mut waiting = coalescer.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                    match waiting.get_mut(&task).and_then(Option::take) {
-                        Some(held) => held,
-                        None => {
-                            waiting.remove(&task);
-                            return;
-                        }
-                    }
-                };
+                let Some(held) = window.turn() else { return };
                 write(&worker, &peer, &task, held).await;
             }
         });
