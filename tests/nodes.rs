@@ -35,8 +35,8 @@ struct Pair {
 impl Pair {
     async fn new() -> Self {
         let database = Server::shared().database().await;
-        let bus = nats::server::Server::start();
-        let home = || Home::of_node(&database, bus.url());
+        let bus = nats::server::Server::deployed();
+        let home = || Home::of_node(&database, bus.url_of("platform"));
         Self { homes: [home(), home()], _bus: bus }
     }
 

@@ -75,7 +75,7 @@ pub(crate) async fn run(
             }
             Err(error) => {
                 tracing::debug!(%error, "the gateway cannot be reached");
-                if !work.exists() {
+                if matches!(work.try_exists(), Ok(false)) {
                     platform.tell(Event::Uplink(Uplink::Abandoned)).await;
                 }
             }

@@ -45,7 +45,11 @@ impl FromStr for Address {
             if let Some(user) = server.username() {
                 let plain =
                     |text| percent::decode(text).ok_or_else(|| invalid("user or password is not UTF-8"));
-                login = Some((plain(user)?, plain(server.password().unwrap_or_default())?));
+                let this = (plain(user)?, plain(server.password().unwrap_or_default())?);
+                if login.as_ref().is_some_and(|known| *known != this) {
+                    return Err(invalid("user and password differ between its servers"));
+                }
+                login = Some(this);
             }
             let mut url = server.into_inner();
             // Without them the client's own log cannot show them either.
