@@ -36,7 +36,7 @@ pub struct Options {
     pub path: PathBuf,
     /// Whether an analyst is killed in the middle of its task.
     pub chaos: bool,
-    /// How the platform is set up; its data directory is kept if it is given, else one is made and removed.
+    /// Where the platform keeps its data: kept if it is given, else a directory is made and removed.
     pub data_dir: Option<PathBuf>,
     /// How the platform is set up otherwise.
     pub config: Config,
@@ -111,7 +111,11 @@ async fn demo(options: &Options) -> Result<(), DemoError> {
         (None, None) => unreachable!("one of the two is there"),
     };
     let platform = Arc::new(Platform::start(&Config { data_dir, ..options.config.clone() }).await?);
-    let show = Show { platform: Arc::clone(&platform), started: Instant::now() };
+    let show = Show {
+        platform: Arc::clone(&platform),
+        key: format!("demo-{:016x}", rand::random::<u64>()).into(),
+        started: Instant::now(),
+    };
     let outcome = tokio::select! {
         outcome = show.perform(&path, options.chaos) => outcome,
         () = interrupted() => Err(DemoError::Interrupted),
@@ -136,18 +140,24 @@ async fn interrupted() {
 /// One performance of the crew.
 struct Show {
     platform: Arc<Platform>,
+    /// The key under which this crew is assembled.
+    key: Arc<str>,
     started: Instant,
 }
 
 impl Show {
+    fn caller(&self, idempotency_key: Option<Arc<str>>) -> Caller {
+        let (tenant, principal) = (Tenant::default(), Principal::user("demo"));
+        Caller { tenant, principal, idempotency_key, traceparent: None }
+    }
+
     async fn give(&self, command: Command) -> Result<Reply, Problem> {
-        let caller = Caller {
-            tenant: Tenant::default(),
-            principal: Principal::user("demo"),
-            idempotency_key: None,
-            traceparent: None,
-        };
-        self.platform.commands.execute(&caller, command).await
+        self.platform.commands.execute(&self.caller(None), command).await
+    }
+
+    /// Who has the crew assembled: its command can be found in the log, whoever else works on it.
+    fn director(&self) -> Caller {
+        self.caller(Some(Arc::clone(&self.key)))
     }
 
     async fn perform(&self, path: &Path, chaos: bool) -> Result<(), DemoError> {
@@ -157,7 +167,8 @@ impl Show {
         }
         let began = Instant::now();
         let (name, labels, spec) = crew(chaos)?;
-        let reply = self.give(Command::CrewAssemble { name, labels, spec }).await?;
+        let assemble = Command::CrewAssemble { name, labels, spec };
+        let reply = self.platform.commands.execute(&self.director(), assemble).await?;
         let assembly = began.elapsed();
         let crew: CrewId = parse(&reply.id)?;
         let killed = chaos.then(|| chaos::start(Arc::clone(&self.platform)));
@@ -251,7 +262,8 @@ impl Show {
     /// Ends the crew, also one that was still being assembled when somebody interrupted.
     async fn disband(&self) -> Result<(), DemoError> {
         let events = self.events().await?;
-        let started = events.iter().rfind(|event| &*event.kind == "crew_assembly_started");
+        let command = self.director().command_id();
+        let started = events.iter().rfind(|event| event.command_id == command);
         if let Some(started) = started {
             let crew = parse(&started.stream.id)?;
             self.give(Command::CrewDisband { crew, reason: "the demo is over".to_owned() }).await?;

@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Service;
 
 pub use audit::{CheckpointModel, CheckpointPage, StandingModel};
-pub use envelope::{Envelope, EnvelopeError};
+pub use envelope::Envelope;
 pub(crate) use registry::registry;
 pub use serve::{ServeError, bind, serve};
 

@@ -106,8 +106,8 @@ pub(super) struct Scale {
     crew: String,
     /// The member.
     member: String,
-    /// How many agents it is to have, 0 to 100.
-    #[schemars(range(max = 100))]
+    /// How many agents it is to have, 1 to 100.
+    #[schemars(range(min = 1, max = 100))]
     replicas: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Denials as events: every one is counted, but whoever knocks a thousand times does not fill the log.
+//! Denials as events: whoever knocks a thousand times does not fill the log. The next event says how many there were.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -137,6 +137,6 @@ async fn send(bus: &impl Bus, reply: Option<Subject>, answer: Answer) {
             .with("Nats-Service-Error-Code", answer.status.to_string());
     }
     if let Err(error) = bus.publish(message).await {
-        tracing::warn!(%error, "a command was carried out, and its answer could not be sent");
+        tracing::warn!(%error, "the answer to a command could not be sent");
     }
 }

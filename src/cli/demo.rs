@@ -21,9 +21,10 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) async fn run(self, global: &Global) -> Outcome {
-        // The demo brings a directory of its own, and no other setting than where the log is.
-        let Config { database_url, .. } = session::config(global, Vec::new())?;
-        let config = Config { database_url, ..Config::default() };
+        // The demo brings a directory of its own, and no other setting than where the log is and how other nodes of it
+        // are reached.
+        let Config { database_url, nats, .. } = session::config(global, Vec::new())?;
+        let config = Config { database_url, nats, ..Config::default() };
         let (path, chaos, data_dir) = (self.path, self.chaos, global.data_dir.clone());
         Ok(demo::run(Options { path, chaos, data_dir, config }).await)
     }

@@ -105,11 +105,12 @@ impl Evidence for Online {
 pub(super) async fn offline(config: &Config) -> Result<(Local, Trust), Problem> {
     let store = configured(config).await?;
     let ledger = Ledger::read(&config.data_dir).await?;
-    let has_ledger = ledger.is_some();
     let (local, mut trust) = Local::new(store, ledger).await?;
     let file = config.checkpoint_file();
-    if has_ledger && let Ok(text) = std::fs::read_to_string(&file) {
-        trust.hold_to(&format!("in `{}`", file.display()), notes(&text));
+    match std::fs::read_to_string(&file) {
+        Ok(text) => trust.hold_to(&format!("in `{}`", file.display()), notes(&text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(unreadable(&file, &error)),
     }
     Ok((local, trust))
 }

@@ -154,14 +154,9 @@ pub(super) async fn export(
     if !Format::ALL.iter().any(|known| known.as_str() == format) {
         return Err(Refusal::invalid("`format`: expected `jsonl`, `cloudevents` or `ocsf`"));
     }
-    let (from, head) = (from.unwrap_or(1), api.store.head().await?.position.0);
-    if from == 0 || to.is_some_and(|to| to < from || to > head) {
-        return Err(Refusal::invalid(format!(
-            "`from` and `to`: expected positions from 1 to {head}, in order"
-        )));
-    }
+    let from = from.unwrap_or(1);
     let exported = AuditExported { from, to, format };
-    let position = acts::record(&*api.store, &caller, "audit", exported).await?.position.0;
+    let position = acts::record_export(&*api.store, &caller, exported).await?.position.0;
     let size = api.audit.cut().await.map_err(|error| problem(&error))?.checkpoint().size;
     Ok(Reply(Exported { from, to: to.unwrap_or(position), position, size }))
 }

@@ -1,6 +1,7 @@
 //! An event as it goes over the wire: whole, so that whoever receives it can verify the chain.
 
-use events::{CommandId, EventId, Meta, Position, Recorded, Timestamp, Version};
+use events::Recorded;
+use events::audit::{Line, LineError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -52,71 +53,61 @@ pub struct Envelope {
     pub hash: String,
 }
 
-/// A field of an envelope does not hold what it should.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("read the event at position {position}: `{field}` is not legal")]
-pub struct EnvelopeError {
-    /// The event's position.
-    pub position: u64,
-    /// The field.
-    pub field: &'static str,
-}
-
 impl TryFrom<&Recorded> for Envelope {
-    type Error = EnvelopeError;
+    type Error = LineError;
 
-    fn try_from(event: &Recorded) -> Result<Self, EnvelopeError> {
-        let payload = RawValue::from_string(event.payload.as_ref().to_owned())
-            .map_err(|_| EnvelopeError { position: event.position.0, field: "payload" })?;
-        let owned = |text: &Option<std::sync::Arc<str>>| text.as_deref().map(str::to_owned);
+    fn try_from(event: &Recorded) -> Result<Self, LineError> {
+        let line = Line::from(event);
+        let payload = RawValue::from_string(line.payload)
+            .map_err(|_| LineError { position: line.position, field: "payload" })?;
         Ok(Self {
-            position: event.position.0,
-            stream: event.stream.to_string(),
-            version: event.version.0,
-            kind: event.kind.as_ref().to_owned(),
-            schema: event.schema,
-            event_id: event.event_id.0,
-            command_id: event.command_id.0,
-            ordinal: event.ordinal,
-            tenant: event.meta.tenant.to_string(),
-            principal: event.meta.principal.to_string(),
-            correlation_id: owned(&event.meta.correlation_id),
-            causation_id: owned(&event.meta.causation_id),
-            traceparent: owned(&event.meta.traceparent),
-            recorded_at: event.recorded_at.rfc3339(),
-            epoch: event.epoch,
+            position: line.position,
+            stream: line.stream,
+            version: line.version,
+            kind: line.kind,
+            schema: line.schema,
+            event_id: line.event_id,
+            command_id: line.command_id,
+            ordinal: line.ordinal,
+            tenant: line.tenant,
+            principal: line.principal,
+            correlation_id: line.correlation_id,
+            causation_id: line.causation_id,
+            traceparent: line.traceparent,
+            recorded_at: line.recorded_at,
+            epoch: line.epoch,
             payload,
-            hash: event.hash.to_string(),
+            hash: line.hash.to_string(),
         })
     }
 }
 
 impl TryFrom<&Envelope> for Recorded {
-    type Error = EnvelopeError;
+    type Error = LineError;
 
-    fn try_from(envelope: &Envelope) -> Result<Self, EnvelopeError> {
-        let faulty = |field| EnvelopeError { position: envelope.position, field };
-        Ok(Self {
-            position: Position(envelope.position),
-            stream: envelope.stream.parse().map_err(|_| faulty("stream"))?,
-            version: Version(envelope.version),
-            kind: envelope.kind.as_str().into(),
-            schema: envelope.schema,
-            event_id: EventId(envelope.event_id),
-            command_id: CommandId(envelope.command_id),
-            ordinal: envelope.ordinal,
-            meta: Meta {
-                tenant: envelope.tenant.parse().map_err(|_| faulty("tenant"))?,
-                principal: envelope.principal.parse().map_err(|_| faulty("principal"))?,
-                correlation_id: envelope.correlation_id.as_deref().map(Into::into),
-                causation_id: envelope.causation_id.as_deref().map(Into::into),
-                traceparent: envelope.traceparent.as_deref().map(Into::into),
-            },
-            recorded_at: Timestamp::parse_rfc3339(&envelope.recorded_at)
-                .ok_or_else(|| faulty("recordedAt"))?,
-            epoch: envelope.epoch,
-            payload: envelope.payload.get().into(),
-            hash: envelope.hash.parse().map_err(|_| faulty("hash"))?,
-        })
+    fn try_from(envelope: &Envelope) -> Result<Self, LineError> {
+        let Envelope { position, version, schema, event_id, command_id, ordinal, epoch, .. } = *envelope;
+        let hash = envelope.hash.parse().map_err(|_| LineError { position, field: "hash" })?;
+        let envelope = envelope.clone();
+        let line = Line {
+            position,
+            stream: envelope.stream,
+            version,
+            kind: envelope.kind,
+            schema,
+            event_id,
+            command_id,
+            ordinal,
+            tenant: envelope.tenant,
+            principal: envelope.principal,
+            correlation_id: envelope.correlation_id,
+            causation_id: envelope.causation_id,
+            traceparent: envelope.traceparent,
+            recorded_at: envelope.recorded_at,
+            epoch,
+            payload: envelope.payload.get().to_owned(),
+            hash,
+        };
+        Self::try_from(&line)
     }
 }

@@ -71,6 +71,10 @@ async fn a_command_reaches_the_platform_with_its_caller_and_key() {
     assert_eq!(other.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let problem: Value = other.json().await.unwrap();
     assert_eq!(problem["type"], "urn:hypercode:problem:key_conflict");
+
+    // An act that would not be recorded is not done.
+    let export = server.send_with_key("/v1/audit/exports", &json!({"format": "jsonl"}), "k-1").await;
+    assert_eq!(export.status(), StatusCode::UNPROCESSABLE_ENTITY);
 }
 
 #[tokio::test]

@@ -76,8 +76,8 @@ spec:
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crew_of_an_unknown_profile_is_refused() {
     let stage = Stage::empty().await;
-    let said = stage.assemble(&CREW.replace("profile: deeds", "profile: deed")).await.err;
-    assert!(said.contains("deed"), "{said}");
+    let said = stage.assemble(&CREW.replace("profile: deeds", "profile: deed")).await.refused(2);
+    assert!(said.contains("profile `deed` does not exist"), "{said}");
     assert!(stage.home.diary().is_empty());
     stage.leave().await;
 }

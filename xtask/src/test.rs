@@ -9,6 +9,8 @@ use crate::tools;
 const MOMENTS: &str = "HYPERCODE_CRASH_MOMENTS";
 /// How many seeds the simulation plays in continuous integration, in an optimised build: less than a minute's work.
 const SEEDS: u32 = 2_000;
+/// As many of them are also played on three nodes.
+const CLUSTER_SEEDS: u32 = 100;
 
 /// Runs every test, those of the documents first, so that the runner's summary is what stands last.
 pub(crate) fn run(args: &[String]) -> Result<(), Failed> {
@@ -31,7 +33,11 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failed> {
 /// Plays many seeds of the simulation in an optimised build, which is ten times as fast.
 fn simulate(seeds: u32) -> Result<(), Failed> {
     let simulation = cargo(["test", "--release", "--package", "hypercode-actors", "--test", "simulation"]);
-    simulation.args(["--", "the_laws"]).env("HYPERCODE_SIM_SEEDS", seeds.to_string()).run()
+    simulation
+        .args(["--", "the_laws"])
+        .env("HYPERCODE_SIM_SEEDS", seeds.to_string())
+        .env("HYPERCODE_SIM_CLUSTER_SEEDS", CLUSTER_SEEDS.to_string())
+        .run()
 }
 
 /// Runs the crash test with many more moments than usual, in sight, and with no bound to its time.

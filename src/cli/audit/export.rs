@@ -28,7 +28,7 @@ pub(in crate::cli) struct Export {
     #[arg(long, value_name = "POSITION", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     from: u64,
     /// The position of the last event [default: the event that records this export].
-    #[arg(long, value_name = "POSITION")]
+    #[arg(long, value_name = "POSITION", value_parser = clap::value_parser!(u64).range(1..))]
     to: Option<u64>,
     /// Also write the events in the words of other tools.
     #[arg(long, value_enum, default_value_t)]
@@ -69,8 +69,12 @@ impl Export {
             true => self.offline(&session::config(global, Vec::new())?).await?,
             false => self.online(&Session::open(global, output)?).await?,
         };
-        let notes = trust.checkpoints.into_iter().filter_map(|kept| kept.note.ok());
-        let checkpoints: Vec<Note> = notes.collect();
+        let checkpoints = trust.checkpoints.into_iter().map(|kept| {
+            let place = kept.place;
+            kept.note
+                .map_err(|error| Problem::new(ProblemKind::Failed, format!("checkpoint {place}: {error}")))
+        });
+        let checkpoints: Vec<Note> = checkpoints.collect::<Result<_, Problem>>()?;
         let wanted =
             Wanted { from: self.from, to, checkpoints, keys: trust.keys, format: self.format.into() };
         let manifest = match self.out.extension().is_some_and(|extension| extension == "tar") {
@@ -87,7 +91,9 @@ impl Export {
         let format = Format::from(self.format).as_str();
         let asked = json!({"from": self.from, "to": self.to, "format": format});
         let answer = session.client.post("/v1/audit/exports", &asked, None).await?;
-        let to = answer["to"].as_u64().unwrap_or_default();
+        let to = answer["to"].as_u64().ok_or_else(|| {
+            Problem::new(ProblemKind::Internal, "the platform answered without the last event's position")
+        })?;
         let (_, trust) = Online::evidence(&session.client).await?;
         let events = Online::new(&session.client, Position(self.from - 1), Some(Position(to)));
         Ok((Box::new(events), trust, to))
@@ -127,11 +133,12 @@ impl Export {
         };
         let format = Format::from(self.format).as_str().to_owned();
         let exported = AuditExported { from: self.from, to: self.to, format };
-        let appended = acts::record(&*store, &caller, "audit", exported).await?;
+        let appended = acts::record_export(&*store, &caller, exported).await;
         let cut = audit.cut().await;
         audit.close().await;
+        let position = appended?.position.0;
         cut.map_err(|error| Problem::new(ProblemKind::Failed, error.to_string()))?;
-        Ok(appended.position.0)
+        Ok(position)
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::cli::evidence::{self, Online};
 use crate::cli::session::{self, Session};
 use crate::cli::{Global, Outcome, files};
-use crate::output::{Output, harmless};
+use crate::output::{Output, harmless, remark};
 
 /// Events between two signs of progress.
 const PROGRESS_EVENTS: u64 = 50_000;
@@ -131,7 +131,7 @@ fn progress() -> impl FnMut(Position) + Send {
     move |position| {
         if is_watched && position.0 >= told + PROGRESS_EVENTS {
             told = position.0;
-            eprintln!("{position} events verified");
+            remark(format_args!("{position} events verified"));
         }
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::cli::evidence;
 use crate::cli::session;
 use crate::cli::{Global, Outcome};
-use crate::output::{Output, harmless};
+use crate::output::{Output, harmless, remark};
 
 /// How often it is said how far it is.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ async fn make(log: Until, directory: &Path) -> Result<(), Problem> {
     let head = log.head().await?.position;
     let views = Views::open(directory, log, projection::Options::default()).await?;
     while views.wait_for(head, PROGRESS).await.is_err() {
-        eprintln!("replayed {} of {head} events", views.position());
+        remark(format_args!("replayed {} of {head} events", views.position()));
         if let Some(stopped) = views.status().await?.into_iter().find(|status| status.error.is_some()) {
             let error = stopped.error.unwrap_or_default();
             let detail = format!("projection `{}` stops: {error}", stopped.name);

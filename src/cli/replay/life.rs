@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::moment::Moment;
 use super::source::Source;
 use crate::http::Envelope;
-use crate::output::{Format, Output, harmless, print};
+use crate::output::{Output, harmless};
 
 /// Hex digits of an id that are shown.
 const SHOWN_DIGITS: usize = 8;
@@ -37,13 +37,8 @@ pub(super) async fn run(
             format!("nothing happened to `{stream}` until then"),
         ));
     }
-    match output.format {
-        Format::Table => print(&page(&stream, &steps)),
-        _ => output
-            .value(&json!({"entity": stream, "steps": steps.iter().map(value).collect::<Vec<_>>()}), |_| {
-                String::new()
-            }),
-    }
+    let shown = json!({"entity": stream, "steps": steps.iter().map(value).collect::<Vec<_>>()});
+    output.value(&shown, |_| page(&stream, &steps));
     if follow {
         source
             .follow(last, |event| {

@@ -17,7 +17,7 @@ use crate::cli::Global;
 use crate::cli::evidence::{self, Online};
 use crate::cli::session::{self, Session};
 use crate::client::Client;
-use crate::output::Output;
+use crate::output::{Output, harmless, remark};
 
 /// A log that is replayed.
 pub(super) struct Source {
@@ -158,6 +158,6 @@ impl Source {
 /// Goes on by one event; one that cannot be read is said and passed over.
 pub(super) fn apply(registry: &mut Registry, event: &Recorded) {
     if let Err(error) = registry.apply(event) {
-        eprintln!("position {}: {error}; passed over", event.position);
+        remark(harmless(&format!("position {}: {error}; passed over", event.position)));
     }
 }
