@@ -325,7 +325,9 @@ fn migrations_have_twins_and_are_all_applied() {
         names
     };
     let sqlite = names("sqlite");
-    assert_eq!(sqlite, names("postgres"));
+    // The audit's ledger is a file of the node's own, whatever database the log is in.
+    let shared: Vec<_> = sqlite.iter().filter(|name| *name != "0003_audit.sql").cloned().collect();
+    assert_eq!(shared, names("postgres"));
     for (number, name) in (1..).zip(&sqlite) {
         assert!(name.starts_with(&format!("{number:04}_")), "{name} is out of order");
     }
