@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout};
 use crate::{Exit, Id, Instance, Labels, Provider, Resources, Runner, Running, Spec};
 
 /// How long anything may take before a test gives up on it. No law depends on it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a condition is looked at.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -41,6 +41,26 @@ pub trait Factory: Send + Sync {
 
     /// A directory that sandboxes can read.
     fn scratch(&self) -> &Path;
+
+    /// Where this host sees the work directory.
+    fn work(&self, running: &Running) -> PathBuf {
+        running.work.clone()
+    }
+
+    /// Where the sandbox sees its socket.
+    fn socket(&self, spec: &Spec) -> PathBuf {
+        spec.socket.clone()
+    }
+
+    /// Whether a runner that was just started may hold a descriptor of this file, as `/proc/self/fd` names it.
+    fn may_hold(&self, spec: &Spec, file: &str) -> bool {
+        file == "/dev/null" || file.contains(spec.id.as_str())
+    }
+
+    /// How many sandboxes are started at once where many are.
+    fn many(&self) -> usize {
+        50
+    }
 }
 
 /// The instance that most tests are.
@@ -65,10 +85,12 @@ pub fn spec(factory: &impl Factory, script: &str) -> Spec {
     let program = factory.scratch().join(format!("{id}.script"));
     fs::write(&program, script).expect("the scratch directory is writable");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("the file is ours");
+    let directory = factory.scratch().join(id.as_str());
+    fs::create_dir(&directory).expect("the scratch directory is writable");
     Spec {
         id,
         labels: Labels { agent: Some("agent-1".to_owned()), incarnation: Some(3), pool: None },
-        socket: PathBuf::from("/tmp/hypercode-none"),
+        socket: directory.join("s"),
         resources: Resources::default(),
         orphan_grace_ms: 60_000,
         runner: Runner::new(program),
@@ -88,8 +110,8 @@ pub async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T
 }
 
 /// Waits until the script has written `name` into its work directory, and answers with what is in it.
-pub async fn written(running: &Running, name: &str) -> String {
-    let path = running.work.join(name);
+pub async fn written(factory: &impl Factory, running: &Running, name: &str) -> String {
+    let path = factory.work(running).join(name);
     until(&format!("`{}` is written", path.display()), || {
         fs::read_to_string(&path).ok().filter(|text| !text.is_empty())
     })

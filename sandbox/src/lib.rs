@@ -9,10 +9,13 @@
 //! beyond the labels it is given, and nothing of what runner and gateway say to each other.
 
 mod error;
+mod gates;
 mod id;
+mod proc;
 mod process;
 mod provider;
 mod spec;
+mod used;
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;

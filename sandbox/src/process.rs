@@ -7,10 +7,8 @@
 //! marker in the environment.
 
 mod cgroup;
-mod gates;
 mod keeper;
 mod place;
-mod proc;
 mod start;
 mod sweep;
 mod watch;
@@ -31,10 +29,10 @@ use tokio::sync::broadcast;
 use tokio::task::{JoinError, spawn_blocking};
 
 use self::cgroup::Cgroup;
-use self::gates::Gates;
 use self::place::{Birth, Ending, Look, Place, Record, Root};
-use self::proc::{Handle, Stat, Table};
 use self::watch::Watches;
+use crate::gates::Gates;
+use crate::proc::{self, Handle, Stat, Table};
 use crate::{
     Error, Exit, Found, Id, Instance, Isolation, Kind, Labels, Level, Provider, Running, Signal, Spec, State,
     Target,
@@ -323,7 +321,7 @@ impl Inner {
             return Ok(());
         }
         // First of all: a create that comes late must not start what is being removed.
-        self.root.mark_used(id)?;
+        self.root.used.mark(id)?;
         let (record, birth) = match look {
             Look::Absent | Look::Foreign => return Ok(()),
             Look::Ended(record, birth, _) => (Some(record), birth),

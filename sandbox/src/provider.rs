@@ -133,9 +133,9 @@ pub struct Pid {
 pub struct Running {
     /// Its id.
     pub id: Id,
-    /// The runner's process.
-    pub runner: Pid,
-    /// The work directory that the runner was given.
+    /// The runner's process; `None` where it had ended before it could be looked at.
+    pub runner: Option<Pid>,
+    /// The work directory that the runner was given, as the sandbox sees it.
     pub work: PathBuf,
 }
 

@@ -122,7 +122,7 @@ async fn a_killed_keeper_leaves_nothing(control_groups: bool) {
     let script = format!("{}( setsid tail -f \"$PWD/held\" & )\n{}", "#!/bin/sh\n: >held\n", &IDLE[10..]);
     let spec = spec(&place, &script);
     let running = provider.create(&spec).await.unwrap();
-    written(&running, "ready").await;
+    written(&place, &running, "ready").await;
     until("the handler runs", || (alive(&spec.id).len() >= 3).then_some(())).await;
 
     send(keeper_of(&place, &spec.id), RawSignal::SIGKILL);
@@ -153,11 +153,11 @@ async fn what_lost_its_keeper_unseen_ends_at_the_next_open() {
     let script = format!("{}( setsid tail -f \"$PWD/held\" & )\n{}", "#!/bin/sh\n: >held\n", &IDLE[10..]);
     let spec = spec(&place, &script);
     let running = provider.create(&spec).await.unwrap();
-    written(&running, "ready").await;
+    written(&place, &running, "ready").await;
     drop(provider);
     let keeper = keeper_of(&place, &spec.id);
     send(keeper, RawSignal::SIGKILL);
-    send(u64::from(running.runner.pid), RawSignal::SIGKILL);
+    send(u64::from(running.runner.unwrap().pid), RawSignal::SIGKILL);
 
     let provider = place.open(&instance()).await;
     within("its end", async {
@@ -352,7 +352,7 @@ async fn an_interrupted_start_is_started_once() {
     assert!(matches!(found.state, State::Damaged(_)), "{found:?}");
 
     let running = provider.create(&spec).await.unwrap();
-    written(&running, "ready").await;
+    written(&place, &running, "ready").await;
     provider.destroy(&spec.id).await.unwrap();
 }
 

@@ -136,7 +136,7 @@ fn found(id: &Id, sandbox: &Sandbox) -> Found {
 }
 
 fn running(id: &Id) -> Running {
-    Running { id: id.clone(), runner: Pid { pid: 1, start_ticks: 1 }, work: "/simulated".into() }
+    Running { id: id.clone(), runner: Some(Pid { pid: 1, start_ticks: 1 }), work: "/simulated".into() }
 }
 
 #[async_trait]

@@ -44,7 +44,7 @@ fn be_platform(root: PathBuf, specs: &Path) -> Result<(), Failure> {
         let provider = Process::open(Options::new(root, Instance::new("00c0ffee")?)).await?;
         for spec in &specs {
             let running = provider.create(spec).await?;
-            println!("{}", running.runner.pid);
+            println!("{}", running.runner.map_or(0, |runner| runner.pid));
         }
         std::future::pending::<Result<(), Failure>>().await
     })

@@ -4,7 +4,7 @@ use super::{Factory, alive, assert_gone, exit_of, instance, spec, until, written
 use crate::{Provider, Signal, Target};
 
 /// Ways to get away, as shell: each leaves something behind that a kill of runner and handler alone would miss.
-/// `$held` is a file to wait on for ever, whose name keeps the sandbox's id in the command line.
+/// `$held` is a file to wait on for ever; its name, which is the sandbox's id, stays in the command line.
 const WAYS: [(&str, &str); 10] = [
     ("double fork", r#"( ( tail -f "$held" & ) & )"#),
     ("session of its own", r#"setsid tail -f "$held" &"#),
@@ -28,7 +28,7 @@ const WAYS: [(&str, &str); 10] = [
 ];
 
 const PRELUDE: &str = r#"#!/bin/sh
-held="$PWD/held"
+held="$PWD/$4"
 : >"$held"
 await() { while [ ! -e "$1" ]; do sleep 0.01; done; }
 # Always another process, in another session: whoever reads its number finds it gone.
@@ -74,11 +74,11 @@ pub async fn sb_3_destroy_ends_every_descendant(factory: &impl Factory) {
     for (name, way) in WAYS {
         let spec = spec(factory, &format!("{PRELUDE}{way}{POSTLUDE}"));
         let running = provider.create(&spec).await.expect("starts");
-        written(&running, "ready").await;
+        written(factory, &running, "ready").await;
         until(&format!("{name} is under way"), || (alive(&spec.id).len() > 2).then_some(())).await;
         provider.destroy(&spec.id).await.unwrap_or_else(|error| panic!("{name}: failed to {error}"));
         assert_gone(&spec.id, name);
-        assert!(!running.work.exists(), "{name}");
+        assert!(!factory.work(&running).exists(), "{name}");
     }
 }
 
@@ -89,7 +89,7 @@ pub async fn sb_3_every_descendant_ends_with_its_killed_runner(factory: &impl Fa
     for (name, way) in WAYS {
         let spec = spec(factory, &format!("{PRELUDE}{way}{POSTLUDE}"));
         let running = provider.create(&spec).await.expect("starts");
-        written(&running, "ready").await;
+        written(factory, &running, "ready").await;
         provider.signal(&spec.id, Target::Runner, Signal::Kill).await.expect("it runs");
         let exit = exit_of(&mut exits, &spec.id).await;
         assert_eq!(exit.signal, Some(9), "{name}");

@@ -7,7 +7,7 @@ use super::{Factory, alive, assert_gone, exit_of, fresh_id, instance, spec, unti
 use crate::{Error, Found, Instance, Provider, Signal, Spec, State, Target};
 
 /// A runner that is there and does nothing.
-const IDLE: &str = "#!/bin/sh\n: >held\necho yes >ready\nexec tail -f \"$PWD/held\"\n";
+const IDLE: &str = "#!/bin/sh\n: >$4\necho yes >ready\nexec tail -f $4\n";
 
 fn ids(found: &[Found]) -> Vec<&str> {
     found.iter().map(|found| found.id.as_str()).collect()
@@ -24,7 +24,7 @@ pub async fn create_find_and_list_agree(factory: &impl Factory) {
     let found = provider.find(&spec.id).await.expect("readable").expect("it runs");
     assert_eq!(found.labels, spec.labels);
     assert_eq!(found.socket.as_ref(), Some(&spec.socket));
-    assert_eq!(found.state, State::Running(Some(running.runner)));
+    assert_eq!(found.state, State::Running(running.runner));
     assert_eq!(provider.list().await.expect("readable"), [found]);
 
     provider.destroy(&spec.id).await.expect("ends");
@@ -35,13 +35,13 @@ pub async fn create_find_and_list_agree(factory: &impl Factory) {
 /// A repeated create starts nothing and answers as the first did.
 pub async fn create_again_finds_what_runs(factory: &impl Factory) {
     let provider = factory.open(&instance()).await;
-    let script = "#!/bin/sh\necho started >>starts\n: >held\nexec tail -f \"$PWD/held\"\n";
+    let script = "#!/bin/sh\necho started >>starts\n: >$4\nexec tail -f $4\n";
     let spec = spec(factory, script);
     let first = provider.create(&spec).await.expect("starts");
-    written(&first, "starts").await;
+    written(factory, &first, "starts").await;
     let again = provider.create(&spec).await.expect("finds it");
     assert_eq!(first, again);
-    assert_eq!(written(&first, "starts").await, "started\n");
+    assert_eq!(written(factory, &first, "starts").await, "started\n");
     provider.destroy(&spec.id).await.expect("ends");
 }
 
@@ -127,12 +127,12 @@ pub async fn destroy_of_the_unknown_succeeds(factory: &impl Factory) {
 pub async fn destroy_removes_all_files(factory: &impl Factory) {
     let provider = factory.open(&instance()).await;
     let script = "#!/bin/sh\nmkdir -p a/b\necho x >a/b/c\nln -s /etc/passwd link\nmkfifo pipe\nchmod 0 a/b a\n\
-                  : >held\necho yes >ready\nexec tail -f \"$PWD/held\"\n";
+                  : >$4\necho yes >ready\nexec tail -f $4\n";
     let spec = spec(factory, script);
     let running = provider.create(&spec).await.expect("starts");
-    written(&running, "ready").await;
+    written(factory, &running, "ready").await;
     provider.destroy(&spec.id).await.expect("ends");
-    assert!(!running.work.exists());
+    assert!(!factory.work(&running).exists());
     assert!(fs::exists("/etc/passwd").expect("readable"), "links are not followed");
 }
 
@@ -169,18 +169,18 @@ pub async fn exits_are_seen_once_with_their_reason(factory: &impl Factory) {
 /// Signals reach the runner or its children, and nothing else.
 pub async fn signals_reach_runner_and_handlers(factory: &impl Factory) {
     let provider = factory.open(&instance()).await;
-    let script = "#!/bin/sh\n: >held\ntrap 'echo told >told' TERM\nsh -c 'tail -f \"$0\"' \"$PWD/held\" &\n\
+    let script = "#!/bin/sh\n: >$4\ntrap 'echo told >told' TERM\nsh -c 'tail -f $0' $4 &\n\
                   echo yes >ready\nwhile kill -0 $! 2>/dev/null; do wait $!; done\n\
-                  echo ended >ended\nexec tail -f \"$PWD/held\"\n";
+                  echo ended >ended\nexec tail -f $4\n";
     let spec = spec(factory, script);
     let running = provider.create(&spec).await.expect("starts");
-    written(&running, "ready").await;
+    written(factory, &running, "ready").await;
 
     provider.signal(&spec.id, Target::Runner, Signal::Terminate).await.expect("it runs");
-    assert_eq!(written(&running, "told").await, "told\n");
-    assert!(!running.work.join("ended").exists());
+    assert_eq!(written(factory, &running, "told").await, "told\n");
+    assert!(!factory.work(&running).join("ended").exists());
     provider.signal(&spec.id, Target::Handler, Signal::Kill).await.expect("it has one");
-    assert_eq!(written(&running, "ended").await, "ended\n");
+    assert_eq!(written(factory, &running, "ended").await, "ended\n");
 
     let unknown = provider.signal(&fresh_id(), Target::Runner, Signal::Kill).await;
     assert!(matches!(unknown, Err(Error::NotRunning { .. })), "{unknown:?}");
@@ -198,7 +198,7 @@ pub async fn a_later_provider_adopts(factory: &impl Factory) {
     }
     drop(first);
     // One ends while no provider is there to see it.
-    let pid = i32::try_from(runners[2].pid).expect("a process id");
+    let pid = i32::try_from(runners[2].expect("it runs").pid).expect("a process id");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
         .expect("it runs");
     until("it is gone", || alive(&between.id).is_empty().then_some(())).await;
@@ -207,7 +207,7 @@ pub async fn a_later_provider_adopts(factory: &impl Factory) {
     let mut exits = second.exits();
     assert_eq!(second.list().await.expect("readable").len(), 3);
     let found = second.find(&kept.id).await.expect("readable").expect("it runs");
-    assert_eq!(found.state, State::Running(Some(runners[0])));
+    assert_eq!(found.state, State::Running(runners[0]));
     assert_eq!(found.labels, kept.labels);
     assert_eq!(second.create(kept).await.expect("finds it").runner, runners[0]);
     let found = second.find(&between.id).await.expect("readable").expect("its files are left");
@@ -242,10 +242,10 @@ pub async fn instances_leave_each_other_alone(factory: &impl Factory) {
     theirs.destroy(&their.id).await.expect("ends");
 }
 
-/// Fifty at once start, and fifty at once end.
+/// Many at once start, and many at once end.
 pub async fn many_come_and_go_at_once(factory: &impl Factory) {
     let provider = std::sync::Arc::new(factory.open(&instance()).await);
-    let specs: Vec<Spec> = (0..50).map(|_| spec(factory, IDLE)).collect();
+    let specs: Vec<Spec> = (0..factory.many()).map(|_| spec(factory, IDLE)).collect();
     let work = async |end: bool| {
         let jobs = specs.iter().map(async |spec| {
             if end {
@@ -254,11 +254,11 @@ pub async fn many_come_and_go_at_once(factory: &impl Factory) {
                 provider.create(spec).await.expect("starts");
             }
         });
-        within("fifty sandboxes", join_all(jobs)).await;
+        within("many sandboxes", join_all(jobs)).await;
     };
     work(false).await;
     let found = provider.list().await.expect("readable");
-    assert_eq!(found.iter().filter(|found| matches!(found.state, State::Running(_))).count(), 50);
+    assert_eq!(found.iter().filter(|found| matches!(found.state, State::Running(_))).count(), specs.len());
     work(true).await;
     assert_eq!(provider.list().await.expect("readable"), []);
     for spec in &specs {

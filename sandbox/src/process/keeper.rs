@@ -26,8 +26,8 @@ use nix::unistd::{ForkResult, Pid as RawPid, getpid, getppid, setsid};
 
 use super::cgroup::Cgroup;
 use super::place::{Birth, Ending, Place, Record};
-use super::proc::{self, Stat};
 use super::sweep;
+use crate::proc::{self, Stat};
 use crate::{Pid, Resources};
 
 /// What a keeper says on its stdout once the runner's program was executed; anything else is a reason why not.

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::used::Used;
 use crate::{Error, Exit, Id, Instance, Pid, Spec};
 
 /// Largest state file that is read, in bytes: a sandbox shares our user and may write anything there.
@@ -29,9 +30,6 @@ const STATE_BYTES_MAX: u64 = 64 << 10;
 
 /// How much of the end of the runner's stderr an exit carries, in bytes.
 const LOG_TAIL_BYTES: u64 = 2 << 10;
-
-/// The directory of the tombstones; no id starts with a dot.
-const USED: &str = ".used";
 
 /// What was asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -81,15 +79,16 @@ pub(super) enum Look {
 #[derive(Clone, Debug)]
 pub(super) struct Root {
     dir: PathBuf,
+    /// The ids that served.
+    pub(super) used: Used,
 }
 
 impl Root {
     /// Makes the directories that are missing.
     pub(super) fn open(dir: &Path) -> Result<Self, Error> {
-        let used = dir.join(USED);
-        DirBuilder::new().recursive(true).mode(0o700).create(&used).map_err(Error::io("create", &used))?;
+        let used = Used::open(dir)?;
         let dir = dir.canonicalize().map_err(Error::io("resolve", dir))?;
-        Ok(Self { dir })
+        Ok(Self { dir, used })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -107,26 +106,12 @@ impl Root {
         for entry in fs::read_dir(&self.dir).map_err(fail)? {
             let name = entry.map_err(fail)?.file_name();
             match name.to_str().map(Id::new) {
-                _ if name == USED => {}
+                _ if name == Used::NAME => {}
                 Some(Ok(id)) => ids.push(id),
                 _ => tracing::warn!(root = %self.dir.display(), ?name, "ignoring a file that is no sandbox"),
             }
         }
         Ok(ids)
-    }
-
-    pub(super) fn is_used(&self, id: &Id) -> bool {
-        self.dir.join(USED).join(id.as_str()).exists()
-    }
-
-    /// Leaves the tombstone. It is for a create that comes late, which does not survive a power cut either, so it
-    /// need not: what an id was used for is in the platform's log for ever.
-    pub(super) fn mark_used(&self, id: &Id) -> Result<(), Error> {
-        let stone = self.dir.join(USED).join(id.as_str());
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&stone) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(Error::io("create", &stone)(error)),
-            _ => Ok(()),
-        }
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::keeper::STARTED;
 use super::place::{Birth, Look, Place, Record};
-use super::{Inner, Options, proc, watch};
+use super::{Inner, Options, watch};
+use crate::proc;
 use crate::{Error, Id, Running, Spec};
 
 /// How often it is looked for a birth that must come any moment.
@@ -24,7 +25,7 @@ const REASON_BYTES_MAX: usize = 4 << 10;
 pub(super) fn create(inner: &Arc<Inner>, spec: &Spec) -> Result<Running, Error> {
     let id = &spec.id;
     let used = || Error::Used { id: id.clone() };
-    if inner.root.is_used(id) {
+    if inner.root.used.has(id) {
         return Err(used());
     }
     let place = inner.place(id);
@@ -37,7 +38,7 @@ pub(super) fn create(inner: &Arc<Inner>, spec: &Spec) -> Result<Running, Error> 
     if !inner.watches.has(id) {
         watch::watch(inner, id, &birth);
     }
-    Ok(Running { id: id.clone(), runner: birth.runner, work: place.work() })
+    Ok(Running { id: id.clone(), runner: Some(birth.runner), work: place.work() })
 }
 
 /// The birth of a sandbox whose keeper has just been started, if there comes one. It may have ended since.

@@ -13,7 +13,7 @@ use nix::libc::{SIGKILL, SIGSTOP};
 
 use super::cgroup::Cgroup;
 use super::place::{Birth, Place};
-use super::proc::{self, Handle, Stat, Table};
+use crate::proc::{self, Handle, Stat, Table};
 
 /// How often the process table is read to find all of them standing still. One that cannot be stopped
 /// (uninterruptible, or changing its number all the time) must not keep the others alive.

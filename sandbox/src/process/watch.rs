@@ -14,8 +14,8 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use super::place::{Birth, Ending, Look, Record};
-use super::proc::{self, Handle};
 use super::{Inner, blocking};
+use crate::proc::{self, Handle};
 use crate::{Error, Exit, Id, Pid};
 
 /// How long until a sandbox is watched again after the system had no descriptor left for it.

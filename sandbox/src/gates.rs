@@ -11,11 +11,11 @@ type Turns = Arc<Mutex<HashMap<Id, Arc<Turn<()>>>>>;
 
 /// A gate for each sandbox that someone is busy with.
 #[derive(Debug, Default)]
-pub(super) struct Gates(Turns);
+pub(crate) struct Gates(Turns);
 
 /// The right to be busy with one sandbox, until dropped. It is meant to be held for as long as that takes.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     turns: Turns,
     id: Id,
     turn: Option<OwnedMutexGuard<()>>,
@@ -23,7 +23,7 @@ pub(super) struct Gate {
 
 impl Gates {
     /// Waits for the turn, first come, first served.
-    pub(super) async fn enter(&self, id: &Id) -> Gate {
+    pub(crate) async fn enter(&self, id: &Id) -> Gate {
         let turn = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(turns.entry(id.clone()).or_default())
@@ -35,7 +35,7 @@ impl Gates {
     }
 
     /// Whether someone is busy with this sandbox.
-    pub(super) fn is_busy(&self, id: &Id) -> bool {
+    pub(crate) fn is_busy(&self, id: &Id) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
     }
 }

@@ -12,16 +12,16 @@ use crate::Pid;
 
 /// One line of the process table: the fields of `/proc/<pid>/stat` that matter here (proc_pid_stat(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stat {
-    pub(super) pid: u32,
-    pub(super) parent: u32,
-    pub(super) state: char,
-    pub(super) start_ticks: u64,
+pub(crate) struct Stat {
+    pub(crate) pid: u32,
+    pub(crate) parent: u32,
+    pub(crate) state: char,
+    pub(crate) start_ticks: u64,
 }
 
 impl Stat {
     /// `None` when there is no such process.
-    pub(super) fn of(pid: u32) -> Option<Self> {
+    pub(crate) fn of(pid: u32) -> Option<Self> {
         let bytes = fs::read(format!("/proc/{pid}/stat")).ok()?;
         Self::parse(pid, &bytes)
     }
@@ -37,41 +37,41 @@ impl Stat {
     }
 
     /// It has ended and only waits to be reaped.
-    pub(super) fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
 
     /// It cannot run, so it cannot fork, until someone continues it.
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         matches!(self.state, 'T' | 't')
     }
 
-    pub(super) fn id(&self) -> Pid {
+    pub(crate) fn id(&self) -> Pid {
         Pid { pid: self.pid, start_ticks: self.start_ticks }
     }
 }
 
 /// The process table, as far as it stands still.
-pub(super) struct Table(HashMap<u32, Stat>);
+pub(crate) struct Table(HashMap<u32, Stat>);
 
 impl Table {
-    pub(super) fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         Self(pids.filter_map(Stat::of).map(|stat| (stat.pid, stat)).collect())
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = &Stat> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Stat> {
         self.0.values()
     }
 
     /// The children of `parent` that are not dead.
-    pub(super) fn children(&self, parent: u32) -> Vec<Stat> {
+    pub(crate) fn children(&self, parent: u32) -> Vec<Stat> {
         self.0.values().filter(|stat| stat.parent == parent && !stat.is_dead()).copied().collect()
     }
 
     /// What is below any of `roots`, without the roots themselves and without the dead.
-    pub(super) fn below(&self, roots: impl IntoIterator<Item = u32>) -> Vec<Stat> {
+    pub(crate) fn below(&self, roots: impl IntoIterator<Item = u32>) -> Vec<Stat> {
         let mut children: HashMap<u32, Vec<&Stat>> = HashMap::new();
         for stat in self.0.values() {
             children.entry(stat.parent).or_default().push(stat);
@@ -94,22 +94,22 @@ impl Table {
 }
 
 /// Whether exactly this process, and no later one with its number, is there and not dead.
-pub(super) fn lives(process: Pid) -> bool {
+pub(crate) fn lives(process: Pid) -> bool {
     Stat::of(process.pid).is_some_and(|stat| stat.id() == process && !stat.is_dead())
 }
 
 /// Names this boot: process ids and start times mean nothing in another.
-pub(super) fn boot() -> String {
+pub(crate) fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// A hold on one process: it can be awaited and signalled without ever meeting a later one of the same number.
 #[derive(Debug)]
-pub(super) struct Handle(OwnedFd);
+pub(crate) struct Handle(OwnedFd);
 
 impl Handle {
     /// `None` when exactly this process is gone. One that has ended and waits to be reaped is not gone.
-    pub(super) fn open(process: Pid) -> io::Result<Option<Self>> {
+    pub(crate) fn open(process: Pid) -> io::Result<Option<Self>> {
         let fd = match pidfd_open(process.pid) {
             Ok(fd) => fd,
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
@@ -121,7 +121,7 @@ impl Handle {
     }
 
     /// Sends a signal; that the process has ended meanwhile is no error but `false`.
-    pub(super) fn signal(&self, signal: i32) -> io::Result<bool> {
+    pub(crate) fn signal(&self, signal: i32) -> io::Result<bool> {
         match pidfd_send_signal(&self.0, signal) {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
@@ -130,18 +130,18 @@ impl Handle {
     }
 
     /// Waits until the process has ended; `false` when it has not within `limit`.
-    pub(super) fn wait(&self, limit: Duration) -> bool {
+    pub(crate) fn wait(&self, limit: Duration) -> bool {
         readable(self.0.as_fd(), limit)
     }
 
     /// The descriptor, which becomes readable when the process has ended.
-    pub(super) fn into_fd(self) -> OwnedFd {
+    pub(crate) fn into_fd(self) -> OwnedFd {
         self.0
     }
 }
 
 /// Removes an ended process from the table if it is our child; another's is left to its parent.
-pub(super) fn reap(pidfd: impl AsFd) {
+pub(crate) fn reap(pidfd: impl AsFd) {
     use nix::sys::wait::{Id, WaitPidFlag, waitid};
     let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
 }
@@ -153,7 +153,7 @@ impl AsFd for Handle {
 }
 
 /// Waits until `fd` has something to read or its other end is closed.
-pub(super) fn readable(fd: std::os::fd::BorrowedFd<'_>, limit: Duration) -> bool {
+pub(crate) fn readable(fd: std::os::fd::BorrowedFd<'_>, limit: Duration) -> bool {
     let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
     let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
     poll(&mut fds, timeout).is_ok_and(|ready| ready > 0)
