@@ -179,6 +179,7 @@ impl Answerer {
     ) -> Result<Reply, Problem> {
         let checked: CrewSpec = serde_json::from_value(spec)
             .map_err(|error| Problem::new(ProblemKind::Invalid, format!("crew `{name}`: {error}")))?;
+        gate(&name, &checked)?;
         let command_id = asked.caller.command_id();
         let crew = CrewId::derive(&["crew", &command_id.to_string()]);
         let started = self.started(asked, &crew, name, labels, &checked).await?;
@@ -372,6 +373,21 @@ impl Answerer {
         let body = json!({ "task": id, "status": outcome.state.status });
         Ok(reply(EntityKind::Task, id.as_str(), position, body))
     }
+}
+
+/// GY-1: nothing certifies agents here, so that a crew which requires certificates is never started.
+fn gate(name: &str, spec: &CrewSpec) -> Result<(), Problem> {
+    let required: Vec<&str> =
+        spec.gym.iter().flat_map(|gym| &gym.require).map(manifest::Name::as_str).collect();
+    if required.is_empty() {
+        return Ok(());
+    }
+    let detail = format!(
+        "crew `{name}` requires certificates of the suites {}, and none of its profiles has one; leave `spec.gym.require` out \
+         to run the crew without validation",
+        required.join(", ")
+    );
+    Err(Problem::new(ProblemKind::Failed, detail))
 }
 
 fn takes_tasks(status: Status) -> bool {

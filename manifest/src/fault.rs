@@ -133,6 +133,8 @@ codes! {
     Conflict = "conflict",
     /// No profile has this name.
     UnknownProfile = "unknown profile",
+    /// This version reads the field and cannot do what it says.
+    NotHeld = "not held by this version",
 }
 
 impl Fault {

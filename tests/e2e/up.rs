@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::stage::{Stage, wait_for};
+use crate::stage::{CREW, Stage, wait_for};
 use crate::support::{Home, Up, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,5 +72,15 @@ async fn a_task_in_hand_outlives_a_restart() {
     for agent in stage.api.list("/v1/agents?crew=troupe").await {
         assert_eq!(agent["incarnation"], 1, "{agent:#}");
     }
+    stage.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gy_1_a_crew_that_requires_certificates_is_not_started() {
+    let stage = Stage::empty().await;
+    let gated = CREW.replace("  liveness:", "  gym: {require: [hello-world]}\n  liveness:");
+    let said = stage.assemble(&gated).await.refused(1);
+    assert!(said.contains("spec.gym.require") && said.contains("hello-world"), "{said}");
+    assert_eq!(stage.api.list("/v1/agents").await, Vec::<serde_json::Value>::new());
     stage.leave().await;
 }

@@ -19,6 +19,7 @@ pub(crate) fn crew(spec: &CrewSpec, at: &At<'_>, faults: &mut Faults) {
     supervision(spec, at, faults);
     liveness(spec, at, faults);
     lifetime(spec, at, faults);
+    gates(spec, at, faults);
 }
 
 fn members(spec: &CrewSpec, at: &At<'_>, faults: &mut Faults) {
@@ -176,6 +177,15 @@ fn lifetime(spec: &CrewSpec, at: &At<'_>, faults: &mut Faults) {
     {
         let expected = format!("it is never used up, since the crew disbands after its ttl of {ttl}");
         at.report(Fault::warning(Code::Conflict, &at.path, expected).found(wall_time.to_string()), faults);
+    }
+}
+
+/// Warns of gates that no agent gets through.
+fn gates(spec: &CrewSpec, at: &At<'_>, faults: &mut Faults) {
+    if spec.gym.as_ref().is_some_and(|gym| !gym.require.is_empty()) {
+        let at = at.field("gym").field("require");
+        let expected = "no agent can get a certificate yet, so assembly refuses the crew";
+        at.report(Fault::warning(Code::NotHeld, &at.path, expected), faults);
     }
 }
 

@@ -22,6 +22,14 @@ pub(crate) fn profile(spec: &ProfileSpec, at: &At<'_>, faults: &mut Faults) {
             at.report(at.error(Code::Conflict, "spec.env sets the same variable"), faults);
         }
     }
+    let doors = [
+        ("models", spec.models.is_empty(), "there is no model door yet: the agent's calls of it fail"),
+        ("tools", spec.tools.is_empty(), "there is no tool door yet: the agent's calls of it fail"),
+    ];
+    for (field, _, expected) in doors.into_iter().filter(|(_, is_empty, _)| !is_empty) {
+        let at = at.field(field);
+        at.report(Fault::warning(Code::NotHeld, &at.path, expected), faults);
+    }
     for (index, server) in spec.tools.iter().enumerate() {
         for (ordinal, tool) in server.approve.iter().enumerate() {
             if server.allow.contains(tool) {
