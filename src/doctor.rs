@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use events::store::postgres::{Database, Postgres};
 use events::store::sqlite;
-use sandbox::{Instance, Process, Provider as _};
+use sandbox::{Instance, Kept, Provider as _};
 use serde::Serialize;
 use tokio::process::Command;
 
@@ -198,7 +198,7 @@ async fn isolation() -> Finding {
         Err(error) => return failed(format!("make a temporary directory: {error}")),
     };
     let provider = match Instance::new("d0c70000") {
-        Ok(instance) => Process::open(sandbox::Options::new(root.path().to_owned(), instance)).await,
+        Ok(instance) => Kept::open(sandbox::Options::new(root.path().to_owned(), instance)).await,
         Err(error) => return failed(error.to_string()),
     };
     match provider {

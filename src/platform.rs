@@ -17,7 +17,7 @@ use events::{EventStore, Position};
 use gateway::{Gateway, SandboxTokens};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::RngCore;
-use sandbox::{Instance, Process, Provider};
+use sandbox::{Instance, Kept, Provider};
 
 use crate::config::Config;
 use crate::storage::{self, Storage};
@@ -115,7 +115,7 @@ impl Platform {
         let instance = instance(&data.join("instance"))?;
         let program = std::env::current_exe().map_err(file("find", Path::new("/proc/self/exe")))?;
         let process = sandbox::Options::new(data.join("sandboxes"), instance.clone());
-        let provider: Arc<dyn Provider> = Arc::new(Process::open(process).await?);
+        let provider: Arc<dyn Provider> = Arc::new(Kept::open(process).await?);
         let run_dir = match &config.run_dir {
             Some(dir) => dir.clone(),
             None => run_dir(&instance),

@@ -2,8 +2,9 @@
 //!
 //! A *sandbox* is the isolated place in which one runner runs; it serves at most one incarnation of
 //! an agent, ever. [`Provider`] is the seam: what the platform asks of any kind of sandbox, and the
-//! laws that every kind keeps. [`Process`] is the kind that needs nothing installed: plain processes
-//! that share the host, watched over by a small *keeper* each (see [`keeper_main`]).
+//! laws that every kind keeps. [`Kept`] makes the two kinds that need nothing installed: processes
+//! watched over by a small *keeper* each (see [`keeper_main`]), either plain ones that share the host, or ones with
+//! namespaces of their own (see [`Confinement`]).
 //!
 //! The platform decides *when* a sandbox is made or removed; this crate knows nothing of agents
 //! beyond the labels it is given, and nothing of what runner and gateway say to each other.
@@ -11,9 +12,11 @@
 mod error;
 mod gates;
 mod id;
+mod kept;
+mod native;
 mod proc;
-mod process;
 mod provider;
+pub mod seccomp;
 mod spec;
 mod used;
 
@@ -22,6 +25,7 @@ pub mod conformance;
 
 pub use error::Error;
 pub use id::{Id, Instance};
-pub use process::{Limits, Options, Process, keeper_main};
+pub use kept::{Kept, Limits, Options, keeper_main};
+pub use native::{CANARY, Confinement, canary_main, prove};
 pub use provider::{Exit, Found, Isolation, Kind, Level, Pid, Provider, Running, Signal, State, Target};
 pub use spec::{Labels, Resources, Runner, Spec};

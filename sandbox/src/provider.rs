@@ -81,12 +81,15 @@ pub trait Provider: Send + Sync {
 pub enum Kind {
     /// Plain processes that share the host.
     Process,
+    /// Processes in namespaces of their own.
+    Native,
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Process => "process",
+            Self::Native => "native",
         })
     }
 }
@@ -98,12 +101,15 @@ impl fmt::Display for Kind {
 pub enum Level {
     /// It can do whatever the platform's own user can.
     None,
+    /// It sees nothing of the host but its kernel, and little of that.
+    Namespaces,
 }
 
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::None => "none",
+            Self::Namespaces => "namespaces",
         })
     }
 }

@@ -13,7 +13,7 @@ use hypercode_sandbox::conformance::{
     Factory, alive, assert_gone, exit_of, fresh_id, instance, spec, until, within, written,
 };
 use hypercode_sandbox::{
-    Error, Id, Instance, Level, Options, Process, Provider, Runner, Signal, Spec, State, Target,
+    Error, Id, Instance, Kept, Level, Options, Provider, Runner, Signal, Spec, State, Target,
 };
 use nix::sys::signal::{Signal as RawSignal, kill};
 use nix::unistd::Pid as RawPid;
@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 const STUB: &str = env!("CARGO_BIN_EXE_sandbox-stub");
 
-const IDLE: &str = "#!/bin/sh\n: >held\necho yes >ready\nexec tail -f \"$PWD/held\"\n";
+const IDLE: &str = "#!/bin/sh\n: >$4\necho yes >ready\nexec tail -f \"$PWD/$4\"\n";
 
 struct Place {
     dir: TempDir,
@@ -53,10 +53,10 @@ impl Place {
 
 #[async_trait]
 impl Factory for Place {
-    type Provider = Process;
+    type Provider = Kept;
 
-    async fn open(&self, instance: &Instance) -> Process {
-        Process::open(self.options(instance)).await.unwrap()
+    async fn open(&self, instance: &Instance) -> Kept {
+        Kept::open(self.options(instance)).await.unwrap()
     }
 
     fn scratch(&self) -> &Path {
@@ -119,7 +119,7 @@ async fn a_killed_keeper_leaves_nothing(control_groups: bool) {
     let place = Place::new(control_groups);
     let provider = place.open(&instance()).await;
     let mut exits = provider.exits();
-    let script = format!("{}( setsid tail -f \"$PWD/held\" & )\n{}", "#!/bin/sh\n: >held\n", &IDLE[10..]);
+    let script = format!("{}( setsid tail -f \"$PWD/$4\" & )\n{}", "#!/bin/sh\n: >$4\n", &IDLE[10..]);
     let spec = spec(&place, &script);
     let running = provider.create(&spec).await.unwrap();
     written(&place, &running, "ready").await;
@@ -150,7 +150,7 @@ async fn a_killed_keeper_leaves_nothing_without_control_groups() {
 async fn what_lost_its_keeper_unseen_ends_at_the_next_open() {
     let place = Place::new(false);
     let provider = place.open(&instance()).await;
-    let script = format!("{}( setsid tail -f \"$PWD/held\" & )\n{}", "#!/bin/sh\n: >held\n", &IDLE[10..]);
+    let script = format!("{}( setsid tail -f \"$PWD/$4\" & )\n{}", "#!/bin/sh\n: >$4\n", &IDLE[10..]);
     let spec = spec(&place, &script);
     let running = provider.create(&spec).await.unwrap();
     written(&place, &running, "ready").await;
@@ -346,7 +346,7 @@ async fn an_interrupted_start_is_started_once() {
     let spec = spec(&place, IDLE);
     let dir = place.root().join(spec.id.as_str());
     fs::create_dir(&dir).unwrap();
-    let record = json!({"instance": instance(), "spec": spec, "cgroup": null});
+    let record = json!({"instance": instance(), "spec": spec});
     fs::write(dir.join("record.json"), record.to_string()).unwrap();
     let found = provider.find(&spec.id).await.unwrap().unwrap();
     assert!(matches!(found.state, State::Damaged(_)), "{found:?}");
@@ -365,7 +365,7 @@ async fn a_program_that_is_no_keeper_is_an_error() {
     {
         let mut options = place.options(&instance());
         options.keeper = PathBuf::from(program);
-        let provider = Process::open(options).await.unwrap();
+        let provider = Kept::open(options).await.unwrap();
         let spec = spec(&place, IDLE);
         let error = provider.create(&spec).await.unwrap_err();
         assert!(error.to_string().contains(word), "{program}: {error}");

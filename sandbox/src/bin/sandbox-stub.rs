@@ -1,4 +1,4 @@
-//! What the tests start, by the name it is given: keeper, a runner that only says hello, or a platform that
+//! What the tests start, by the name it is given: keeper, canary, a runner that only says hello, or a platform that
 //! creates sandboxes and waits to be killed.
 
 use std::env;
@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use hypercode_sandbox::{Instance, Options, Process, Provider, Runner, Spec, keeper_main};
+use hypercode_sandbox::{CANARY, Instance, Kept, Options, Provider, Runner, Spec, canary_main, keeper_main};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -16,6 +16,8 @@ fn main() -> ExitCode {
     let name = args.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
     let done = if name == Options::KEEPER {
         return keeper_main(args);
+    } else if name == CANARY {
+        return canary_main(args);
     } else if name == Runner::ARGV0 {
         say_hello(Path::new(&args[2]))
     } else {
@@ -41,7 +43,7 @@ fn say_hello(socket: &Path) -> Result<(), Failure> {
 fn be_platform(root: PathBuf, specs: &Path) -> Result<(), Failure> {
     let specs: Vec<Spec> = serde_json::from_slice(&std::fs::read(specs)?)?;
     tokio::runtime::Runtime::new()?.block_on(async {
-        let provider = Process::open(Options::new(root, Instance::new("00c0ffee")?)).await?;
+        let provider = Kept::open(Options::new(root, Instance::new("00c0ffee")?)).await?;
         for spec in &specs {
             let running = provider.create(spec).await?;
             println!("{}", running.runner.map_or(0, |runner| runner.pid));

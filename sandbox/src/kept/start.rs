@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use super::keeper::STARTED;
 use super::place::{Birth, Look, Place, Record};
 use super::{Inner, Options, watch};
-use crate::proc;
 use crate::{Error, Id, Running, Spec};
+use crate::{native, proc};
 
 /// How often it is looked for a birth that must come any moment.
 const BIRTH_PAUSE: Duration = Duration::from_millis(2);
@@ -29,16 +29,20 @@ pub(super) fn create(inner: &Arc<Inner>, spec: &Spec) -> Result<Running, Error> 
         return Err(used());
     }
     let place = inner.place(id);
-    let birth = match inner.look(id)? {
-        Look::Absent | Look::Unborn(_) => start(inner, spec, &place)?,
-        Look::Kept(_, birth) => birth.map_or_else(|| await_birth(inner, id), |birth| Ok(Some(birth)))?,
-        Look::Ended(..) | Look::Lost(..) | Look::Foreign | Look::Damaged(_) => None,
+    let (is_confined, birth) = match inner.look(id)? {
+        Look::Absent | Look::Unborn(_) => (inner.options.confinement.is_some(), start(inner, spec, &place)?),
+        Look::Kept(record, birth) => {
+            let birth = birth.map_or_else(|| await_birth(inner, id), |birth| Ok(Some(birth)))?;
+            (record.confinement.is_some(), birth)
+        }
+        Look::Ended(..) | Look::Lost(..) | Look::Foreign | Look::Damaged(_) => return Err(used()),
     };
     let birth = birth.ok_or_else(used)?;
     if !inner.watches.has(id) {
         watch::watch(inner, id, &birth);
     }
-    Ok(Running { id: id.clone(), runner: Some(birth.runner), work: place.work() })
+    let work = if is_confined { native::WORK.into() } else { place.work() };
+    Ok(Running { id: id.clone(), runner: Some(birth.runner), work })
 }
 
 /// The birth of a sandbox whose keeper has just been started, if there comes one. It may have ended since.
@@ -58,7 +62,8 @@ fn start(inner: &Arc<Inner>, spec: &Spec, place: &Place) -> Result<Option<Birth>
     let record = Record {
         instance: inner.options.instance.clone(),
         spec: spec.clone(),
-        cgroup: inner.cgroup(&spec.id),
+        groups: inner.groups(&spec.id),
+        confinement: inner.options.confinement.clone(),
     };
     place.prepare(&record)?;
     let Some(lock) = place.lock()? else {
@@ -78,12 +83,15 @@ fn start(inner: &Arc<Inner>, spec: &Spec, place: &Place) -> Result<Option<Birth>
 }
 
 fn spawn_keeper(inner: &Inner, place: &Place, lock: File) -> Result<Child, Error> {
-    let Options { keeper, path, .. } = &inner.options;
+    let Options { keeper, path, confinement, .. } = &inner.options;
     let (marker, dir) = place.marker();
     let mut command = Command::new(keeper);
     command.arg0(Options::KEEPER).arg(place.dir()).current_dir(place.dir());
-    command.env_clear().env("PATH", path).env("LANG", "C.UTF-8").env(marker, dir);
-    command.env("HOME", place.work()).env("TMPDIR", place.tmp());
+    command.env_clear().env("LANG", "C.UTF-8").env(marker, dir);
+    match confinement {
+        Some(confinement) => command.envs(confinement.environment(path)),
+        None => command.env("PATH", path).env("HOME", place.work()).env("TMPDIR", place.tmp()),
+    };
     command.stdin(lock).stdout(Stdio::piped()).stderr(place.create_log()?);
     command.spawn().map_err(Error::io("execute", keeper))
 }

@@ -7,7 +7,8 @@
 //!            /birth.json    by the runner's process, before it becomes the runner: who runs
 //!            /exit.json     by the keeper, after the last process below it is gone: how it ended
 //!            /runner.log    the runner's stderr
-//!            /tmp  /work    the runner's
+//!            /tmp  /work    the runner's, where it shares the host's files
+//!            /root          where a confined sandbox puts its own root together; empty to all others
 //! ```
 //!
 //! The order of those writes is what makes a crash at any moment readable: without `birth.json` and with
@@ -22,8 +23,9 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::Groups;
 use crate::used::Used;
-use crate::{Error, Exit, Id, Instance, Pid, Spec};
+use crate::{Confinement, Error, Exit, Id, Instance, Pid, Spec};
 
 /// Largest state file that is read, in bytes: a sandbox shares our user and may write anything there.
 const STATE_BYTES_MAX: u64 = 64 << 10;
@@ -36,8 +38,12 @@ const LOG_TAIL_BYTES: u64 = 2 << 10;
 pub(super) struct Record {
     pub(super) instance: Instance,
     pub(super) spec: Spec,
-    /// The control group that the keeper tries to make.
-    pub(super) cgroup: Option<PathBuf>,
+    /// The control groups that the keeper makes.
+    #[serde(default)]
+    pub(super) groups: Groups,
+    /// What it is confined to; `None` shares the host.
+    #[serde(default)]
+    pub(super) confinement: Option<Confinement>,
 }
 
 /// Who runs.
@@ -54,6 +60,8 @@ pub(super) struct Birth {
 pub(super) struct Ending {
     pub(super) code: Option<i32>,
     pub(super) signal: Option<i32>,
+    #[serde(default)]
+    pub(super) oom: bool,
 }
 
 /// What a sandbox's files say.
@@ -138,6 +146,10 @@ impl Place {
         self.dir.join("tmp")
     }
 
+    pub(super) fn root(&self) -> PathBuf {
+        self.dir.join("root")
+    }
+
     /// Reads all there is. What changes meanwhile is seen as it was before or after.
     pub(super) fn look(&self, instance: &Instance) -> Result<Look, Error> {
         let record: Record = match read(&self.dir.join("record.json")) {
@@ -164,7 +176,11 @@ impl Place {
 
     /// Makes the directories and records what was asked for.
     pub(super) fn prepare(&self, record: &Record) -> Result<(), Error> {
-        for dir in [self.dir.clone(), self.work(), self.tmp()] {
+        let own = match record.confinement {
+            Some(_) => vec![self.root()],
+            None => vec![self.work(), self.tmp()],
+        };
+        for dir in [self.dir.clone()].into_iter().chain(own) {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
             made.map_err(Error::io("create", &dir))?;
         }
@@ -224,7 +240,13 @@ impl Place {
 
     /// The exit that `ending` makes, with the last words of the runner.
     pub(super) fn exit(&self, id: &Id, ending: Ending) -> Exit {
-        Exit { id: id.clone(), code: ending.code, signal: ending.signal, oom: false, log: self.log_tail() }
+        Exit {
+            id: id.clone(),
+            code: ending.code,
+            signal: ending.signal,
+            oom: ending.oom,
+            log: self.log_tail(),
+        }
     }
 
     pub(super) fn log_tail(&self) -> String {

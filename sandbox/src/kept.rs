@@ -1,12 +1,15 @@
-//! Sandboxes made of plain processes.
+//! Sandboxes of this host, each under a keeper: plain processes, or processes in namespaces of their own.
 //!
-//! They shut nothing off ([`Level::None`]): they are for trusted handlers and for machines where nothing else is
-//! allowed. What they do hold is that a sandbox ends completely. Above each runner sits a *keeper* that nothing
-//! below it can leave (see `keeper`); where the kernel gives us a control group, that is a second net; and if the
-//! keeper itself was killed, the provider ends what is left from outside, by process tree, control group and the
-//! marker in the environment.
+//! Above each runner sits a *keeper* that nothing below it can leave (see `keeper`); where the kernel gives us control
+//! groups, those are a second net; and if the keeper itself was killed, the provider ends what is left from outside,
+//! by process tree, control group and the marker in the environment.
+//!
+//! Without a [`Confinement`] a sandbox is shut off from nothing ([`crate::Level::None`]): that is for trusted handlers and for
+//! machines where nothing else is allowed.
 
+mod birth;
 mod cgroup;
+mod isolation;
 mod keeper;
 mod place;
 mod start;
@@ -28,22 +31,24 @@ use nix::libc;
 use tokio::sync::broadcast;
 use tokio::task::{JoinError, spawn_blocking};
 
-use self::cgroup::Cgroup;
+use self::cgroup::Groups;
 use self::place::{Birth, Ending, Look, Place, Record, Root};
 use self::watch::Watches;
 use crate::gates::Gates;
+use crate::native;
 use crate::proc::{self, Handle, Stat, Table};
 use crate::{
-    Error, Exit, Found, Id, Instance, Isolation, Kind, Labels, Level, Provider, Running, Signal, Spec, State,
-    Target,
+    Confinement, Error, Exit, Found, Id, Instance, Isolation, Kind, Labels, Provider, Running, Signal, Spec,
+    State, Target,
 };
 
+pub(crate) use self::birth::{Keeper, limit};
 pub use self::keeper::keeper_main;
 
 /// The search path where the platform has none.
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// How a [`Process`] provider is set up.
+/// How a [`Kept`] provider is set up.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The directory of all its sandboxes: made where missing, and of one instance only at a time.
@@ -52,10 +57,12 @@ pub struct Options {
     pub instance: Instance,
     /// The program that calls [`keeper_main`] when its name is [`Options::KEEPER`].
     pub keeper: PathBuf,
-    /// `PATH` of the runner, and so of handlers.
+    /// `PATH` of the runner, and so of handlers, as far as they see it.
     pub path: OsString,
-    /// Whether each sandbox gets a control group where the kernel lets us make one. It ends as completely without,
-    /// only by more work.
+    /// What sandboxes are confined to; `None` leaves them everything that the platform's user may.
+    pub confinement: Option<Confinement>,
+    /// Whether each sandbox gets control groups where the kernel lets us make some. It ends as completely without,
+    /// only by more work, but what it uses as a whole is not held then.
     pub control_groups: bool,
     /// Bounds.
     pub limits: Limits,
@@ -74,13 +81,14 @@ impl Options {
             // The very file that runs, even if another was put in its place since.
             keeper: PathBuf::from("/proc/self/exe"),
             path: env::var_os("PATH").unwrap_or_else(|| PATH_DEFAULT.into()),
+            confinement: None,
             control_groups: true,
             limits: Limits::default(),
         }
     }
 }
 
-/// Bounds of a [`Process`] provider.
+/// Bounds of a [`Kept`] provider.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// How long a keeper may take to execute the runner's program, in milliseconds.
@@ -99,11 +107,11 @@ impl Default for Limits {
     }
 }
 
-/// Sandboxes made of plain processes.
+/// Sandboxes of this host.
 ///
-/// Dropping it leaves them running; the next one over the same root adopts them.
+/// Dropping it leaves them running; the next one over the same root adopts them, whatever they are confined to.
 #[derive(Clone, Debug)]
-pub struct Process {
+pub struct Kept {
     inner: Arc<Inner>,
 }
 
@@ -111,23 +119,23 @@ pub struct Process {
 struct Inner {
     options: Options,
     root: Root,
-    /// The control group below which each sandbox gets its own, and the start of their names.
-    groups: Option<(PathBuf, String)>,
+    /// The control groups below which each sandbox gets its own, and the start of their names.
+    groups: (Groups, String),
     gates: Gates,
     watches: Watches,
 }
 
-impl Process {
+impl Kept {
     /// Opens the root, adopts what runs in it and ends what lost its keeper.
     ///
     /// # Errors
     /// [`Error::Io`] where the root cannot be made or read.
     pub async fn open(options: Options) -> Result<Self, Error> {
         let inner = blocking(move || Inner::open(options)).await?;
-        let process = Self { inner: Arc::new(inner) };
-        let inner = Arc::clone(&process.inner);
+        let kept = Self { inner: Arc::new(inner) };
+        let inner = Arc::clone(&kept.inner);
         blocking(move || inner.adopt()).await?;
-        Ok(process)
+        Ok(kept)
     }
 
     /// Runs `work` off the async threads, alone among all that concern `id`. It runs to its end even if the
@@ -148,25 +156,18 @@ impl Process {
 }
 
 #[async_trait]
-impl Provider for Process {
+impl Provider for Kept {
     fn kind(&self) -> Kind {
-        Kind::Process
+        match self.inner.options.confinement {
+            None => Kind::Process,
+            Some(_) => Kind::Native,
+        }
     }
 
     fn isolation(&self) -> Isolation {
-        Isolation {
-            level: Level::None,
-            held: vec![
-                "ends completely: every process it ever started is killed with it",
-                "own session, work directory and environment",
-                "writable memory, open files and file size of each process; no core dumps",
-            ],
-            not_held: vec![
-                "files: it reads and writes whatever the platform's user may",
-                "network: it reaches whatever the host reaches",
-                "processes: it sees those of the host and may signal the platform's user's, its own keeper included",
-                "processor time, number of processes, total memory and total size of the work directory",
-            ],
+        match self.inner.options.confinement {
+            None => isolation::of_processes(),
+            Some(_) => isolation::of_namespaces(self.inner.groups.0.held()),
         }
     }
 
@@ -195,8 +196,8 @@ impl Provider for Process {
     }
 
     async fn log(&self, id: &Id, bytes_max: u64) -> Result<Option<String>, Error> {
-        let log = self.inner.place(id).work().join(link::limits::HANDLER_LOG);
-        blocking(move || log_end(&log, bytes_max)).await
+        let (inner, id) = (Arc::clone(&self.inner), id.clone());
+        blocking(move || inner.log(&id, bytes_max)).await
     }
 
     async fn signal(&self, id: &Id, which: Target, signal: Signal) -> Result<(), Error> {
@@ -206,6 +207,15 @@ impl Provider for Process {
 
     fn exits(&self) -> broadcast::Receiver<Exit> {
         self.inner.watches.subscribe()
+    }
+}
+
+/// The work directory as it is seen from here. A confined sandbox has it in its own memory: it is reached through its
+/// runner, and gone with it.
+fn work(place: &Place, is_confined: bool, birth: &Birth) -> PathBuf {
+    match is_confined {
+        true => native::work_of(birth.runner),
+        false => place.work(),
     }
 }
 
@@ -234,7 +244,13 @@ impl Inner {
         let inode = root.path().metadata().map_err(Error::io("inspect", root.path()))?.ino();
         // Unique on this host: another root, even of the same instance, never meets our groups.
         let prefix = format!("hypercode-{}-{inode:x}-", options.instance);
-        let groups = options.control_groups.then(Cgroup::base).flatten().map(|base| (base, prefix));
+        let bases = match options.control_groups {
+            true => {
+                Groups::bases(&format!("{prefix}probe-{}", std::process::id()), options.confinement.is_some())
+            }
+            false => Groups::default(),
+        };
+        let groups = (bases, prefix);
         let watches = Watches::new(options.limits.exits);
         Ok(Self { options, root, groups, gates: Gates::default(), watches })
     }
@@ -289,6 +305,21 @@ impl Inner {
             None => (Labels::default(), None),
         };
         Ok(Some(Found { id: id.clone(), labels, socket, state }))
+    }
+
+    fn log(&self, id: &Id, bytes_max: u64) -> Result<Option<String>, Error> {
+        let place = self.place(id);
+        let (record, birth) = match self.look(id)? {
+            Look::Kept(record, Some(birth))
+            | Look::Lost(record, birth)
+            | Look::Ended(record, Some(birth), _) => (record, birth),
+            _ => return Ok(None),
+        };
+        let is_confined = record.confinement.is_some();
+        let end = log_end(&work(&place, is_confined, &birth).join(link::limits::HANDLER_LOG), bytes_max)?;
+        // Another process may have got its number, and so be whose file it is.
+        let is_its_own = !is_confined || proc::lives(birth.runner);
+        Ok(end.filter(|_| is_its_own))
     }
 
     fn signal(&self, id: &Id, which: Target, signal: Signal) -> Result<(), Error> {
@@ -364,22 +395,22 @@ impl Inner {
         birth: Option<&Birth>,
     ) -> Result<Ending, Error> {
         let place = self.place(id);
-        let cgroup = record.and_then(|record| record.cgroup.as_deref()).and_then(Cgroup::find);
+        let groups = record.map(|record| record.groups.existing()).unwrap_or_default();
         let keeper = birth.and_then(|birth| Handle::open(birth.keeper).ok().flatten());
         let limit = Duration::from_millis(self.options.limits.sweep_ms);
-        sweep::end_from_outside(&place, birth, cgroup.as_ref(), limit)
+        sweep::end_from_outside(&place, birth, &groups, limit)
             .map_err(|pids| Error::StillRunning { id: id.clone(), pids })?;
         if let Some(keeper) = keeper {
             proc::reap(&keeper);
         }
-        if let Some(cgroup) = cgroup {
-            cgroup.remove();
-        }
-        Ok(Ending::default())
+        let ending = Ending { oom: groups.was_out_of_memory(), ..Ending::default() };
+        groups.remove();
+        Ok(ending)
     }
 
-    fn cgroup(&self, id: &Id) -> Option<PathBuf> {
-        self.groups.as_ref().map(|(base, prefix)| base.join(format!("{prefix}{id}")))
+    fn groups(&self, id: &Id) -> Groups {
+        let (bases, prefix) = &self.groups;
+        bases.below(&format!("{prefix}{id}"))
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc::{SIGKILL, SIGSTOP};
 
-use super::cgroup::Cgroup;
+use super::cgroup::Groups;
 use super::place::{Birth, Place};
 use crate::proc::{self, Handle, Stat, Table};
 
@@ -99,17 +99,15 @@ fn send(stat: &Stat, signal: i32) -> bool {
 pub(super) fn end_from_outside(
     place: &Place,
     birth: Option<&Birth>,
-    cgroup: Option<&Cgroup>,
+    groups: &Groups,
     limit: Duration,
 ) -> Result<(), Vec<u32>> {
     let deadline = Instant::now() + limit;
     let birth = birth.filter(|birth| birth.boot == proc::boot());
     loop {
-        if let Some(cgroup) = cgroup {
-            let _ = cgroup.kill();
-        }
+        groups.kill();
         let found = freeze_and_kill(|table| belonging(table, place, birth));
-        if found.is_empty() && cgroup.is_none_or(Cgroup::is_empty) {
+        if found.is_empty() && groups.is_empty() {
             return Ok(());
         }
         if Instant::now() >= deadline {

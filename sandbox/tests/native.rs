@@ -1,0 +1,84 @@
+//! The sandbox of namespaces: the laws of the seam, and what only it can get wrong.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use hypercode_sandbox::conformance::{Factory, instance};
+use hypercode_sandbox::{Confinement, Instance, Kept, Kind, Level, Options, Provider, Running, Spec, prove};
+use tempfile::TempDir;
+
+const STUB: &str = env!("CARGO_BIN_EXE_sandbox-stub");
+
+struct Place {
+    dir: TempDir,
+    control_groups: bool,
+}
+
+impl Place {
+    fn new(control_groups: bool) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), control_groups }
+    }
+
+    fn options(&self, instance: &Instance) -> Options {
+        let mut options = Options::new(self.dir.path().join("sandboxes"), instance.clone());
+        options.keeper = PathBuf::from(STUB);
+        options.control_groups = self.control_groups;
+        options.confinement = Some(Confinement::new());
+        options
+    }
+}
+
+#[async_trait]
+impl Factory for Place {
+    type Provider = Kept;
+
+    async fn open(&self, instance: &Instance) -> Kept {
+        Kept::open(self.options(instance)).await.unwrap()
+    }
+
+    fn scratch(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn work(&self, running: &Running) -> PathBuf {
+        let runner = running.runner.unwrap().pid;
+        PathBuf::from(format!("/proc/{runner}/root{}", running.work.display()))
+    }
+
+    fn socket(&self, spec: &Spec) -> PathBuf {
+        Path::new("/run/hypercode").join(spec.socket.file_name().unwrap())
+    }
+
+    fn may_hold(&self, spec: &Spec, file: &str) -> bool {
+        file == "/dev/null" || file.starts_with("/workspace/") || file.contains(spec.id.as_str())
+    }
+}
+
+/// As most machines have it.
+mod with_control_groups {
+    use super::Place;
+    hypercode_sandbox::sandbox_conformance!(Place::new(true));
+}
+
+/// As in a container, where the keeper has nothing but itself.
+mod without_control_groups {
+    use super::Place;
+    hypercode_sandbox::sandbox_conformance!(Place::new(false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_finds_no_way_out_of_namespaces_and_several_out_of_processes() {
+    let place = Place::new(true);
+    let provider = place.open(&instance()).await;
+    assert_eq!((provider.kind(), provider.isolation().level), (Kind::Native, Level::Namespaces));
+    let link = place.dir.path().join("link");
+    std::fs::create_dir(&link).unwrap();
+    let hidden = [place.dir.path(), Path::new("/root"), Path::new("/home")];
+    prove(&provider, Path::new(STUB), &link, &hidden).await.unwrap();
+    assert_eq!(provider.list().await.unwrap(), []);
+
+    let open = Kept::open(Options { confinement: None, ..place.options(&instance()) }).await.unwrap();
+    let breaches = prove(&open, Path::new(STUB), &link, &hidden).await.unwrap_err();
+    assert!(breaches.contains("other processes"), "{breaches}");
+}
