@@ -178,7 +178,10 @@ fn descendants(root: i32) -> Vec<i32> {
 pub(crate) fn oom_kills() -> u64 {
     let group = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let path = group.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
-    let events = fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.events")).unwrap_or_default();
+    let events = fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.events"))
+        // Version 1, in a container that sees its own group as the root.
+        .or_else(|_| fs::read_to_string("/sys/fs/cgroup/memory/memory.oom_control"))
+        .unwrap_or_default();
     events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or_default()
 }
 

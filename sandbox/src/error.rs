@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::Id;
+use crate::{Id, Kind};
 
 /// Why an operation on a sandbox failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -49,6 +49,25 @@ pub enum Error {
         id: Id,
         /// What is left.
         pids: Vec<u32>,
+    },
+    /// This kind of sandbox cannot do that.
+    #[error("{what}: {kind} sandboxes cannot")]
+    Unsupported {
+        /// The kind.
+        kind: Kind,
+        /// What was asked.
+        what: &'static str,
+    },
+    /// The Docker daemon did not do what it was asked, or cannot be reached. The effect may have happened; every
+    /// operation may be repeated.
+    #[error("have the Docker daemon at `{socket}` {action}: {reason}", socket = .socket.display())]
+    Daemon {
+        /// What was asked.
+        action: &'static str,
+        /// Where the daemon listens.
+        socket: PathBuf,
+        /// What it said.
+        reason: String,
     },
     /// The operating system refused something. The effect may have happened in part; every operation may be repeated.
     #[error("{action} `{path}`: {source}")]

@@ -18,15 +18,13 @@ mod watch;
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nix::fcntl::OFlag;
 use nix::libc;
 use tokio::sync::broadcast;
 use tokio::task::{JoinError, spawn_blocking};
@@ -37,9 +35,10 @@ use self::watch::Watches;
 use crate::gates::Gates;
 use crate::native;
 use crate::proc::{self, Handle, Stat, Table};
+use crate::tail;
 use crate::{
-    Confinement, Error, Exit, Found, Id, Instance, Isolation, Kind, Labels, Provider, Running, Signal, Spec,
-    State, Target,
+    Confinement, Error, Exit, Found, Id, Instance, Isolation, Kind, Labels, Peer, Provider, Running, Signal,
+    Spec, State, Target,
 };
 
 pub(crate) use self::birth::{Keeper, limit};
@@ -205,6 +204,11 @@ impl Provider for Kept {
         blocking(move || inner.signal(&id, which, signal)).await
     }
 
+    async fn owns(&self, id: &Id, peer: Peer) -> Result<bool, Error> {
+        let (inner, id) = (Arc::clone(&self.inner), id.clone());
+        blocking(move || inner.owns(&id, peer)).await
+    }
+
     fn exits(&self) -> broadcast::Receiver<Exit> {
         self.inner.watches.subscribe()
     }
@@ -217,25 +221,6 @@ fn work(place: &Place, is_confined: bool, birth: &Birth) -> PathBuf {
         true => native::work_of(birth.runner),
         false => place.work(),
     }
-}
-
-/// The end of a log that lies where a handler can write: nothing but a plain file is read.
-fn log_end(log: &Path, bytes_max: u64) -> Result<Option<String>, Error> {
-    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-    let mut file = match File::options().read(true).custom_flags(flags).open(log) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io("open", log)(error)),
-    };
-    let about = file.metadata().map_err(Error::io("inspect", log))?;
-    if !about.is_file() {
-        return Ok(None);
-    }
-    let mut end = Vec::new();
-    file.seek(SeekFrom::Start(about.len().saturating_sub(bytes_max)))
-        .and_then(|_| file.take(bytes_max).read_to_end(&mut end))
-        .map_err(Error::io("read", log))?;
-    Ok(Some(String::from_utf8_lossy(&end).into_owned()))
 }
 
 impl Inner {
@@ -307,6 +292,17 @@ impl Inner {
         Ok(Some(Found { id: id.clone(), labels, socket, state }))
     }
 
+    /// Plain processes of one user are all alike. Confined ones are told apart by their process namespace.
+    fn owns(&self, id: &Id, peer: Peer) -> Result<bool, Error> {
+        let Look::Kept(record, Some(birth)) = self.look(id)? else { return Ok(false) };
+        let Some(confinement) = &record.confinement else {
+            return Ok(peer.uid == nix::unistd::geteuid().as_raw());
+        };
+        let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let own = namespace(birth.runner.pid).filter(|_| proc::lives(birth.runner));
+        Ok(peer.uid == confinement.uid() && own.is_some() && own == namespace(peer.pid))
+    }
+
     fn log(&self, id: &Id, bytes_max: u64) -> Result<Option<String>, Error> {
         let place = self.place(id);
         let (record, birth) = match self.look(id)? {
@@ -316,7 +312,7 @@ impl Inner {
             _ => return Ok(None),
         };
         let is_confined = record.confinement.is_some();
-        let end = log_end(&work(&place, is_confined, &birth).join(link::limits::HANDLER_LOG), bytes_max)?;
+        let end = tail::of(&work(&place, is_confined, &birth).join(link::limits::HANDLER_LOG), bytes_max)?;
         // Another process may have got its number, and so be whose file it is.
         let is_its_own = !is_confined || proc::lives(birth.runner);
         Ok(end.filter(|_| is_its_own))
@@ -339,7 +335,7 @@ impl Inner {
         let mut sent = false;
         for target in targets {
             if let Some(handle) = Handle::open(target).map_err(fail)? {
-                sent |= handle.signal(number(signal)).map_err(fail)?;
+                sent |= handle.signal(proc::number(signal)).map_err(fail)?;
             }
         }
         if sent { Ok(()) } else { Err(gone()) }
@@ -411,16 +407,6 @@ impl Inner {
     fn groups(&self, id: &Id) -> Groups {
         let (bases, prefix) = &self.groups;
         bases.below(&format!("{prefix}{id}"))
-    }
-}
-
-fn number(signal: Signal) -> i32 {
-    match signal {
-        Signal::Interrupt => libc::SIGINT,
-        Signal::Terminate => libc::SIGTERM,
-        Signal::Kill => libc::SIGKILL,
-        Signal::Stop => libc::SIGSTOP,
-        Signal::Continue => libc::SIGCONT,
     }
 }
 

@@ -4,11 +4,12 @@
 //! an agent, ever. [`Provider`] is the seam: what the platform asks of any kind of sandbox, and the
 //! laws that every kind keeps. [`Kept`] makes the two kinds that need nothing installed: processes
 //! watched over by a small *keeper* each (see [`keeper_main`]), either plain ones that share the host, or ones with
-//! namespaces of their own (see [`Confinement`]).
+//! namespaces of their own (see [`Confinement`]). [`Docker`] makes containers, as hardened as those.
 //!
 //! The platform decides *when* a sandbox is made or removed; this crate knows nothing of agents
 //! beyond the labels it is given, and nothing of what runner and gateway say to each other.
 
+pub mod docker;
 mod error;
 mod gates;
 mod id;
@@ -18,14 +19,18 @@ mod proc;
 mod provider;
 pub mod seccomp;
 mod spec;
+mod tail;
 mod used;
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
 
+pub use docker::Docker;
 pub use error::Error;
 pub use id::{Id, Instance};
 pub use kept::{Kept, Limits, Options, keeper_main};
 pub use native::{CANARY, Confinement, canary_main, prove};
-pub use provider::{Exit, Found, Isolation, Kind, Level, Pid, Provider, Running, Signal, State, Target};
+pub use provider::{
+    Exit, Found, Isolation, Kind, Level, Peer, Pid, Provider, Running, Signal, State, Target,
+};
 pub use spec::{Labels, Resources, Runner, Spec};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::Pid;
+use crate::{Pid, Signal};
 
 /// One line of the process table: the fields of `/proc/<pid>/stat` that matter here (proc_pid_stat(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +101,17 @@ pub(crate) fn lives(process: Pid) -> bool {
 /// Names this boot: process ids and start times mean nothing in another.
 pub(crate) fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// The signal's number.
+pub(crate) fn number(signal: Signal) -> i32 {
+    match signal {
+        Signal::Interrupt => libc::SIGINT,
+        Signal::Terminate => libc::SIGTERM,
+        Signal::Kill => libc::SIGKILL,
+        Signal::Stop => libc::SIGSTOP,
+        Signal::Continue => libc::SIGCONT,
+    }
 }
 
 /// A hold on one process: it can be awaited and signalled without ever meeting a later one of the same number.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use crate::{Error, Id, Labels, Spec};
+use crate::{Error, Id, Labels, Resources, Spec};
 
 /// Makes, finds and removes sandboxes of one kind for one instance of the platform.
 ///
@@ -67,6 +67,37 @@ pub trait Provider: Send + Sync {
     /// [`Error::NotRunning`] where there is no such process.
     async fn signal(&self, id: &Id, which: Target, signal: Signal) -> Result<(), Error>;
 
+    /// Whether a peer on the sandbox's socket is the sandbox: by the kernel's word, not by its own. Who speaks before
+    /// `create` has made sure of what it made waits for that.
+    ///
+    /// # Errors
+    /// As [`Provider::list`].
+    async fn owns(&self, id: &Id, peer: Peer) -> Result<bool, Error>;
+
+    /// Changes what a running sandbox may use: processor time, memory and number of processes.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the kind cannot; [`Error::NotRunning`].
+    async fn update(&self, _: &Id, _: &Resources) -> Result<(), Error> {
+        Err(Error::Unsupported { kind: self.kind(), what: "change the limits of a running sandbox" })
+    }
+
+    /// Has everything in the sandbox stand still, until [`Provider::unpause`]. Repeated, it changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the kind cannot; [`Error::NotRunning`].
+    async fn pause(&self, _: &Id) -> Result<(), Error> {
+        Err(Error::Unsupported { kind: self.kind(), what: "pause a sandbox" })
+    }
+
+    /// Has everything in the sandbox go on. Repeated, it changes nothing.
+    ///
+    /// # Errors
+    /// As [`Provider::pause`].
+    async fn unpause(&self, _: &Id) -> Result<(), Error> {
+        Err(Error::Unsupported { kind: self.kind(), what: "unpause a sandbox" })
+    }
+
     /// Exits from now on: each sandbox once, as soon as its runner has ended *and* all that ran below it is gone.
     ///
     /// A hint, not a record: to miss none, subscribe first and then [`Provider::list`], and list again after
@@ -83,6 +114,8 @@ pub enum Kind {
     Process,
     /// Processes in namespaces of their own.
     Native,
+    /// Docker containers.
+    Docker,
 }
 
 impl fmt::Display for Kind {
@@ -90,6 +123,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Process => "process",
             Self::Native => "native",
+            Self::Docker => "docker",
         })
     }
 }
@@ -132,6 +166,15 @@ pub struct Pid {
     pub pid: u32,
     /// When it started, in clock ticks since boot: field 22 of `/proc/<pid>/stat` (proc_pid_stat(5)).
     pub start_ticks: u64,
+}
+
+/// Who is at the other end of a Unix socket, by the kernel's word: `SO_PEERCRED` (unix(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The process that connected, as the platform sees it.
+    pub pid: u32,
+    /// Its user, as the platform sees it.
+    pub uid: u32,
 }
 
 /// A sandbox that was just created, or already ran.

@@ -24,6 +24,9 @@ pub struct Spec {
     pub labels: Labels,
     /// The Unix socket that the gateway has bound for this sandbox; absolute, at most 107 bytes.
     pub socket: PathBuf,
+    /// The image that its files come from, as its kind names images. `None`: the kind's default, or the host's files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// What the sandbox may use. [`crate::Isolation`] says what of it a provider holds.
     pub resources: Resources,
     /// How long the runner works on without a link before it ends, in milliseconds.

@@ -173,6 +173,7 @@ pub(super) fn sandbox_spec(
             pool: None,
         },
         socket,
+        image: None,
         resources: sandbox::Resources {
             cpu_millis: u32::try_from(resources.cpu.as_millicores()).unwrap_or(u32::MAX),
             memory_bytes: resources.memory.as_bytes(),

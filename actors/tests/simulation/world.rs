@@ -196,6 +196,10 @@ impl Provider for Sandboxes {
         Err(Error::NotRunning { id: id.clone() })
     }
 
+    async fn owns(&self, _: &Id, _: sandbox::Peer) -> Result<bool, Error> {
+        Ok(true)
+    }
+
     fn exits(&self) -> broadcast::Receiver<Exit> {
         self.world.exits.subscribe()
     }

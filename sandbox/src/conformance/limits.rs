@@ -35,7 +35,8 @@ pub async fn the_environment_is_clean(factory: &impl Factory) {
         spec.orphan_grace_ms
     );
     assert_eq!(arguments, expected);
-    assert_eq!(mode, "700");
+    // Who sees the directory at all is its kind's affair; nobody else may change it.
+    assert!(["700", "755"].contains(&mode), "{mode}");
     let own = nix::unistd::getsid(None).expect("every process has one");
     assert_ne!(session.trim(), own.to_string(), "a session of its own");
     let allowed = [

@@ -60,6 +60,7 @@ pub async fn prove(
         id: id.clone(),
         labels: Labels::default(),
         socket: directory.join("s"),
+        image: None,
         resources: Resources::default(),
         orphan_grace_ms: 0,
         runner: Runner { program: program.to_owned(), argv0: CANARY.to_owned() },

@@ -1,0 +1,614 @@
+//! Sandboxes made of Docker containers.
+//!
+//! A container has no network and no privileges, sees nothing of the host but the directory of its socket and the
+//! runner's file, and is held to its limits by the kernel (see `profile`). What the daemon made is looked at before
+//! anybody may speak from it (see [`assert_hardened`]): whatever is less shut off than it must be is killed.
+//!
+//! The daemon keeps all there is to know of a sandbox, in the container's name and labels; only that an id was used
+//! is written down beside it. So a platform that was killed finds everything again, and a daemon that was restarted
+//! is asked anew.
+
+mod daemon;
+mod hardened;
+pub mod image;
+mod labels;
+mod peer;
+mod profile;
+mod resolve;
+mod view;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::models::{ContainerInspectResponse, ContainerUpdateBody};
+use futures_util::StreamExt;
+use tokio::sync::{Semaphore, broadcast};
+use tokio::time::{Instant, sleep};
+
+use self::daemon::{Daemon, Done, Refusal};
+use self::watch::{Known, Watch};
+use crate::gates::Gates;
+use crate::proc::{self, Handle, Stat, Table};
+use crate::used::Used;
+use crate::{
+    Error, Exit, Found, Id, Instance, Isolation, Kind, Level, Peer, Provider, Resources, Running, Signal,
+    Spec, State, Target,
+};
+
+pub use self::hardened::{Container, Drift, assert_hardened};
+
+/// The daemon's usual socket.
+pub const SOCKET: &str = "/var/run/docker.sock";
+
+/// How often it is looked whether a container that was removed is gone.
+const GONE_PAUSE: Duration = Duration::from_millis(20);
+
+/// How a [`Docker`] provider is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The daemon's Unix socket. The daemon must run on this host: it is given paths, and tells process ids.
+    pub socket: PathBuf,
+    /// A directory for what the daemon does not keep; made where missing.
+    pub root: PathBuf,
+    /// The platform instance that the containers belong to.
+    pub instance: Instance,
+    /// The image of sandboxes whose specification names none.
+    pub image: String,
+    /// The runtime that containers are run with, as the daemon lists them, such as `runsc`; `None` is its default.
+    pub runtime: Option<String>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Options {
+    /// The image that `hypercode image build` makes.
+    pub const IMAGE: &'static str = "hypercode/base:latest";
+
+    /// The daemon at its usual socket, with its default runtime.
+    #[must_use]
+    pub fn new(root: PathBuf, instance: Instance) -> Self {
+        Self {
+            socket: PathBuf::from(SOCKET),
+            root,
+            instance,
+            image: Self::IMAGE.to_owned(),
+            runtime: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Bounds of a [`Docker`] provider.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long the daemon may take to answer, in milliseconds …
+    pub call_ms: u64,
+    /// … and to create or to start a container.
+    pub start_ms: u64,
+    /// How long a sandbox that is to be created waits for a daemon that is being restarted, in milliseconds.
+    pub daemon_ms: u64,
+    /// How long a killed container may take to be gone, in milliseconds.
+    pub gone_ms: u64,
+    /// Containers that are created at once: the daemon does not get faster by more.
+    pub creates_at_once: usize,
+    /// Containers that are inspected at once.
+    pub inspects_at_once: usize,
+    /// Largest image, in bytes.
+    pub image_bytes_max: u64,
+    /// Lines of a container's log from whose end an exit is told.
+    pub log_lines: u32,
+    /// How many exits wait for the slowest of those who listen.
+    pub exits: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            call_ms: 10_000,
+            start_ms: 60_000,
+            daemon_ms: 30_000,
+            gone_ms: 10_000,
+            creates_at_once: 4,
+            inspects_at_once: 8,
+            image_bytes_max: 4 << 30,
+            log_lines: 50,
+            exits: 1024,
+        }
+    }
+}
+
+/// Sandboxes made of Docker containers.
+///
+/// Dropping it leaves them running; the next one of the same instance adopts them. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Docker {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: Options,
+    daemon: Daemon,
+    used: Used,
+    gates: Gates,
+    watch: Watch,
+    creates: Semaphore,
+}
+
+impl Docker {
+    /// Connects to the daemon and adopts what runs there.
+    ///
+    /// # Errors
+    /// [`Error::Daemon`] where the daemon cannot be reached, [`Error::Io`] where the root cannot be made.
+    pub async fn open(options: Options) -> Result<Self, Error> {
+        let daemon = Daemon::connect(&options.socket, options.limits).await?;
+        let used = Used::open(&options.root)?;
+        let watch = Watch::new(options.limits.exits);
+        let creates = Semaphore::new(options.limits.creates_at_once);
+        let inner = Arc::new(Inner { options, daemon, used, gates: Gates::default(), watch, creates });
+        let since = watch::now();
+        for container in inner.containers().await? {
+            if let Some((id, known)) = inner.known(&container) {
+                inner.watch.add(id, known);
+            }
+        }
+        watch::start(&inner, since);
+        Ok(Self { inner })
+    }
+
+    /// The daemon's version and that of its API, for people.
+    ///
+    /// # Errors
+    /// [`Error::Daemon`].
+    pub async fn version(&self) -> Result<String, Error> {
+        let version = self.inner.daemon.version().await?;
+        Ok(format!(
+            "Docker {}, API {}",
+            version.version.as_deref().unwrap_or("?"),
+            version.api_version.as_deref().unwrap_or("?")
+        ))
+    }
+
+    /// The runtimes that the daemon lists.
+    ///
+    /// # Errors
+    /// [`Error::Daemon`].
+    pub async fn runtimes(&self) -> Result<Vec<String>, Error> {
+        let mut names: Vec<String> =
+            self.inner.daemon.info().await?.runtimes.unwrap_or_default().into_keys().collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Gives the daemon an image of these files under this name, in place of the one that had it; answers with its id.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a file cannot be read, [`Error::Daemon`].
+    pub async fn import(&self, name: &str, files: image::Files, settings: &[&str]) -> Result<String, Error> {
+        let packed = tokio::task::spawn_blocking(move || files.pack()).await;
+        let packed =
+            packed.map_err(std::io::Error::other).flatten().map_err(Error::io("pack", Path::new(name)))?;
+        self.inner.daemon.import(name, packed, settings).await
+    }
+
+    /// The id and the size in bytes of the image that has this name.
+    ///
+    /// # Errors
+    /// [`Error::Daemon`].
+    pub async fn image(&self, name: &str) -> Result<Option<(String, u64)>, Error> {
+        let found = self.inner.daemon.image(name).await?;
+        Ok(found.and_then(|image| Some((image.id?, u64::try_from(image.size?).ok()?))))
+    }
+
+    /// Runs `work` to its end, even if the caller loses interest, so that nothing is left half done.
+    async fn whole<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        match tokio::spawn(work).await.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(value) => value,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The runtime is ending and takes the caller with it.
+            Err(Err(_)) => std::future::pending().await,
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Docker {
+    fn kind(&self) -> Kind {
+        Kind::Docker
+    }
+
+    fn isolation(&self) -> Isolation {
+        Isolation {
+            level: Level::Namespaces,
+            held: vec![
+                "network: none at all; the one way out is the socket of its own",
+                "files: a read-only image, and tmpfs of bounded size; nothing of the host but socket and runner",
+                "processes: namespaces of its own, a user of its own, no capabilities and no way to gain any",
+                "kernel: system calls from a short list",
+                "processor time, memory without swap, number of processes, open files, size of work directory and log",
+                "ends completely: every process it ever started is killed with it",
+            ],
+            not_held: vec!["the kernel is the host's: a fault in it is a way out"],
+        }
+    }
+
+    async fn create(&self, spec: &Spec) -> Result<Running, Error> {
+        spec.check()?;
+        let (inner, spec) = (Arc::clone(&self.inner), spec.clone());
+        let create = async move {
+            let _gate = inner.gates.enter(&spec.id).await;
+            inner.create(&spec).await
+        };
+        self.whole(create).await
+    }
+
+    async fn destroy(&self, id: &Id) -> Result<(), Error> {
+        let (inner, id) = (Arc::clone(&self.inner), id.clone());
+        let destroy = async move {
+            let _gate = inner.gates.enter(&id).await;
+            inner.destroy(&id).await
+        };
+        self.whole(destroy).await
+    }
+
+    async fn list(&self) -> Result<Vec<Found>, Error> {
+        let mut found = Vec::new();
+        for container in self.inner.containers().await? {
+            found.extend(self.inner.found(container).await?);
+        }
+        Ok(found)
+    }
+
+    async fn find(&self, id: &Id) -> Result<Option<Found>, Error> {
+        match self.inner.mine(id).await? {
+            Mine::Yes(container) => self.inner.found(*container).await,
+            Mine::No | Mine::Absent => Ok(None),
+        }
+    }
+
+    async fn log(&self, id: &Id, bytes_max: u64) -> Result<Option<String>, Error> {
+        let Mine::Yes(container) = self.inner.mine(id).await? else { return Ok(None) };
+        self.inner.handler_log(&container, bytes_max).await
+    }
+
+    async fn signal(&self, id: &Id, which: Target, signal: Signal) -> Result<(), Error> {
+        let gone = || Error::NotRunning { id: id.clone() };
+        let Mine::Yes(container) = self.inner.mine(id).await? else { return Err(gone()) };
+        let sent = match which {
+            Target::Runner => {
+                self.inner.daemon.kill(view::container_id(&container), name(signal)).await? == Done::Now
+            }
+            Target::Handler => signal_handlers(&container, signal)?,
+        };
+        if sent { Ok(()) } else { Err(gone()) }
+    }
+
+    async fn owns(&self, id: &Id, peer: Peer) -> Result<bool, Error> {
+        // Whoever speaks before the container was looked at waits until it was.
+        let _gate = self.inner.gates.enter(id).await;
+        let Some(known) = self.inner.watch.get(id) else { return Ok(false) };
+        Ok(peer::is_in(peer.pid, &known.container))
+    }
+
+    async fn update(&self, id: &Id, resources: &Resources) -> Result<(), Error> {
+        let memory = i64::try_from(resources.memory_bytes).unwrap_or(i64::MAX);
+        let limits = ContainerUpdateBody {
+            memory: Some(memory),
+            memory_swap: Some(memory),
+            nano_cpus: Some(i64::from(resources.cpu_millis) * 1_000_000),
+            pids_limit: Some(resources.pids.into()),
+            ..ContainerUpdateBody::default()
+        };
+        let container = self.inner.running(id)?;
+        self.inner.expect_done(id, self.inner.daemon.update(&container, limits).await?)
+    }
+
+    async fn pause(&self, id: &Id) -> Result<(), Error> {
+        let container = self.inner.running(id)?;
+        self.inner.daemon.pause(&container).await?;
+        Ok(())
+    }
+
+    async fn unpause(&self, id: &Id) -> Result<(), Error> {
+        let container = self.inner.running(id)?;
+        self.inner.daemon.unpause(&container).await?;
+        Ok(())
+    }
+
+    fn exits(&self) -> broadcast::Receiver<Exit> {
+        self.inner.watch.subscribe()
+    }
+}
+
+/// The container of a sandbox.
+enum Mine {
+    /// It is there, and ours.
+    Yes(Box<ContainerInspectResponse>),
+    /// It is another instance's.
+    No,
+    /// There is none.
+    Absent,
+}
+
+impl Inner {
+    async fn create(self: &Arc<Self>, spec: &Spec) -> Result<Running, Error> {
+        let id = &spec.id;
+        let used = || Error::Used { id: id.clone() };
+        let place = self.creates.acquire().await;
+        let _place = place.expect("nobody closes it");
+        if self.daemon.inspect(id.as_str()).await.is_err() {
+            self.daemon.await_answer().await?;
+        }
+        let container = match self.mine(id).await? {
+            Mine::No => return Err(used()),
+            Mine::Absent if self.used.has(id) => return Err(used()),
+            Mine::Absent => self.make(spec).await?,
+            Mine::Yes(container) => match view::phase(&container) {
+                view::Phase::Made => view::container_id(&container).to_owned(),
+                view::Phase::Runs => return self.running_now(id, &container),
+                view::Phase::Ended => return Err(used()),
+            },
+        };
+        self.start(spec, &container).await
+    }
+
+    /// Makes the container, if it is what the profile says.
+    async fn make(&self, spec: &Spec) -> Result<String, Error> {
+        let Options { instance, runtime, image, limits, .. } = &self.options;
+        let name = spec.image.as_deref().unwrap_or(image);
+        let image = resolve::resolve(&self.daemon, &spec.id, name, limits.image_bytes_max).await?;
+        let request = profile::request(spec, &image, instance, runtime.as_deref())?;
+        assert_hardened(&Container::asked(&request, runtime.as_deref()))
+            .map_err(|drifts| self.drifted(&spec.id, &drifts))?;
+        match self.daemon.create(spec.id.as_str(), request).await? {
+            Ok(container) => Ok(container),
+            Err(Refusal::Taken) => Err(Error::Used { id: spec.id.clone() }),
+            Err(Refusal::Impossible(reason)) => {
+                self.used.mark(&spec.id)?;
+                Err(Error::Start { id: spec.id.clone(), reason })
+            }
+        }
+    }
+
+    /// Starts a container that never ran, and looks at what the daemon made of it.
+    async fn start(self: &Arc<Self>, spec: &Spec, container: &str) -> Result<Running, Error> {
+        let id = &spec.id;
+        // From here on it may run: nothing else ever does under this id.
+        self.used.mark(id)?;
+        if let Err(refusal) = self.daemon.start(container).await? {
+            let reason = match refusal {
+                Refusal::Impossible(reason) => reason,
+                Refusal::Taken => "the daemon has a conflict".to_owned(),
+            };
+            self.remove(id, container).await?;
+            return Err(Error::Start { id: id.clone(), reason });
+        }
+        let Some(made) = self.daemon.inspect(container).await? else {
+            return Err(Error::Start { id: id.clone(), reason: "it was removed at once".to_owned() });
+        };
+        if let Err(drifts) = assert_hardened(&Container::made(&made, self.options.runtime.as_deref())) {
+            self.remove(id, container).await?;
+            return Err(self.drifted(id, &drifts));
+        }
+        let runner = view::pid(&made);
+        self.watch.add(id.clone(), Known { container: container.to_owned() });
+        // It may have ended before anybody knew of it.
+        if view::phase(&made) == view::Phase::Ended {
+            self.settle(id).await;
+        }
+        Ok(Running { id: id.clone(), runner, work: profile::work() })
+    }
+
+    /// Answers with what runs, for a create that is repeated.
+    fn running_now(&self, id: &Id, container: &ContainerInspectResponse) -> Result<Running, Error> {
+        assert_hardened(&Container::made(container, self.options.runtime.as_deref()))
+            .map_err(|drifts| self.drifted(id, &drifts))?;
+        if let Some((id, known)) = self.known(container) {
+            self.watch.add(id, known);
+        }
+        Ok(Running { id: id.clone(), runner: view::pid(container), work: profile::work() })
+    }
+
+    fn drifted(&self, id: &Id, drifts: &[Drift]) -> Error {
+        let all: Vec<String> = drifts.iter().map(Drift::to_string).collect();
+        let reason = format!("it is less shut off than it must be: {}", all.join("; "));
+        tracing::error!(sandbox = %id, reason, "a container is not started");
+        Error::Start { id: id.clone(), reason }
+    }
+
+    async fn destroy(self: &Arc<Self>, id: &Id) -> Result<(), Error> {
+        let container = match self.mine(id).await? {
+            Mine::No => return Ok(()),
+            Mine::Absent => None,
+            Mine::Yes(container) => Some(container),
+        };
+        // First of all: a create that comes late must not start what is being removed.
+        self.used.mark(id)?;
+        if let Some(container) = &container {
+            self.kill(id, container).await?;
+        }
+        self.settle(id).await;
+        match container {
+            Some(container) => self.remove(id, view::container_id(&container)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Kills what runs in the container, and waits until the daemon knows that it has ended.
+    async fn kill(&self, id: &Id, container: &ContainerInspectResponse) -> Result<(), Error> {
+        let name = view::container_id(container);
+        if view::is_paused(container) {
+            self.daemon.unpause(name).await?;
+        }
+        if view::phase(container) == view::Phase::Runs {
+            self.daemon.kill(name, "SIGKILL").await?;
+        }
+        self.wait(id, name, |container| {
+            container.is_none_or(|found| view::phase(&found) != view::Phase::Runs)
+        })
+        .await
+    }
+
+    /// Removes the container, and makes sure that it is gone.
+    async fn remove(&self, id: &Id, container: &str) -> Result<(), Error> {
+        self.watch.take(id);
+        self.daemon.remove(container).await?;
+        self.wait(id, container, |container| container.is_none()).await
+    }
+
+    async fn wait(
+        &self,
+        id: &Id,
+        container: &str,
+        is_done: impl Fn(Option<ContainerInspectResponse>) -> bool,
+    ) -> Result<(), Error> {
+        let deadline = Instant::now() + Duration::from_millis(self.options.limits.gone_ms);
+        while !is_done(self.daemon.inspect(container).await?) {
+            if Instant::now() >= deadline {
+                let pids = view::processes(container);
+                return Err(Error::StillRunning { id: id.clone(), pids });
+            }
+            sleep(GONE_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Announces the exit of a sandbox that is known to have run and does no more. Whoever calls has its gate.
+    async fn settle(self: &Arc<Self>, id: &Id) {
+        let Some(known) = self.watch.get(id) else { return };
+        let exit = match self.daemon.inspect(&known.container).await {
+            Ok(Some(container)) if view::phase(&container) == view::Phase::Runs => return,
+            Ok(Some(container)) => self.exit(id, &container).await,
+            // It was removed by somebody else, and nobody saw how it ended.
+            Ok(None) => Exit { id: id.clone(), code: None, signal: None, oom: false, log: String::new() },
+            Err(error) => {
+                tracing::warn!(sandbox = %id, %error, "the end of a sandbox cannot be read yet");
+                return;
+            }
+        };
+        if self.watch.take(id) {
+            self.watch.announce(exit);
+        }
+    }
+
+    async fn exit(&self, id: &Id, container: &ContainerInspectResponse) -> Exit {
+        let log = self.daemon.log(view::container_id(container), self.options.limits.log_lines).await;
+        let log = log.unwrap_or_else(|error| {
+            tracing::warn!(sandbox = %id, %error, "the log of a sandbox cannot be read");
+            String::new()
+        });
+        view::exit(id, container, &log)
+    }
+
+    /// The container of this sandbox, if it is this instance's.
+    async fn mine(&self, id: &Id) -> Result<Mine, Error> {
+        let Some(container) = self.daemon.inspect(id.as_str()).await? else { return Ok(Mine::Absent) };
+        let is_ours = labels::is_of(&view::labels(&container), &self.options.instance)
+            && container.name.as_deref().is_some_and(|name| name.trim_start_matches('/') == id.as_str());
+        Ok(if is_ours { Mine::Yes(Box::new(container)) } else { Mine::No })
+    }
+
+    /// All containers of this instance.
+    async fn containers(&self) -> Result<Vec<ContainerInspectResponse>, Error> {
+        let label = format!("{}={}", labels::INSTANCE, self.options.instance);
+        let ids: Vec<Id> = self.daemon.list(&label).await?.iter().filter_map(labels::sandbox).collect();
+        let inspected = futures_util::stream::iter(ids)
+            .map(|id| async move { self.mine(&id).await })
+            .buffer_unordered(self.options.limits.inspects_at_once);
+        let inspected: Vec<Result<Mine, Error>> = inspected.collect().await;
+        let mut containers = Vec::with_capacity(inspected.len());
+        for found in inspected {
+            if let Mine::Yes(container) = found? {
+                containers.push(*container);
+            }
+        }
+        Ok(containers)
+    }
+
+    /// What is to be remembered of a container that runs.
+    fn known(&self, container: &ContainerInspectResponse) -> Option<(Id, Known)> {
+        let id = labels::sandbox(&view::labels(container))?;
+        let runs = view::phase(container) == view::Phase::Runs;
+        runs.then(|| (id, Known { container: view::container_id(container).to_owned() }))
+    }
+
+    async fn found(&self, mut container: ContainerInspectResponse) -> Result<Option<Found>, Error> {
+        let map = view::labels(&container);
+        let Some(id) = labels::sandbox(&map) else { return Ok(None) };
+        // The kernel is ahead of the daemon: what has ended is not said to run.
+        if view::phase(&container) == view::Phase::Runs && view::has_ended(&container) {
+            let name = view::container_id(&container).to_owned();
+            let ended = |found: Option<ContainerInspectResponse>| {
+                found.is_none_or(|found| view::phase(&found) != view::Phase::Runs)
+            };
+            self.wait(&id, &name, ended).await?;
+            match self.daemon.inspect(&name).await? {
+                Some(now) => container = now,
+                None => return Ok(None),
+            }
+        }
+        let state = match view::phase(&container) {
+            view::Phase::Runs => State::Running(view::pid(&container)),
+            view::Phase::Made if self.gates.is_busy(&id) => State::Running(None),
+            view::Phase::Made => State::Damaged("its start was interrupted".to_owned()),
+            view::Phase::Ended => State::Ended(self.exit(&id, &container).await),
+        };
+        Ok(Some(Found { id, labels: labels::read(&map), socket: labels::socket(&map), state }))
+    }
+
+    /// The handler's log lies in the work directory, which goes with the container; then the runner's last words are
+    /// all there is.
+    async fn handler_log(
+        &self,
+        container: &ContainerInspectResponse,
+        bytes_max: u64,
+    ) -> Result<Option<String>, Error> {
+        if let Some(root) = view::root(container) {
+            let log = root.join(profile::WORK.trim_start_matches('/')).join(link::limits::HANDLER_LOG);
+            if let Ok(Some(text)) = crate::tail::of(&log, bytes_max) {
+                return Ok(Some(text));
+            }
+        }
+        let words = self.daemon.log(view::container_id(container), self.options.limits.log_lines).await?;
+        Ok((!words.is_empty()).then_some(words))
+    }
+
+    /// The container of a sandbox that runs.
+    fn running(&self, id: &Id) -> Result<String, Error> {
+        self.watch.get(id).map(|known| known.container).ok_or_else(|| Error::NotRunning { id: id.clone() })
+    }
+
+    fn expect_done(&self, id: &Id, done: Done) -> Result<(), Error> {
+        match done {
+            Done::Now => Ok(()),
+            Done::Before => Err(Error::NotRunning { id: id.clone() }),
+        }
+    }
+}
+
+/// Signals every child of the runner. It is done from outside: nothing is ever executed in a sandbox.
+fn signal_handlers(container: &ContainerInspectResponse, signal: Signal) -> Result<bool, Error> {
+    let Some(runner) = view::pid(container) else { return Ok(false) };
+    let proc = Path::new("/proc").join(runner.pid.to_string());
+    let mut sent = false;
+    for child in Table::read().children(runner.pid).iter().map(Stat::id) {
+        if let Some(handle) = Handle::open(child).map_err(Error::io("signal the children of", &proc))? {
+            sent |=
+                handle.signal(proc::number(signal)).map_err(Error::io("signal the children of", &proc))?;
+        }
+    }
+    Ok(sent)
+}
+
+fn name(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Interrupt => "SIGINT",
+        Signal::Terminate => "SIGTERM",
+        Signal::Kill => "SIGKILL",
+        Signal::Stop => "SIGSTOP",
+        Signal::Continue => "SIGCONT",
+    }
+}

@@ -1,0 +1,157 @@
+//! Seeing containers end.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+use bollard::models::EventMessage;
+use futures_util::StreamExt;
+use tokio::sync::broadcast;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+
+use super::{Inner, labels};
+use crate::{Exit, Id};
+
+/// The first wait before the daemon's events are asked for again.
+const RETRY: Duration = Duration::from_millis(50);
+/// The longest such wait.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// A container that was seen to run, and to be what it must be.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    /// The daemon's id of it.
+    pub(super) container: String,
+}
+
+/// What runs, as far as is known, and who wants to know of its end.
+#[derive(Debug)]
+pub(super) struct Watch {
+    known: Mutex<HashMap<Id, Known>>,
+    exits: broadcast::Sender<Exit>,
+    task: Mutex<Option<AbortHandle>>,
+}
+
+impl Watch {
+    pub(super) fn new(exits_max: usize) -> Self {
+        Self { known: Mutex::default(), exits: broadcast::Sender::new(exits_max), task: Mutex::default() }
+    }
+
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Exit> {
+        self.exits.subscribe()
+    }
+
+    pub(super) fn add(&self, id: Id, known: Known) {
+        self.known_now().insert(id, known);
+    }
+
+    pub(super) fn get(&self, id: &Id) -> Option<Known> {
+        self.known_now().get(id).cloned()
+    }
+
+    /// Forgets it. Whoever gets `true` is the one to announce its exit, so it is announced once.
+    pub(super) fn take(&self, id: &Id) -> bool {
+        self.known_now().remove(id).is_some()
+    }
+
+    pub(super) fn announce(&self, exit: Exit) {
+        tracing::info!(sandbox = %exit.id, code = exit.code, signal = exit.signal, oom = exit.oom, "sandbox ended");
+        // Nobody listening is fine: the exit is also in the list.
+        let _ = self.exits.send(exit);
+    }
+
+    fn ids(&self) -> Vec<Id> {
+        self.known_now().keys().cloned().collect()
+    }
+
+    fn known_now(&self) -> MutexGuard<'_, HashMap<Id, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            task.abort();
+        }
+    }
+}
+
+/// The time in seconds, as the daemon takes it for events.
+pub(super) fn now() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()
+}
+
+/// Watches from now on what happened since then.
+pub(super) fn start(inner: &Arc<Inner>, since: u64) {
+    let weak = Arc::downgrade(inner);
+    let task = tokio::spawn(async move { follow(weak, since).await });
+    *inner.watch.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
+}
+
+/// Follows the daemon's events for as long as the provider is there. After the stream was lost, all that is known is
+/// looked at again: what ended meanwhile is not told by the next stream.
+async fn follow(weak: Weak<Inner>, mut since: u64) {
+    let mut pause = RETRY;
+    loop {
+        let Some(inner) = weak.upgrade() else { return };
+        let label = format!("{}={}", labels::INSTANCE, inner.options.instance);
+        let mut events = inner.daemon.events(&label, since);
+        drop(inner);
+        let lost = loop {
+            match events.next().await {
+                Some(Ok(event)) => {
+                    pause = RETRY;
+                    since = event.time.and_then(|time| u64::try_from(time).ok()).unwrap_or(since);
+                    take(&weak, &event);
+                }
+                Some(Err(error)) => break error.to_string(),
+                None => break "the daemon ended it".to_owned(),
+            }
+        };
+        tracing::warn!(reason = lost, "the stream of Docker's events is lost; connecting again");
+        sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MAX);
+        let Some(inner) = weak.upgrade() else { return };
+        since = now();
+        if inner.daemon.await_answer().await.is_ok() {
+            look_again(&inner).await;
+        }
+    }
+}
+
+/// Announces what ended unseen.
+async fn look_again(inner: &Arc<Inner>) {
+    for id in inner.watch.ids() {
+        let _gate = inner.gates.enter(&id).await;
+        inner.settle(&id).await;
+    }
+}
+
+fn take(weak: &Weak<Inner>, event: &EventMessage) {
+    let Some(inner) = weak.upgrade() else { return };
+    let attributes = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
+    let Some(id) = attributes.and_then(labels::sandbox) else { return };
+    let is_exec = event.action.as_deref().is_some_and(|action| action.starts_with("exec_create"));
+    // Others are not to wait while somebody is busy with this one.
+    tokio::spawn(async move {
+        let _gate = inner.gates.enter(&id).await;
+        if is_exec {
+            inner.spoil(&id).await;
+        } else {
+            inner.settle(&id).await;
+        }
+    });
+}
+
+impl Inner {
+    /// Ends a sandbox in which somebody had something executed: what it is now is not known any more.
+    async fn spoil(self: &Arc<Self>, id: &Id) {
+        let Some(known) = self.watch.get(id) else { return };
+        tracing::error!(sandbox = %id, "somebody executed something in a sandbox; it is killed");
+        if let Err(error) = self.daemon.kill(&known.container, "SIGKILL").await {
+            tracing::error!(sandbox = %id, %error, "a sandbox that was tampered with is not killed yet");
+        }
+    }
+}
