@@ -3,6 +3,8 @@
 
 #[path = "e2e/audit.rs"]
 mod audit;
+#[path = "e2e/budget.rs"]
+mod budget;
 #[path = "e2e/demo.rs"]
 mod demo;
 #[path = "e2e/disk.rs"]

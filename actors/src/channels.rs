@@ -44,7 +44,18 @@ pub(crate) fn compile(state: &State, epoch: Option<Epoch>) -> CrewPolicy {
             rate_per_second: channel.rate.as_per_second() as f64,
         })
         .collect();
-    CrewPolicy { tenant: started.tenant.clone(), epoch, members, channels }
+    let exhausted = state.exhausted.iter().next().map(|(what, used)| {
+        let limit = state.allowance.limit(*what).unwrap_or(*used);
+        Arc::from(format!("the crew's budget is used up: {used} of {limit} {what}"))
+    });
+    CrewPolicy {
+        tenant: started.tenant.clone(),
+        epoch,
+        members,
+        channels,
+        messages_max: state.allowance.messages,
+        exhausted,
+    }
 }
 
 fn carried(kind: ChannelKind) -> Kind {

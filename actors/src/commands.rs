@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use events::api::{Caller, Command, Problem, ProblemKind, Reply};
-use events::domain::crew::{self, AssemblyStarted, Status};
+use events::domain::crew::{self, Allowance, AssemblyStarted, OnBreach, Status};
 use events::domain::{Decider, profile, task};
 use events::supervision::{Backoff, ChildKind, OnExhausted, Policy, Strategy};
 use events::{CommandId, CrewId, Digest, EntityKind, Meta, Position, TaskId};
@@ -47,7 +47,9 @@ impl Answerer {
                 self.scale(asked, &crew, &member, replicas).await
             }
             Command::CrewPause { crew } => self.crew(asked, &crew, crew::Command::Pause).await,
-            Command::CrewResume { crew } => self.crew(asked, &crew, crew::Command::Resume).await,
+            Command::CrewResume { crew, raised } => {
+                self.crew(asked, &crew, crew::Command::Resume { raised }).await
+            }
             Command::CrewDrain { crew } => self.crew(asked, &crew, crew::Command::Drain).await,
             Command::CrewDisband { crew, reason } => {
                 self.crew(asked, &crew, crew::Command::Disband { reason }).await?;
@@ -244,6 +246,7 @@ impl Answerer {
             seats,
             ready_by_ms: now.plus_ms(limits.assembly_ms + slowest_ms).millis(),
             expires_at_ms: spec.ttl.map(|ttl| now.plus_ms(ttl.as_millis()).millis()),
+            allowance: allowance(spec),
         })
     }
 
@@ -414,6 +417,19 @@ fn restart(kind: manifest::Restart) -> ChildKind {
         manifest::Restart::Permanent => ChildKind::Permanent,
         manifest::Restart::Transient => ChildKind::Transient,
         manifest::Restart::Temporary => ChildKind::Temporary,
+    }
+}
+
+fn allowance(spec: &CrewSpec) -> Allowance {
+    let budget = &spec.budget;
+    Allowance {
+        tokens: budget.tokens,
+        wall_ms: budget.wall_time.map(manifest::Millis::as_millis),
+        messages: budget.messages,
+        on_breach: match budget.on_breach {
+            manifest::OnBreach::Suspend => OnBreach::Suspend,
+            manifest::OnBreach::Disband => OnBreach::Disband,
+        },
     }
 }
 

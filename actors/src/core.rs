@@ -22,6 +22,7 @@ use crate::entity::{Cause, Hosted, Outcome, Request};
 use crate::homes::Homes;
 use crate::keeper::Keeper;
 use crate::links::Links;
+use crate::meters::Meters;
 use crate::options::Options;
 use crate::peers::Peers;
 use crate::platform::Seams;
@@ -50,6 +51,7 @@ pub(crate) struct Core {
     pub(crate) rosters: Rosters,
     pub(crate) posts: Posts,
     pub(crate) tallies: Tallies,
+    pub(crate) meters: Meters,
     pub(crate) effects: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) shards: Shards,
@@ -79,6 +81,7 @@ impl Core {
             rosters: Rosters::default(),
             posts: Posts::default(),
             tallies: Tallies::default(),
+            meters: Meters::default(),
             effects: TaskTracker::new(),
             stop: CancellationToken::new(),
             shards: Shards::new(),

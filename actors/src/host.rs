@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use events::domain::agent::Command;
+use events::domain::crew::Resource;
 use events::domain::task::{self, Attempt};
 use events::supervision::Exit;
 use events::{CommandId, SandboxId, TaskId};
@@ -18,20 +19,23 @@ use crate::posts::Post;
 use crate::watchdog::{Beat, Sign, Signal, Subject};
 
 mod call;
+mod coalesce;
 mod progress;
 mod result;
+mod usage;
 
 /// Answers the gateway's upcalls.
 pub(crate) struct Host {
     core: Arc<Core>,
     /// How often an attempt has asked for the same child without a key of its own.
     repeats: Mutex<HashMap<(TaskId, u64, events::Digest), u32>>,
-    progress: Arc<progress::Coalescer>,
+    progress: Arc<coalesce::Coalescer<link::Progress>>,
+    usage: Arc<coalesce::Coalescer<usage::Reported>>,
 }
 
 impl Host {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core, repeats: Mutex::default(), progress: Arc::default() }
+        Self { core, repeats: Mutex::default(), progress: Arc::default(), usage: Arc::default() }
     }
 
     fn tell(&self, post: &Post, sign: Sign) {
@@ -216,16 +220,18 @@ impl gateway::Host for Host {
         self.answer_call(peer, command, call).await
     }
 
+    async fn messages_spent(&self, peer: &Peer, sent: u64) {
+        hosted::spend(&self.core, &peer.crew, Resource::Messages, sent).await;
+    }
+
     async fn note(&self, peer: &Peer, note: link::Note) {
         match note {
-            link::Note::Progress(progress) => self.progress.take(&self.core, peer, progress).await,
+            link::Note::Progress(progress) => self.take_progress(peer, progress).await,
             link::Note::Busy(busy) => {
                 let subject = Subject { agent: peer.agent.clone(), incarnation: peer.incarnation };
                 self.core.tell(Signal::Of(subject, Sign::Busy { for_ms: busy.for_ms }));
             }
-            link::Note::Usage(usage) => {
-                tracing::info!(agent = %peer.agent, model = ?usage.model, "usage as the handler reports it");
-            }
+            link::Note::Usage(usage) => self.take_usage(peer, &usage).await,
             link::Note::Log(log) => {
                 tracing::info!(agent = %peer.agent, level = ?log.level, message = %log.message, "handler log");
             }

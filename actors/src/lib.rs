@@ -21,6 +21,7 @@ mod host;
 mod hosted;
 mod keeper;
 mod links;
+mod meters;
 mod options;
 mod peers;
 mod platform;

@@ -37,6 +37,8 @@ pub trait Links: Send + Sync + 'static {
     async fn drain(&self, sandbox: &SandboxId, frame: link::DrainFrame) -> Result<(), String>;
     /// Who of the crew may send what to whom.
     fn set_crew(&self, crew: &CrewId, policy: CrewPolicy);
+    /// How many messages the crew has sent before, as the log tells.
+    fn know_sent(&self, crew: &CrewId, sent: u64);
     /// The crew is gone: nothing crosses in it any more, and what was not delivered never will be.
     fn remove_crew(&self, crew: &CrewId);
     /// The crew is another node's from now on, with what was not delivered.
@@ -83,6 +85,10 @@ impl Links for Gateway {
 
     fn set_crew(&self, crew: &CrewId, policy: CrewPolicy) {
         self.set_crew(crew, policy);
+    }
+
+    fn know_sent(&self, crew: &CrewId, sent: u64) {
+        self.know_sent(crew, sent);
     }
 
     fn remove_crew(&self, crew: &CrewId) {

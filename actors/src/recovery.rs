@@ -76,6 +76,10 @@ async fn recover(core: &Arc<Core>, tenures: &[Arc<Tenure>]) -> Result<(), Proble
 /// First the rosters, then the tasks, then the agents: so nobody is given work that he has in hand already.
 async fn bring_back(core: &Arc<Core>, mut unfinished: Unfinished) -> Result<(), Problem> {
     let mut agents = Vec::new();
+    for (crew, spent) in &unfinished.spent {
+        core.meters.know(crew, spent.usage.tokens());
+        core.links().know_sent(crew, spent.messages);
+    }
     for crew in &unfinished.crews {
         let state = core.crews.read(crew.as_str()).await?;
         hosted::enroll_crew(core, &state);
@@ -102,6 +106,7 @@ async fn bring_back(core: &Arc<Core>, mut unfinished: Unfinished) -> Result<(), 
     }
     for crew in &unfinished.crews {
         core.crews.resume(crew.as_str()).await?;
+        hosted::check_tokens(core, crew).await;
     }
     for (_, task) in &unfinished.tasks {
         hosted::end_if_orphaned(core, task).await?;

@@ -60,6 +60,14 @@ pub(crate) struct Place {
     served: Served,
 }
 
+impl Place {
+    /// The task in hand, where there is one and no other.
+    pub(crate) fn only_task(&self) -> Option<TaskId> {
+        let mut held = self.held.iter();
+        held.next().filter(|_| held.next().is_none()).cloned()
+    }
+}
+
 #[derive(Debug)]
 struct Roster {
     tenant: Tenant,

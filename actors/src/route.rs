@@ -47,7 +47,7 @@ impl Router {
             Command::CrewAssemble { .. } => Some(CrewId::derive(&["crew", &caller.command_id().to_string()])),
             Command::CrewScale { crew, .. }
             | Command::CrewPause { crew }
-            | Command::CrewResume { crew }
+            | Command::CrewResume { crew, .. }
             | Command::CrewDrain { crew }
             | Command::CrewDisband { crew, .. }
             | Command::TaskSubmit { crew, .. } => Some(crew.clone()),

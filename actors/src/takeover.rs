@@ -26,6 +26,7 @@ pub(crate) fn forget(core: &Core, tenures: &[Arc<Tenure>]) {
         core.links().forget_crew(&crew);
     }
     core.tallies.remove_where(is_in);
+    core.meters.remove_where(is_in);
 }
 
 /// Removes the sandboxes that serve agents of these shards.

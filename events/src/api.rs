@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::crew::BudgetRaised;
 use crate::event::Principal;
 use crate::id::{AgentId, CommandId, CrewId, Digest, EntityKind, Position, TaskId, Tenant};
 
@@ -68,10 +69,13 @@ pub enum Command {
         /// The crew.
         crew: CrewId,
     },
-    /// Give out tasks again.
+    /// Give out tasks again; a crew whose budget is used up needs more of it.
     CrewResume {
         /// The crew.
         crew: CrewId,
+        /// What it may use from now on, where that changes.
+        #[serde(default)]
+        raised: BudgetRaised,
     },
     /// Take no new tasks, finish those in hand, then disband.
     CrewDrain {

@@ -21,6 +21,7 @@ mod golden;
 pub mod message;
 pub mod platform;
 pub mod profile;
+pub mod spending;
 pub mod state;
 pub mod task;
 

@@ -19,6 +19,7 @@ mod projector;
 mod query;
 mod rows;
 mod snapshots;
+mod spending;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -127,7 +128,8 @@ impl From<ViewError> for crate::api::Problem {
 }
 
 /// The names of all projections, in the order in which they are applied.
-pub const NAMES: &[&str] = &["profiles", "crews", "agents", "tasks", "attempts", "messages", "audit"];
+pub const NAMES: &[&str] =
+    &["profiles", "crews", "agents", "tasks", "attempts", "messages", "spending", "audit"];
 
 /// Where a projection stands.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

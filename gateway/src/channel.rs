@@ -55,6 +55,7 @@ impl Refusal {
             Denial::UnknownMember => ErrorType::UnknownMember,
             Denial::FanOut => ErrorType::FanoutLimited,
             Denial::Rate => ErrorType::RateLimited,
+            Denial::Budget => ErrorType::BudgetExhausted,
         };
         let error = link::Error::new(kind, &self.rule);
         match self.retry_after_ms {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use events::domain::message::{Denial, GivenUp, Pending};
+use events::domain::message::{Denial, GivenUp, Pending, Recipient};
 use events::{AgentId, CrewId};
 use link::Address;
 use tokio::sync::Notify;
@@ -30,6 +30,8 @@ pub(crate) struct State {
     /// By sending agent, receiving member and kind.
     rates: HashMap<(AgentId, Arc<str>, Kind), Bucket>,
     lives: HashMap<AgentId, Life>,
+    /// Messages that were sent, those on their way to the log among them.
+    sent: u64,
     pub(crate) board: Board,
 }
 
@@ -49,6 +51,7 @@ impl Crew {
             restoring: Some(Vec::new()),
             rates: HashMap::new(),
             lives: HashMap::new(),
+            sent: 0,
             board: Board::new(limits.clone()),
         };
         Self { id, state: Mutex::new(state) }
@@ -158,6 +161,9 @@ impl Crew {
         let channel = policy.channel(from, to, kind).ok_or_else(|| {
             Refusal::new(Denial::NoChannel, format!("no channel {from} -> {to} for {kind}s"))
         })?;
+        if let Some(what) = &policy.exhausted {
+            return Err(Refusal::new(Denial::Budget, what.to_string()));
+        }
         if attempt.depth > channel.max_depth {
             let (max, depth) = (channel.max_depth, attempt.depth);
             let rule = format!("the channel {from} -> {to} allows a depth of {max}, not {depth}");
@@ -180,6 +186,37 @@ impl Crew {
 }
 
 impl State {
+    /// At least so many messages were sent before: the log says so.
+    pub(crate) fn know_sent(&mut self, sent: u64) {
+        self.sent = self.sent.max(sent);
+    }
+
+    /// Messages that were sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Counts a message against the crew's budget, if that has room for it.
+    pub(crate) fn count(&mut self) -> Result<(), Refusal> {
+        if let Some(max) = self.policy.messages_max.filter(|max| self.sent >= *max) {
+            let rule = format!("the crew may send {max} messages in its life, and has");
+            return Err(Refusal::new(Denial::Budget, rule));
+        }
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// A message for which there were places is not sent after all.
+    pub(crate) fn take_back(&mut self, recipients: &[Recipient]) {
+        self.board.abandon(recipients);
+        self.uncount();
+    }
+
+    /// A message that was counted is not sent after all.
+    pub(crate) fn uncount(&mut self) {
+        self.sent = self.sent.saturating_sub(1);
+    }
+
     /// The latest life of an agent.
     pub(crate) fn life(&self, agent: &AgentId) -> Option<&Arc<Peer>> {
         self.lives.get(agent).map(|life| &life.peer)

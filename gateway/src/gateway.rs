@@ -205,6 +205,11 @@ impl Gateway {
         self.core.bury(&crew, dead);
     }
 
+    /// Says how many messages a crew has sent before, as the log tells.
+    pub fn know_sent(&self, crew: &CrewId, sent: u64) {
+        self.core.crew_or_new(crew).state().know_sent(sent);
+    }
+
     /// Forgets a crew: nothing crosses in it any more, and what was not delivered is a dead letter.
     pub fn remove_crew(&self, crew: &CrewId) {
         let removed = self.core.crews.lock().unwrap_or_else(PoisonError::into_inner).remove(crew);

@@ -134,6 +134,8 @@ pub trait Host: Send + Sync + 'static {
     ) -> Result<(), link::Error>;
     /// A request of the handler; may stay pending for long. The same command id is the same request, sent again.
     async fn call(&self, peer: &Peer, command: CommandId, call: HostCall) -> Result<Value, link::Error>;
+    /// An agent wanted to send a message although the crew had sent as many as its policy lets it.
+    async fn messages_spent(&self, peer: &Peer, sent: u64);
     /// A notification of the handler.
     async fn note(&self, peer: &Peer, note: link::Note);
 }

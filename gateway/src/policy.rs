@@ -61,6 +61,10 @@ pub struct CrewPolicy {
     pub members: Vec<Member>,
     /// Its channels.
     pub channels: Vec<Channel>,
+    /// How many messages its agents may send in its life; any number where absent.
+    pub messages_max: Option<u64>,
+    /// What of its budget is used up, for a person: until it gets more, nothing crosses.
+    pub exhausted: Option<Arc<str>>,
 }
 
 impl CrewPolicy {

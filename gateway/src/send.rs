@@ -114,7 +114,11 @@ impl Sender {
                 self.sandbox.tracker.spawn(async move {
                     let attempt =
                         Attempt { kind: Kind::Message, to: &call.to, task: call.task_id.as_ref(), depth };
+                    let is_spent = refusal.reason == Denial::Budget;
                     let error = channel::deny(&core, &sandbox, &peer, &attempt, refusal).await;
+                    if is_spent {
+                        report_spent(&core, &peer).await;
+                    }
                     finish(&core, &sandbox, id, Err(error));
                 });
                 None
@@ -166,16 +170,22 @@ impl Sender {
     ) -> Result<Result<Vec<Recipient>, NoRoom>, Refusal> {
         let Admitted { member, agent, fan_out } = admitted;
         let mut state = crew.state();
+        state.count()?;
         let promised = state.board.promise(member, agent.as_ref(), &call.to, &self.peer.agent);
         match &promised {
             Ok(recipients) if recipients.len() > *fan_out as usize => {
                 state.board.abandon(recipients);
+                state.uncount();
                 let (from, reached) = (&self.peer.member, recipients.len());
                 let rule =
                     format!("the channel {from} -> {member} lets a message reach {fan_out}, not {reached}");
                 Err(Refusal::new(Denial::FanOut, rule))
             }
-            _ => Ok(promised),
+            Ok(_) => Ok(promised),
+            Err(_) => {
+                state.uncount();
+                Ok(promised)
+            }
         }
     }
 
@@ -243,7 +253,7 @@ impl Sender {
         let Prepared { id, crew, sent, recipients, .. } = prepared;
         let outcome = match appended {
             Ok(Appended { repeated: true, position, .. }) => {
-                crew.state().board.abandon(&recipients);
+                crew.state().take_back(&recipients);
                 first_outcome(&*self.core.journal.store, position).await
             }
             Ok(Appended { position, .. }) => {
@@ -257,12 +267,19 @@ impl Sender {
                 Ok(answer(&sent, position))
             }
             Err(error) => {
-                crew.state().board.abandon(&recipients);
+                crew.state().take_back(&recipients);
                 Err(journal::refusal(&error))
             }
         };
         finish(&self.core, &self.sandbox, id, outcome);
     }
+}
+
+/// The crew's messages are used up: whoever owns it decides what follows.
+async fn report_spent(core: &Core, peer: &Peer) {
+    let (Ok(host), Ok(crew)) = (core.host(), core.known_crew(&peer.crew)) else { return };
+    let sent = crew.state().sent();
+    host.messages_spent(peer, sent).await;
 }
 
 /// Whether the parts fit a delivery, with its envelope, into a frame and a handler's line.

@@ -101,6 +101,15 @@ CREATE TABLE deliveries (
 -- What is to be delivered after a restart.
 CREATE INDEX deliveries_pending ON deliveries (message) WHERE status = 'pending';
 
+-- What each crew has used up; one without a row has used nothing.
+CREATE TABLE spending (
+    crew          text    PRIMARY KEY,
+    messages      bigint  NOT NULL,
+    input_tokens  bigint  NOT NULL,
+    output_tokens bigint  NOT NULL,
+    cost_micros   bigint  NOT NULL
+);
+
 CREATE TABLE profiles (
     tenant     text   NOT NULL,
     name       text   NOT NULL,

@@ -101,6 +101,15 @@ CREATE TABLE deliveries (
 -- What is to be delivered after a restart.
 CREATE INDEX deliveries_pending ON deliveries (message) WHERE status = 'pending';
 
+-- What each crew has used up; one without a row has used nothing.
+CREATE TABLE spending (
+    crew          TEXT    PRIMARY KEY,
+    messages      INTEGER NOT NULL,
+    input_tokens  INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cost_micros   INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE profiles (
     tenant     TEXT    NOT NULL,
     name       TEXT    NOT NULL,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use events::api::{Caller, Command, Problem, ProblemKind};
-use events::domain::crew::name_reservation;
+use events::domain::crew::{BudgetRaised, name_reservation};
 use events::{AgentId, CrewId, Digest, EntityKind, EventStore, TaskId, Tenant};
 use manifest::Manifest;
 use schemars::JsonSchema;
@@ -139,10 +139,34 @@ macro_rules! of_a_crew {
 of_a_crew! {
     /// A crew that is to give out no tasks.
     Pause => CrewPause,
-    /// A crew that is to give out tasks again.
-    Resume => CrewResume,
     /// A crew that is to finish what it has in hand.
     Drain => CrewDrain,
+}
+
+/// A crew that is to give out tasks again.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Resume {
+    /// The crew: its id or its name.
+    crew: String,
+    /// How many tokens it may use in its life from now on; more than before.
+    #[serde(default)]
+    tokens: Option<u64>,
+    /// How long after its assembly it may go on from now on, in milliseconds; longer than before.
+    #[serde(default)]
+    wall_time_ms: Option<u64>,
+    /// How many messages it may send in its life from now on; more than before.
+    #[serde(default)]
+    messages: Option<u64>,
+}
+
+impl Body for Resume {
+    async fn command(self, service: &Service, caller: &Caller) -> Outcome {
+        let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
+        let raised =
+            BudgetRaised { tokens: self.tokens, wall_ms: self.wall_time_ms, messages: self.messages };
+        Ok(Command::CrewResume { crew, raised })
+    }
 }
 
 /// A reason that nobody gave.

@@ -155,7 +155,7 @@ pub(crate) static OPERATIONS: [Operation; 12] = [
         "/v1/crews/{crew}/resume",
         "resumeCrew",
         "crew:resume",
-        "Gives out tasks again",
+        "Gives out tasks again; a crew whose budget is used up needs more of it",
     ),
     Operation::new::<Drain>(
         ("crew", "drain"),

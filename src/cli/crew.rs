@@ -54,10 +54,19 @@ pub(super) enum Crew {
         /// The crew's name or id.
         crew: String,
     },
-    /// Give out tasks again.
+    /// Give out tasks again; a crew whose budget is used up needs more of it.
     Resume {
         /// The crew's name or id.
         crew: String,
+        /// Tokens that it may use in its life from now on.
+        #[arg(long, value_name = "COUNT")]
+        tokens: Option<u64>,
+        /// Messages that it may send in its life from now on.
+        #[arg(long, value_name = "COUNT")]
+        messages: Option<u64>,
+        /// How long after its assembly it may go on from now on, such as `4h`.
+        #[arg(long, value_name = "DURATION")]
+        wall_time: Option<manifest::Millis>,
     },
     /// Take no new tasks, finish those in hand, then disband.
     Drain {
@@ -116,7 +125,11 @@ impl Crew {
                 command(session, &crew, "scale", &body, "scaled").await?;
             }
             Self::Pause { crew } => command(session, &crew, "pause", &json!({}), "paused").await?,
-            Self::Resume { crew } => command(session, &crew, "resume", &json!({}), "resumed").await?,
+            Self::Resume { crew, tokens, messages, wall_time } => {
+                let wall_time_ms = wall_time.map(manifest::Millis::as_millis);
+                let body = json!({"tokens": tokens, "messages": messages, "wallTimeMs": wall_time_ms});
+                command(session, &crew, "resume", &body, "resumed").await?;
+            }
             Self::Drain { crew } => command(session, &crew, "drain", &json!({}), "is draining").await?,
             Self::Disband { crew, reason } => {
                 command(session, &crew, "disband", &json!({ "reason": reason }), "is disbanded").await?;

@@ -21,6 +21,7 @@ fn the_documented_lines_are_understood() {
         "hypercode crew assemble crew.yaml --idempotency-key k1",
         "hypercode crew scale code-health analyst=5",
         "hypercode crew disband code-health --reason done",
+        "hypercode crew resume code-health --tokens 4000000 --messages 20000 --wall-time 4h",
         "hypercode agent list --crew code-health --output json",
         "hypercode demo --path /tmp --chaos",
         "hypercode up --listen 127.0.0.1:0 --data-dir d",

@@ -1,5 +1,7 @@
 //! Crews, agents, tasks and the rest as the API shows them.
 
+mod budget;
+
 use std::collections::BTreeMap;
 
 use events::Timestamp;
@@ -10,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use self::budget::{BudgetModel, SpentModel, UsageModel};
 use super::SandboxKind;
 
 fn time_of_ms(ms: i64) -> String {
@@ -40,6 +43,11 @@ pub(super) struct CrewModel {
     agents_ready: u32,
     /// Tasks of it that have not ended.
     tasks_open: u32,
+    /// What it may use up; absent where nothing is limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<BudgetModel>,
+    /// What it has used up.
+    spent: SpentModel,
     /// Its agents in start order; only where one crew is asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     seats: Vec<SeatModel>,
@@ -73,7 +81,8 @@ impl CrewModel {
     }
 
     pub(super) fn full(view: CrewView) -> Self {
-        let CrewView { id, lifespan, state, agents_ready, tasks_open } = view;
+        let CrewView { id, lifespan, state, agents_ready, tasks_open, spent } = view;
+        let budget = BudgetModel::of(&state);
         let seats: Vec<SeatModel> = state.seats.iter().map(SeatModel::of).collect();
         let started = state.started;
         let (name, labels, entry, spec) = started
@@ -89,6 +98,8 @@ impl CrewModel {
             agents: seats.iter().filter(|seat| seat.given_up.is_none()).count(),
             agents_ready,
             tasks_open,
+            budget,
+            spent: spent.into(),
             seats,
             spec,
             created: lifespan.created.0,
@@ -213,6 +224,9 @@ pub(super) struct TaskModel {
     /// Why it is being called off.
     #[serde(skip_serializing_if = "Option::is_none")]
     cancel: Option<String>,
+    /// What its attempts used of models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageModel>,
     /// What is to be done; only where one task is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) input: Option<Value>,
@@ -262,6 +276,7 @@ impl TaskModel {
             deadline_at: submitted.and_then(|submitted| submitted.deadline_ms).map(time_of_ms),
             error: state.error,
             cancel: state.cancel,
+            usage: UsageModel::of(state.usage),
             input: submitted.map(|submitted| submitted.input.clone()),
             output: state.output,
             artifacts: Some(state.artifacts).filter(|artifacts| !artifacts.is_null()),

@@ -92,6 +92,11 @@ def execute(task, deed):
             return {"result": call(deed["method"], **deed["params"])}
         except Refused as refused:
             return {"error": refused.args[0]}
+    if what == "use":  # tokens of a model, as it says; then perhaps, when there is a file, something else
+        send({"method": "usage", "params": {"taskId": task_id, "model": "small", "inputTokens": deed["tokens"]}})
+        if "for" in deed:
+            execute(task, {"do": "wait", "for": deed["for"]})
+        return execute(task, deed["then"]) if "then" in deed else "used"
     if what == "send":
         return call("message/send", to=deed["to"], text=deed["text"])
     if what == "ask":

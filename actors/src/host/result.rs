@@ -20,6 +20,9 @@ impl Host {
     ) -> Result<(), Error> {
         let core = &self.core;
         let id = frame.task_id.as_str().to_owned();
+        if let Ok(task) = id.parse() {
+            self.usage.flush(core, peer, &task).await;
+        }
         let state = core.tasks.read(&id).await.map_err(|problem| wire_error(&problem))?;
         let Some(submitted) = &state.submitted else {
             return Err(Error::new(ErrorType::UnknownTask, format!("task `{id}` does not exist")));

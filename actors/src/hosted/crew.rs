@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use events::api::ProblemKind;
 use events::domain::agent::{self, Claim};
-use events::domain::crew::{Command, Crew, Effect, Event, Seat, State, Status};
+use events::domain::crew::{Command, Crew, Effect, Event, Resource, Seat, State, Status};
 use events::domain::task;
 use events::supervision::ChildKind;
 use events::{AgentId, CrewId, Incarnation, SandboxId, TaskId, Tenant};
@@ -28,12 +28,17 @@ impl Hosted for Crew {
         {
             core.rosters.remove(&started.crew);
             core.links().remove_crew(&started.crew);
+            core.meters.remove_where(|crew| *crew == started.crew);
         }
         notify(&core.crews, id, state);
-        if events.iter().any(|event| matches!(event, Event::Resumed(_) | Event::Assembled(_)))
+        let goes_on =
+            |event: &Event| matches!(event, Event::Resumed(_) | Event::Assembled(_) | Event::BudgetRaised(_));
+        if events.iter().any(goes_on)
             && let Some(started) = &state.started
         {
             super::task::place_waiting(core, &started.crew);
+            let (worker, crew) = (Arc::clone(core), started.crew.clone());
+            core.spawn_for(&started.crew, async move { check_tokens(&worker, &crew).await });
         }
     }
 
@@ -71,6 +76,10 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
             core.clock.sleep_until_ms(at_ms).await;
             follow(core, id, Command::Disband { reason: "its ttl has passed".to_owned() }, cause, 2).await;
         }
+        Effect::SpendTime { used_ms, at_ms } => {
+            core.clock.sleep_until_ms(at_ms).await;
+            follow(core, id, Command::Spend { what: Resource::WallTime, used: used_ms }, cause, 6).await;
+        }
         Effect::Recover { agent, incarnation, at_ms } => {
             core.clock.sleep_until_ms(at_ms).await;
             recover(core, cause, &agent, incarnation).await;
@@ -88,6 +97,30 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
             follow(core, id, Command::Disband { reason: "it was drained".to_owned() }, cause, 4).await;
         }
         Effect::Dissolve { agents, reason } => dissolve(core, id, cause, &agents, &reason).await,
+    }
+}
+
+/// Whether the crew has used more tokens than it may, and nobody has said so yet.
+pub(crate) async fn is_out_of_tokens(core: &Arc<Core>, crew: &CrewId) -> bool {
+    let state = core.look(&core.crews, crew.as_str()).await;
+    let is_over = state.allowance.tokens.is_some_and(|limit| limit <= core.meters.tokens(crew));
+    is_over && !state.exhausted.contains_key(&Resource::Tokens)
+}
+
+/// Has it said if the crew has used more tokens than it may.
+pub(crate) async fn check_tokens(core: &Arc<Core>, crew: &CrewId) {
+    if is_out_of_tokens(core, crew).await {
+        spend(core, crew, Resource::Tokens, core.meters.tokens(crew)).await;
+    }
+}
+
+/// So much of the crew's budget is used; whether that is too much, it decides itself.
+pub(crate) async fn spend(core: &Arc<Core>, crew: &CrewId, what: Resource, used: u64) {
+    let Some((tenant, _)) = core.rosters.crew(crew) else { return };
+    let (command_id, meta) = (core.clock.fresh_command(), core.system_meta(&tenant, "meter"));
+    let command = Command::Spend { what, used };
+    if let Err(problem) = core.command(&core.crews, crew.as_str(), command, command_id, meta).await {
+        tracing::warn!(%crew, %what, %problem, "a budget that is used up is not recorded");
     }
 }
 

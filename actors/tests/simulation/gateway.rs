@@ -133,6 +133,8 @@ impl Links for Gateway {
 
     fn set_crew(&self, _: &CrewId, _: CrewPolicy) {}
 
+    fn know_sent(&self, _: &CrewId, _: u64) {}
+
     fn remove_crew(&self, _: &CrewId) {}
 
     fn forget_crew(&self, _: &CrewId) {}

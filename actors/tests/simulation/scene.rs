@@ -306,7 +306,7 @@ impl Scene {
         for (id, told) in &story.crews {
             let crew: CrewId = id.parse().expect("a crew's stream is named by its id");
             if told.state.status == crew::Status::Paused {
-                let _ = self.user.ask(Command::CrewResume { crew }).await;
+                let _ = self.user.ask(Command::CrewResume { crew, raised: Default::default() }).await;
             }
         }
         let until = Instant::now() + PATIENCE;

@@ -145,7 +145,7 @@ impl User {
             9 => {
                 let _ = self.ask(Command::CrewPause { crew: crew.clone() }).await;
                 sleep(dice.up_to_ms(2_000)).await;
-                Some(Command::CrewResume { crew: crew.clone() })
+                Some(Command::CrewResume { crew: crew.clone(), raised: Default::default() })
             }
             _ if agents.is_empty() => None,
             _ => {

@@ -10,11 +10,13 @@ use crate::id::{AgentId, CrewId, Digest, EntityKind, Incarnation, Tenant};
 use crate::store::Reservation;
 use crate::supervision::{Budget, ChildKind, Exit, Policy};
 
+mod allowance;
 mod decide;
 mod rejection;
 #[cfg(test)]
 mod tests;
 
+pub use allowance::{Allowance, BudgetExhausted, BudgetRaised, OnBreach, Resource};
 pub use rejection::Rejection;
 
 crate::domain_events! {
@@ -33,6 +35,8 @@ crate::domain_events! {
         "restart_completed" v 1 => RestartCompleted,
         "restarts_exhausted" v 1 => RestartsExhausted,
         "agent_let_go" v 1 => LetGo,
+        "budget_exhausted" v 1 => BudgetExhausted,
+        "budget_raised" v 1 => BudgetRaised,
     }
 }
 
@@ -79,11 +83,18 @@ pub struct AssemblyStarted {
     pub ready_by_ms: i64,
     /// It is disbanded then; never if absent.
     pub expires_at_ms: Option<i64>,
+    /// What it may use up.
+    #[serde(default, skip_serializing_if = "Allowance::is_unlimited")]
+    pub allowance: Allowance,
 }
 
 /// Every member is ready.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Assembled {}
+pub struct Assembled {
+    /// When, in milliseconds since the Unix epoch; absent where that was not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_ms: Option<i64>,
+}
 
 /// Not every member came up: all are released.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -270,6 +281,15 @@ pub struct State {
     pub budget: Budget<AgentId>,
     /// Why it ended.
     pub reason: String,
+    /// When it was assembled, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub assembled_ms: Option<i64>,
+    /// What it may use up by now.
+    #[serde(default)]
+    pub allowance: Allowance,
+    /// What is used up, and how much of it was when that was noticed.
+    #[serde(default)]
+    pub exhausted: BTreeMap<Resource, u64>,
 }
 
 /// How an agent's incarnation ended.
@@ -323,8 +343,18 @@ pub enum Command {
     },
     /// Give out no tasks.
     Pause,
-    /// Give out tasks again.
-    Resume,
+    /// Give out tasks again, and use more than was allowed.
+    Resume {
+        /// What it may use from now on.
+        raised: BudgetRaised,
+    },
+    /// Something of its budget may be used up.
+    Spend {
+        /// What.
+        what: Resource,
+        /// How much of it is used.
+        used: u64,
+    },
     /// Take no more tasks.
     Drain,
     /// End.
@@ -348,6 +378,13 @@ pub enum Effect {
     },
     /// The crew is disbanded when this moment has passed.
     ExpireAt {
+        /// Milliseconds since the Unix epoch.
+        at_ms: i64,
+    },
+    /// Its time is used up when this moment has passed.
+    SpendTime {
+        /// How long after its assembly that is, in milliseconds.
+        used_ms: u64,
         /// Milliseconds since the Unix epoch.
         at_ms: i64,
     },
@@ -419,6 +456,13 @@ impl State {
         budget
     }
 
+    /// Its time, while it is limited and not used up.
+    fn time_to_spend(&self) -> Option<Effect> {
+        let (used_ms, from_ms) = (self.allowance.wall_ms?, self.assembled_ms?);
+        let at_ms = from_ms.saturating_add(i64::try_from(used_ms).unwrap_or(i64::MAX));
+        (!self.exhausted.contains_key(&Resource::WallTime)).then_some(Effect::SpendTime { used_ms, at_ms })
+    }
+
     /// Agents that the crew still counts on, in start order.
     pub fn kept(&self) -> impl Iterator<Item = &Held> {
         self.seats.iter().filter(|held| held.given_up.is_none())
@@ -470,9 +514,14 @@ impl Decider for Crew {
         match event {
             Event::AssemblyStarted(started) => {
                 state.seats = started.seats.iter().map(hold).collect();
+                state.allowance = started.allowance;
                 state.started = Some(started.clone());
             }
-            Event::Assembled(_) | Event::Resumed(_) => state.status = Status::Running,
+            Event::Assembled(assembled) => {
+                state.status = Status::Running;
+                state.assembled_ms = assembled.at_ms;
+            }
+            Event::Resumed(_) => state.status = Status::Running,
             Event::AssemblyFailed(failed) => {
                 state.status = Status::Failed;
                 state.reason.clone_from(&failed.reason);
@@ -498,6 +547,16 @@ impl Decider for Crew {
                     held.pending = None;
                 }
             }
+            Event::BudgetExhausted(exhausted) => {
+                state.exhausted.insert(exhausted.what, exhausted.used);
+            }
+            Event::BudgetRaised(raised) => {
+                state.allowance = state.allowance.raised(raised);
+                let allowance = state.allowance;
+                state
+                    .exhausted
+                    .retain(|what, used| allowance.limit(*what).is_some_and(|limit| limit <= *used));
+            }
             Event::LetGo(gone) => state.give_up(&gone.agent, GivenUp::Removed),
             Event::RestartsExhausted(exhausted) => {
                 state.give_up(&exhausted.failed, GivenUp::Quarantined);
@@ -520,6 +579,7 @@ impl Decider for Crew {
             Status::Running | Status::Paused => {}
         }
         effects.extend(started.expires_at_ms.map(|at_ms| Effect::ExpireAt { at_ms }));
+        effects.extend(state.time_to_spend());
         for held in &state.seats {
             let agent = held.seat.agent.clone();
             effects.push(match (held.given_up, &held.pending) {

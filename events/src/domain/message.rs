@@ -167,6 +167,8 @@ pub enum Denial {
     FanOut,
     /// It comes faster than the channel allows.
     Rate,
+    /// The crew's budget is used up.
+    Budget,
 }
 
 /// A message was denied.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::spending::Usage;
 use crate::domain::{Context, Decider};
 use crate::id::{AgentId, CrewId, Digest, EntityKind, Incarnation, TaskId, Tenant};
 
@@ -18,7 +19,7 @@ mod tests;
 pub use event::{
     AttemptEnded, AttemptStarted, CancelRequested, Canceled, Checkpointed, ChildDelegated, Completed,
     DeadLettered, Event, Failed, InputAnswered, InputRequested, Progressed, Rejected, ResultRefused, Retried,
-    Submitted,
+    Submitted, UsageReported,
 };
 pub use rejection::Rejection;
 pub use retry::{Ended, RetryPolicy};
@@ -166,6 +167,9 @@ pub struct State {
     pub artifacts: Value,
     /// Why it did not come to a good end.
     pub error: Option<String>,
+    /// What its attempts used of models, as their handlers said.
+    #[serde(default)]
+    pub usage: Usage,
 }
 
 /// How a handler says that an attempt came out.
@@ -285,6 +289,13 @@ pub enum Command {
         key: String,
         /// The answer.
         answer: Answer,
+    },
+    /// The handler says what it used of models, at whatever moment that comes to be known.
+    Report {
+        /// The agent that says so.
+        agent: AgentId,
+        /// What it used, by model.
+        models: BTreeMap<String, Usage>,
     },
     /// Call it off.
     Cancel {
@@ -410,6 +421,7 @@ impl Decider for Task {
                 state.not_before_ms = ended.retry_at_ms.unwrap_or(state.not_before_ms);
             }
             Event::Progressed(_) | Event::ResultRefused(_) => {}
+            Event::UsageReported(reported) => state.usage = state.usage.and(reported.total()),
             Event::Checkpointed(checkpointed) => state.checkpoint = Some(checkpointed.data.clone()),
             Event::ChildDelegated(delegated) => {
                 let child = Child { task: delegated.child.clone(), digest: delegated.digest };

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use super::database::{Row, Statement, Value, Writer, twins};
 use super::entities::Entities;
 use super::{Fault, Options, Projection, Status, common};
-use super::{attempts::Attempts, audit::Audit, messages::Messages, profiles::Profiles};
+use super::{attempts::Attempts, audit::Audit, messages::Messages, profiles::Profiles, spending::Spending};
 use crate::domain::agent::Agent;
 use crate::domain::crew::Crew;
 use crate::domain::task::Task;
@@ -72,6 +72,7 @@ fn all() -> Vec<Box<dyn Projection>> {
         Box::new(Entities::<Task>::new()),
         Box::new(Attempts),
         Box::new(Messages),
+        Box::new(Spending),
         Box::new(Audit::new()),
     ]
 }

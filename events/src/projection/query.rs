@@ -15,6 +15,7 @@ use super::{
     MessageFilter, MessageView, ProfileView, Status, TaskFilter, TaskView, ViewError, Views,
 };
 use crate::domain::message::{Pending, Sent};
+use crate::domain::spending::{Spent, Usage};
 use crate::id::{AgentId, CrewId, Incarnation, Position, TaskId, Tenant, Timestamp};
 
 /// Most items that one page has.
@@ -95,6 +96,8 @@ pub struct Unfinished {
     pub tasks: Vec<(CrewId, TaskId)>,
     /// Messages of those crews that somebody has yet to get, oldest first.
     pub messages: Vec<Pending>,
+    /// What those crews have used up.
+    pub spent: Vec<(CrewId, Spent)>,
 }
 
 impl Unfinished {
@@ -104,6 +107,7 @@ impl Unfinished {
         self.crews.retain(&wanted);
         self.tasks.retain(|(crew, _)| wanted(crew));
         self.messages.retain(|message| wanted(&message.sent.crew));
+        self.spent.retain(|(crew, _)| wanted(crew));
         self
     }
 }
@@ -190,13 +194,22 @@ impl Views {
         const TASKS: Statement = Statement::common(
             "SELECT crew, id FROM tasks WHERE status IN ('submitted', 'working', 'input_required')",
         );
+        const SPENT: Statement = Statement::common(
+            "SELECT id, messages, input_tokens, output_tokens, cost_micros
+             FROM spending JOIN crews ON id = crew WHERE status <> 'disbanded'",
+        );
         let reader = &self.shared.reader;
         let crews = reader.fetch(CREWS, []).await.map_err(|error| self.failed(&error))?;
         let tasks = reader.fetch(TASKS, []).await.map_err(|error| self.failed(&error))?;
+        let spent = reader.fetch(SPENT, []).await.map_err(|error| self.failed(&error))?;
         Ok(Unfinished {
             crews: crews.iter().filter_map(|row| parsed(row, 0)).collect(),
             tasks: tasks.iter().filter_map(|row| Some((parsed(row, 0)?, parsed(row, 1)?))).collect(),
             messages: self.undelivered().await.map_err(|error| self.failed(&error))?,
+            spent: spent
+                .iter()
+                .filter_map(|row| Some((parsed(row, 0)?, self::spent(row, 1).ok()?)))
+                .collect(),
         })
     }
 
@@ -364,8 +377,9 @@ impl Views {
 const CREWS: &str = "SELECT created, created_at, updated, updated_at, id, state,
     (SELECT count(*) FROM agents WHERE agents.crew = crews.id AND agents.status = 'ready'),
     (SELECT count(*) FROM tasks WHERE tasks.crew = crews.id
-        AND tasks.status IN ('submitted', 'working', 'input_required'))
-    FROM crews";
+        AND tasks.status IN ('submitted', 'working', 'input_required')),
+    coalesce(messages, 0), coalesce(input_tokens, 0), coalesce(output_tokens, 0), coalesce(cost_micros, 0)
+    FROM crews LEFT JOIN spending ON spending.crew = crews.id";
 const AGENTS: &str = "SELECT created, created_at, updated, updated_at, id, state,
     (SELECT count(*) FROM attempts WHERE attempts.agent = agents.id AND attempts.outcome IS NULL),
     (SELECT count(*) FROM attempts JOIN tasks ON tasks.id = attempts.task
@@ -413,7 +427,18 @@ fn crew(row: &Row) -> Result<CrewView, sqlx::Error> {
         state: json_of(row, 5)?,
         agents_ready,
         tasks_open,
+        spent: spent(row, 8)?,
     })
+}
+
+/// What was used up: four columns from this one on.
+fn spent(row: &Row, first: usize) -> Result<Spent, sqlx::Error> {
+    let usage = Usage {
+        input_tokens: row.unsigned(first + 1)?,
+        output_tokens: row.unsigned(first + 2)?,
+        cost_micros: row.unsigned(first + 3)?,
+    };
+    Ok(Spent { messages: row.unsigned(first)?, usage })
 }
 
 fn agent(row: &Row) -> Result<AgentView, sqlx::Error> {

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::domain::message::Sent;
 use crate::domain::profile::Applied;
+use crate::domain::spending::Spent;
 use crate::domain::{agent, crew, task};
 use crate::event::Principal;
 use crate::id::{AgentId, CrewId, Incarnation, Position, TaskId, Tenant, Timestamp};
@@ -35,6 +36,8 @@ pub struct CrewView {
     pub agents_ready: u32,
     /// Tasks of it that have not ended.
     pub tasks_open: u32,
+    /// What it has used up.
+    pub spent: Spent,
 }
 
 /// An agent.

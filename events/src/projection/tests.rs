@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use self::world::{Home, World};
 use super::*;
 use crate::domain::message::{self, Body, MessageId, Party};
+use crate::domain::spending::{Spent, Usage};
 use crate::domain::task::{self, Ended, RetryPolicy};
 use crate::domain::{DomainEvent, agent, crew, profile};
 use crate::event::{Meta, NewEvent, Principal};
@@ -56,6 +57,8 @@ async fn entities_are_shown_as_their_events_left_them(home: Home) {
 
     let crew = views.crew(tenant, &world.crew).await.expect("read").expect("it is there");
     assert_eq!((crew.state.status, crew.agents_ready, crew.tasks_open), (crew::Status::Running, 2, 1));
+    let usage = Usage { input_tokens: 7, output_tokens: 2, cost_micros: 5 };
+    assert_eq!(crew.spent, Spent { messages: 1, usage });
     assert_eq!((crew.lifespan.created, crew.lifespan.updated), (Position(3), Position(12)));
     let agents =
         views.agents(tenant, AgentFilter::default(), PageRequest::default()).await.expect("read").items;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::domain::agent::{self, Agent};
 use crate::domain::crew::{self, Crew};
 use crate::domain::profile::Event as ProfileEvent;
+use crate::domain::spending::{self, Spent};
 use crate::domain::task::{self, Task};
 use crate::domain::{Decider, DecodeError, DomainEvent as _};
 use crate::event::Recorded;
@@ -30,6 +31,7 @@ pub struct Registry {
     crews: Entities<Crew>,
     agents: Entities<Agent>,
     tasks: Entities<Task>,
+    spent: HashMap<CrewId, Spent>,
 }
 
 /// Tasks that an agent has in hand: all, and those of them that wait for an answer.
@@ -61,6 +63,10 @@ impl Registry {
     /// When its payload does not have the form of its kind. The event is passed over.
     pub fn apply(&mut self, event: &Recorded) -> Result<(), DecodeError> {
         (self.position, self.at) = (event.position, event.recorded_at);
+        if let Some((crew, more)) = spending::of(event)? {
+            let sum = self.spent.entry(crew).or_default();
+            *sum = sum.and(more);
+        }
         let applied = match event.stream.kind {
             EntityKind::Crew => fold::<Crew>(&mut self.crews, event),
             EntityKind::Agent => fold::<Agent>(&mut self.agents, event),
@@ -105,6 +111,7 @@ impl Registry {
         in_order(&self.crews, |id: CrewId, Folded { lifespan, state }: Folded<crew::State>| CrewView {
             agents_ready: ready.get(&id).copied().unwrap_or_default(),
             tasks_open: open.get(&id).copied().unwrap_or_default(),
+            spent: self.spent.get(&id).copied().unwrap_or_default(),
             id,
             lifespan,
             state,

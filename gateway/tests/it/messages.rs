@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use events::domain::message::{Body, Denial, Event, GivenUp, MessageId, Recipient, Sent, Undelivered};
 use events::store::Fault;
-use hypercode_gateway::{Channel, Kind};
+use hypercode_gateway::{Channel, CrewPolicy, Kind};
 use serde_json::{Value, json};
 
-use crate::support::{Runner, World, agent_id, channel, crew, peer, policy, task};
+use crate::support::{Runner, Seen, World, agent_id, channel, crew, peer, policy, task};
 
 /// Writers may send to readers, and readers back.
 fn channels() -> Vec<Channel> {
@@ -538,4 +538,51 @@ async fn an_acknowledgement_of_nothing_changes_nothing() {
     other.quiet().await;
     fail(&mut reader, &delivered, 500).await;
     assert_eq!(reader.expect("message").await["delivery"], 2, "only its receiver can settle it");
+}
+
+/// Writers may send so many messages to readers.
+fn limited(world: &World, messages_max: u64, exhausted: Option<&str>) {
+    let policy = policy(&[("writer", 2), ("reader", 1), ("auditor", 1)], channels());
+    let policy =
+        CrewPolicy { messages_max: Some(messages_max), exhausted: exhausted.map(Into::into), ..policy };
+    world.gateway.set_crew(&crew(), policy);
+}
+
+fn as_over_budget(event: Event) -> Option<u64> {
+    match event {
+        Event::Denied(denied) if denied.reason == Denial::Budget => Some(denied.count),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn a_crew_sends_no_more_messages_than_its_budget_allows() {
+    let world = World::new();
+    let (mut writer, _reader) = pair(&world).await;
+    world.gateway.know_sent(&crew(), 7);
+    limited(&world, 9, None);
+    send(&mut writer, "reader", "eight").await;
+    // What does not go out is not counted.
+    let nowhere = writer.ask("message/send", json!({"to": "nobody", "text": "lost"})).await;
+    assert_eq!(nowhere.unwrap_err()["code"], 404);
+    send(&mut writer, "reader", "nine").await;
+    let ten = writer.ask("message/send", json!({"to": "reader", "text": "ten"})).await.unwrap_err();
+    assert_eq!((&ten["code"], &ten["data"]["type"]), (&json!(402), &json!("budget_exhausted")));
+    assert_eq!(world.log(1, as_over_budget).await, [1]);
+    let spent = |seen| if let Seen::Spent(sent) = seen { Some(sent) } else { None };
+    assert_eq!(world.host.wait(1, spent).await, [9]);
+
+    limited(&world, 10, None);
+    send(&mut writer, "reader", "ten").await;
+}
+
+#[tokio::test]
+async fn nothing_crosses_while_the_budget_is_used_up() {
+    let world = World::new();
+    let (mut writer, _reader) = pair(&world).await;
+    limited(&world, 9, Some("the crew's budget is used up: 104 of 100 tokens"));
+    let refused = writer.ask("message/send", json!({"to": "reader", "text": "one"})).await.unwrap_err();
+    assert_eq!(refused["code"], 402);
+    assert_eq!(refused["message"], "the crew's budget is used up: 104 of 100 tokens");
+    assert!(world.events::<Event>().await.into_iter().all(|(_, event)| as_sent(event).is_none()));
 }

@@ -43,6 +43,7 @@ pub(crate) enum Seen {
     Lost,
     Result(CommandId, link::TaskResultFrame),
     Note(link::Note),
+    Spent(u64),
 }
 
 /// A call that waits for the test's answer.
@@ -182,6 +183,9 @@ impl Host for FakeHost {
         let (answer, answered) = oneshot::channel();
         self.calls.send(Asked { peer: peer.clone(), command, call, answer }).unwrap();
         answered.await.unwrap_or_else(|_| Err(error(link::ErrorType::Unavailable)))
+    }
+    async fn messages_spent(&self, peer: &Peer, sent: u64) {
+        self.saw(&peer.sandbox, Seen::Spent(sent));
     }
     async fn note(&self, peer: &Peer, note: link::Note) {
         self.saw(&peer.sandbox, Seen::Note(note));

@@ -224,6 +224,7 @@ impl Commands for Double {
                     seats: Vec::new(),
                     ready_by_ms: 0,
                     expires_at_ms: None,
+                    allowance: events::domain::crew::Allowance::default(),
                 };
                 let mut append = request(stream, caller, "crew_assembly_started", &json!(started));
                 append.reserve = vec![name_reservation(&caller.tenant, &name)];

@@ -1,7 +1,8 @@
 use super::{
-    AgentEnd, AgentId, Assembled, AssemblyFailed, Command, Context, Disbanded, Disbanding, Draining, Event,
-    Exit, Held, Incarnation, LetGo, Paused, Policy, Rejection, RestartCompleted, RestartScheduled,
-    RestartsExhausted, Resumed, Scaled, Seat, State, Status, ms,
+    AgentEnd, AgentId, Assembled, AssemblyFailed, BudgetExhausted, BudgetRaised, Command, Context, Disbanded,
+    Disbanding, Draining, Event, Exit, Held, Incarnation, LetGo, OnBreach, Paused, Policy, Rejection,
+    Resource, RestartCompleted, RestartScheduled, RestartsExhausted, Resumed, Scaled, Seat, State, Status,
+    ms,
 };
 use crate::supervision::{self, Child, Decision, Failure, OnExhausted};
 
@@ -16,7 +17,7 @@ pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Res
     let Some(started) = &state.started else { return Err(Rejection::Unknown) };
     match command {
         Command::Assemble(_) => Ok(Vec::new()),
-        Command::Assembled => step(state, Status::Running, "be assembled", || Assembled {}.into()),
+        Command::Assembled => assembled(state, context),
         Command::AssemblyFailed { reason } => step(state, Status::Failed, "fail to assemble", || {
             AssemblyFailed { reason: reason.clone() }.into()
         }),
@@ -25,8 +26,8 @@ pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Res
         Command::Restart { agent, incarnation } => restart(state, agent, *incarnation, context),
         Command::Scale { member, seats } => scale(state, member, seats),
         Command::Pause => step(state, Status::Paused, "be paused", || Paused {}.into()),
-        Command::Resume if state.status == Status::Running => Ok(Vec::new()),
-        Command::Resume => step(state, Status::Running, "be resumed", || Resumed {}.into()),
+        Command::Resume { raised } => resume(state, *raised),
+        Command::Spend { what, used } => Ok(spend(state, *what, *used)),
         Command::Drain => step(state, Status::Draining, "be drained", || Draining {}.into()),
         Command::Disband { reason } => {
             step(state, Status::Disbanding, "be disbanded", || Disbanding { reason: reason.clone() }.into())
@@ -62,6 +63,64 @@ fn step(
         () if allows(state.status, to) => Ok(vec![event()]),
         () => Err(Rejection::Illegal { status: state.status, verb }),
     }
+}
+
+/// Every member is ready. What was used up before that holds it at once.
+fn assembled(state: &State, context: &Context) -> Result<Vec<Event>, Rejection> {
+    let at_ms = Some(context.now.millis());
+    let mut events = step(state, Status::Running, "be assembled", || Assembled { at_ms }.into())?;
+    if !events.is_empty() && !state.exhausted.is_empty() {
+        events.push(Paused {}.into());
+    }
+    Ok(events)
+}
+
+/// A crew that has used up its budget goes on only with more of it.
+fn resume(state: &State, raised: BudgetRaised) -> Result<Vec<Event>, Rejection> {
+    let no_more =
+        |(what, limit): &(Resource, u64)| state.allowance.limit(*what).is_none_or(|now| *limit <= now);
+    if let Some((what, _)) = raised.limits().find(no_more) {
+        return Err(Rejection::NoRaise { what, limit: state.allowance.limit(what) });
+    }
+    let allowance = state.allowance.raised(&raised);
+    for (&what, &used) in &state.exhausted {
+        if let Some(limit) = allowance.limit(what).filter(|limit| *limit <= used) {
+            return Err(Rejection::Spent { what, used, limit });
+        }
+    }
+    let mut events: Vec<Event> = Vec::new();
+    if raised != BudgetRaised::default() {
+        if !is_supervising(state.status) {
+            return Err(Rejection::Illegal { status: state.status, verb: "use more" });
+        }
+        events.push(raised.into());
+        if state.status != Status::Paused {
+            return Ok(events);
+        }
+    } else if state.status == Status::Running {
+        return Ok(events);
+    }
+    events.extend(step(state, Status::Running, "be resumed", || Resumed {}.into())?);
+    Ok(events)
+}
+
+fn spend(state: &State, what: Resource, used: u64) -> Vec<Event> {
+    let limit = state.allowance.limit(what).filter(|limit| *limit <= used);
+    let Some(limit) = limit.filter(|_| is_supervising(state.status) && !state.exhausted.contains_key(&what))
+    else {
+        return Vec::new();
+    };
+    let on_breach = state.allowance.on_breach;
+    let mut events: Vec<Event> = vec![BudgetExhausted { what, used, limit, on_breach }.into()];
+    match on_breach {
+        OnBreach::Suspend if state.status == Status::Running => events.push(Paused {}.into()),
+        OnBreach::Suspend => {}
+        OnBreach::Disband => {
+            let reason = format!("its budget is used up: {used} of {limit} {what}");
+            events.push(Disbanding { reason }.into());
+        }
+    }
+    events
 }
 
 fn is_supervising(status: Status) -> bool {

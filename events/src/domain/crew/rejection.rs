@@ -1,5 +1,5 @@
 use crate::api::{Problem, ProblemKind};
-use crate::domain::crew::Status;
+use crate::domain::crew::{Resource, Status};
 use crate::id::AgentId;
 
 /// Why a crew refuses a command.
@@ -22,6 +22,24 @@ pub enum Rejection {
         /// That crew's name.
         name: String,
     },
+    /// Its budget is used up.
+    #[error("the crew has used {used} of {limit} {what}; resume it with a higher limit")]
+    Spent {
+        /// What is used up.
+        what: Resource,
+        /// How much of it was used when that was noticed.
+        used: u64,
+        /// How much of it the crew may use.
+        limit: u64,
+    },
+    /// A limit that was to be raised is no higher than before.
+    #[error("the crew may use {} {what} already; give a higher limit", limit.map_or_else(|| "any number of".to_owned(), |limit| limit.to_string()))]
+    NoRaise {
+        /// Of what.
+        what: Resource,
+        /// The limit now; none where it is not limited.
+        limit: Option<u64>,
+    },
     /// The agent is not one of its own, or no longer.
     #[error("agent `{agent}` is not one of this crew's")]
     NotOurs {
@@ -34,7 +52,8 @@ impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
         let kind = match rejection {
             Rejection::Unknown | Rejection::NotOurs { .. } => ProblemKind::NotFound,
-            Rejection::Illegal { .. } => ProblemKind::Conflict,
+            Rejection::Illegal { .. } | Rejection::Spent { .. } => ProblemKind::Conflict,
+            Rejection::NoRaise { .. } => ProblemKind::Invalid,
             Rejection::KeyConflict { .. } => ProblemKind::KeyConflict,
         };
         Self::new(kind, rejection.to_string())

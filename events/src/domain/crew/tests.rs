@@ -37,6 +37,7 @@ fn started(policy: Policy, restart: ChildKind) -> AssemblyStarted {
         seats: (0..3).map(|number| seat(number, restart)).collect(),
         ready_by_ms: 1_030_000,
         expires_at_ms: None,
+        allowance: Allowance::default(),
     }
 }
 
@@ -125,7 +126,7 @@ impl Driven<Crew> {
             },
             Step::Simple(which) => match which {
                 0 => Command::Assembled,
-                1 => Command::Resume,
+                1 => Command::Resume { raised: BudgetRaised::default() },
                 2 => Command::Pause,
                 3 => Command::AssemblyFailed { reason: "late".into() },
                 4 => Command::Drain,
@@ -288,4 +289,87 @@ fn scaling_keeps_who_is_there() {
     crew.give(&scale(1)).expect("two less");
     assert_eq!(crew.state.kept().count(), 2);
     assert!(Crew::obligations(&crew.state).contains(&Effect::Release { agent: agent(3) }));
+}
+
+fn limited(on_breach: OnBreach) -> Driven<Crew> {
+    let allowance = Allowance { tokens: Some(100), wall_ms: Some(60_000), messages: Some(3), on_breach };
+    let mut crew = Driven::<Crew>::new();
+    let started = AssemblyStarted { allowance, ..started(Policy::default(), ChildKind::Permanent) };
+    crew.give(&Command::Assemble(started)).expect("it is new");
+    crew
+}
+
+fn spend(what: Resource, used: u64) -> Command {
+    Command::Spend { what, used }
+}
+
+fn resume(raised: BudgetRaised) -> Command {
+    Command::Resume { raised }
+}
+
+#[test]
+fn a_crew_that_has_used_its_budget_is_paused_until_it_gets_more() {
+    let mut crew = limited(OnBreach::Suspend);
+    crew.give(&Command::Assembled).expect("all are ready");
+    assert_eq!(crew.give(&spend(Resource::Tokens, 99)), Ok(Vec::new()));
+    let exhausted =
+        BudgetExhausted { what: Resource::Tokens, used: 104, limit: 100, on_breach: OnBreach::Suspend };
+    let events = crew.give(&spend(Resource::Tokens, 104)).expect("it is used up");
+    assert_eq!(events, [exhausted.into(), Paused {}.into()]);
+    assert_eq!(crew.give(&spend(Resource::Tokens, 200)), Ok(Vec::new()), "that is known");
+
+    let spent = Rejection::Spent { what: Resource::Tokens, used: 104, limit: 100 };
+    assert_eq!(crew.give(&resume(BudgetRaised::default())), Err(spent));
+    let too_little = BudgetRaised { tokens: Some(104), ..BudgetRaised::default() };
+    let spent = Rejection::Spent { what: Resource::Tokens, used: 104, limit: 104 };
+    assert_eq!(crew.give(&resume(too_little)), Err(spent));
+    let lower = BudgetRaised { tokens: Some(100), ..BudgetRaised::default() };
+    assert_eq!(
+        crew.give(&resume(lower)),
+        Err(Rejection::NoRaise { what: Resource::Tokens, limit: Some(100) })
+    );
+
+    let raised = BudgetRaised { tokens: Some(200), ..BudgetRaised::default() };
+    assert_eq!(crew.give(&resume(raised)), Ok(vec![raised.into(), Resumed {}.into()]));
+    assert!(crew.state.exhausted.is_empty() && crew.state.allowance.messages == Some(3));
+    crew.give(&spend(Resource::Tokens, 200)).expect("it is used up again");
+    assert_eq!(crew.state.status, Status::Paused);
+    crew.assert_folds_the_same();
+}
+
+#[test]
+fn a_crew_that_has_used_its_budget_may_be_told_to_disband() {
+    let mut crew = limited(OnBreach::Disband);
+    crew.give(&Command::Assembled).expect("all are ready");
+    crew.give(&spend(Resource::Messages, 3)).expect("they are used up");
+    assert_eq!(crew.state.status, Status::Disbanding);
+    assert_eq!(crew.state.reason, "its budget is used up: 3 of 3 messages");
+}
+
+#[test]
+fn what_is_used_up_before_all_are_ready_holds_the_crew_at_once() {
+    let mut crew = limited(OnBreach::Suspend);
+    crew.give(&spend(Resource::Messages, 3)).expect("they are used up");
+    assert_eq!(crew.state.status, Status::Assembling);
+    crew.give(&Command::Assembled).expect("all are ready");
+    assert_eq!(crew.state.status, Status::Paused);
+}
+
+#[test]
+fn time_counts_from_the_assembly_on_and_only_until_it_is_used_up() {
+    let time = |crew: &Driven<Crew>| {
+        Crew::obligations(&crew.state).into_iter().find_map(|effect| match effect {
+            Effect::SpendTime { at_ms, .. } => Some(at_ms),
+            _ => None,
+        })
+    };
+    let mut crew = limited(OnBreach::Suspend);
+    assert_eq!(time(&crew), None);
+    crew.give(&Command::Assembled).expect("all are ready");
+    assert_eq!(time(&crew), Some(crew.now_ms + 60_000));
+    crew.give(&spend(Resource::WallTime, 60_000)).expect("it is used up");
+    assert_eq!((crew.state.status, time(&crew)), (Status::Paused, None));
+    let raised = BudgetRaised { wall_ms: Some(90_000), ..BudgetRaised::default() };
+    crew.give(&resume(raised)).expect("it may go on");
+    assert_eq!((crew.state.status, time(&crew)), (Status::Running, Some(crew.now_ms + 90_000)));
 }

@@ -5,7 +5,7 @@ use super::{
     Answer, Attempt, AttemptEnded, AttemptStarted, CHILDREN_MAX, CancelRequested, Canceled, Checkpointed,
     ChildDelegated, Command, Completed, Context, DeadLettered, Event, Failed, INPUTS_MAX, InputAnswered,
     InputRequested, Outcome, Placement, Progressed, Rejected, Rejection, ResultRefused, Retried, State,
-    Status, Submitted,
+    Status, Submitted, UsageReported,
 };
 
 pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Result<Vec<Event>, Rejection> {
@@ -43,6 +43,10 @@ pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Res
             ask(state, key, request, *expires_at_ms)
         }
         Command::Answer { key, answer } => self::answer(state, key, answer),
+        Command::Report { agent, models } => Ok(vec![
+            UsageReported { crew: submitted.crew.clone(), agent: agent.clone(), models: models.clone() }
+                .into(),
+        ]),
         Command::Cancel { reason } => cancel(state, reason),
         Command::CancelNow => cancel_now(state),
         Command::Expire => expire(state, context),

@@ -1,10 +1,13 @@
 //! What happens to a task.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Answer;
 use super::retry::{Ended, RetryPolicy};
+use crate::domain::spending::Usage;
 use crate::id::{AgentId, CrewId, Digest, Incarnation, TaskId, Tenant};
 
 crate::domain_events! {
@@ -26,6 +29,7 @@ crate::domain_events! {
         "task_dead_lettered" v 1 => DeadLettered,
         "task_retried" v 1 => Retried,
         "result_refused" v 1 => ResultRefused,
+        "usage_reported" v 1 => UsageReported,
     }
 }
 
@@ -212,4 +216,22 @@ pub struct ResultRefused {
     pub fence: u64,
     /// The newest fence.
     pub newest: u64,
+}
+
+/// A handler said what it used of models since it last said so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageReported {
+    /// The crew that it counts for.
+    pub crew: CrewId,
+    /// The agent that said so.
+    pub agent: AgentId,
+    /// What it used, by model; models that it did not name are under the empty name.
+    pub models: BTreeMap<String, Usage>,
+}
+
+impl UsageReported {
+    /// What it used in all.
+    pub fn total(&self) -> Usage {
+        self.models.values().fold(Usage::default(), |total, usage| total.and(*usage))
+    }
 }

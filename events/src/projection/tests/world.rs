@@ -103,12 +103,18 @@ impl World {
             seats: vec![self.seat(0), self.seat(1)],
             ready_by_ms: 60_000,
             expires_at_ms: None,
+            allowance: crew::Allowance::default(),
         };
         self.happens(EntityKind::Crew, self.crew.as_str(), [crew::Event::from(started)]).await;
         for replica in 0..2 {
             self.agent_comes_up(replica).await;
         }
-        self.happens(EntityKind::Crew, self.crew.as_str(), [crew::Event::from(crew::Assembled {})]).await;
+        self.happens(
+            EntityKind::Crew,
+            self.crew.as_str(),
+            [crew::Event::from(crew::Assembled { at_ms: None })],
+        )
+        .await;
         self.task_runs().await;
         self.message_is_sent().await;
     }
@@ -173,7 +179,10 @@ impl World {
         };
         let id = self.task.as_str();
         self.happens(EntityKind::Task, id, [submitted.into(), self.attempt(1, 0)]).await;
-        self.happens(EntityKind::Task, id, [task::Event::from(ended)]).await;
+        let models =
+            [("small".to_owned(), Usage { input_tokens: 7, output_tokens: 2, cost_micros: 5 })].into();
+        let reported = task::UsageReported { crew: self.crew.clone(), agent: self.agents[0].clone(), models };
+        self.happens::<task::Event>(EntityKind::Task, id, [reported.into(), ended.into()]).await;
         self.happens(EntityKind::Task, id, [self.attempt(2, 1)]).await;
     }
 
