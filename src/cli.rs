@@ -12,6 +12,7 @@ mod doctor;
 mod evidence;
 mod files;
 mod handler;
+mod log;
 mod migrate;
 mod node;
 mod offline;
@@ -130,6 +131,9 @@ enum Command {
     /// See and make again what queries read.
     #[command(subcommand)]
     Projection(projection::Projection),
+    /// Carry the log over to another database.
+    #[command(subcommand)]
+    Log(log::Log),
     /// Bring the log to this program's schema.
     Migrate,
     /// Say what is reachable, which versions, what is missing, and how to mend it.
@@ -209,6 +213,7 @@ impl Command {
             Self::Profile(profile) => profile.run(&Session::open(global, output)?).await,
             Self::Artifact(artifact) => artifact.run(&Session::open(global, output)?).await,
             Self::Approval(approval) => approval.run(&Session::open(global, output)?).await,
+            Self::Log(log) => log.run(output).await,
             Self::Migrate => migrate::run(global, output).await,
             Self::Node(node) => node.run(&Session::open(global, output)?).await,
             Self::Doctor => doctor::run(global, output).await,

@@ -17,6 +17,8 @@ mod faults;
 mod hostile;
 #[path = "e2e/input.rs"]
 mod input;
+#[path = "e2e/moving.rs"]
+mod moving;
 #[path = "e2e/nats.rs"]
 mod on_nats;
 #[path = "e2e/postgres.rs"]

@@ -71,6 +71,9 @@ pub trait ArtifactStore: Send + Sync + 'static {
     async fn get(&self, digest: Digest) -> Result<Option<Bytes>, ArtifactError>;
     /// The size of what is kept under `digest`, in bytes, without reading it.
     async fn size(&self, digest: Digest) -> Result<Option<u64>, ArtifactError>;
+    /// Up to `limit` of the digests above `after` under which something is kept, in order; from the beginning where
+    /// it is `None`. Only an empty answer means that there are no more.
+    async fn after(&self, after: Option<Digest>, limit: usize) -> Result<Vec<Digest>, ArtifactError>;
 
     /// Keeps `bytes`.
     async fn put(&self, bytes: Bytes) -> Result<Artifact, ArtifactError> {

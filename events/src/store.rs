@@ -13,9 +13,10 @@
 //! ES-5 the same command id gives the first outcome. ES-6 a reader that stops and resumes misses and repeats
 //! nothing. ES-7 the chain verifies. ES-8 a stale epoch is refused.
 
-mod columns;
+pub(crate) mod columns;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
+pub mod copy;
 mod intake;
 mod judge;
 mod memory;
@@ -62,7 +63,7 @@ pub struct Epoch {
 }
 
 /// A name that may be taken once, in a namespace; kept in the same commit as the events.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reservation {
     /// What kind of name it is, such as `crew_name` or `sandbox`.
     pub namespace: Arc<str>,

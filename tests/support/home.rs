@@ -53,6 +53,11 @@ impl Home {
         Self::with(Some(server.database().await), Some(server), None)
     }
 
+    /// From now on the log is in the database of this URL.
+    pub(crate) fn move_to(&mut self, url: &str) {
+        self.database = Some(url.to_owned());
+    }
+
     /// The server of this test alone.
     pub(crate) fn server(&mut self) -> &mut Server {
         self.server.as_mut().expect("the home has a server of its own")

@@ -16,6 +16,7 @@ macro_rules! artifact_store_conformance {
         $crate::artifact_store_conformance! { $store;
             what_is_put_is_read_by_its_digest,
             putting_again_changes_nothing,
+            all_that_is_kept_is_listed_once_in_order,
             what_was_not_put_is_not_there,
             sources_are_read_to_their_end,
             too_large_is_refused_and_leaves_nothing,
@@ -54,6 +55,28 @@ pub async fn putting_again_changes_nothing(store: impl ArtifactStore) {
     let artifacts = tokio::task::JoinSet::from_iter(puts).join_all().await;
     assert!(artifacts.iter().all(|artifact| *artifact == artifacts[0]));
     assert_eq!(store.get(artifacts[0].digest).await, Ok(Some("same".into())));
+}
+
+/// However small the pages are.
+pub async fn all_that_is_kept_is_listed_once_in_order(store: impl ArtifactStore) {
+    assert_eq!(store.after(None, 10).await, Ok(Vec::new()));
+    let mut kept = Vec::new();
+    for number in 0..40 {
+        kept.push(store.put(format!("{number}").into()).await.expect("it is kept").digest);
+    }
+    kept.sort_unstable();
+    for limit in [1, 7, 100] {
+        let mut listed: Vec<Digest> = Vec::new();
+        loop {
+            let page = store.after(listed.last().copied(), limit).await.expect("it is listed");
+            if page.is_empty() {
+                break;
+            }
+            assert!(page.len() <= limit);
+            listed.extend(page);
+        }
+        assert_eq!(listed, kept, "in pages of {limit}");
+    }
 }
 
 /// An unknown digest is no error.

@@ -99,6 +99,40 @@ impl ArtifactStore for Files {
             Err(error) => Err(unavailable(&path, &error)),
         }
     }
+
+    async fn after(&self, after: Option<Digest>, limit: usize) -> Result<Vec<Digest>, ArtifactError> {
+        let first = after.map_or(0, |after| after.0[0]);
+        let mut found = Vec::new();
+        for prefix in first..=u8::MAX {
+            let directory = self.directory.join(format!("{prefix:02x}"));
+            let listed = digests(&directory, prefix).await;
+            let mut listed = listed.map_err(|error| unavailable(&directory, &error))?;
+            listed.retain(|digest| Some(*digest) > after);
+            listed.sort_unstable();
+            found.extend(listed);
+            if found.len() >= limit {
+                break;
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+}
+
+/// The digests of the artifacts in a directory, whose name is the first byte of all of them; what else lies there is
+/// passed over.
+async fn digests(directory: &Path, prefix: u8) -> io::Result<Vec<Digest>> {
+    let mut entries = match fs::read_dir(directory).await {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut digests = Vec::new();
+    while let Some(entry) = entries.next_entry().await? {
+        let name = entry.file_name();
+        digests.extend(name.to_str().and_then(|rest| format!("{prefix:02x}{rest}").parse::<Digest>().ok()));
+    }
+    Ok(digests)
 }
 
 /// Removes the file of a put that failed or was dropped.
@@ -171,6 +205,9 @@ mod tests {
         }
         async fn size(&self, digest: Digest) -> Result<Option<u64>, ArtifactError> {
             self.store.size(digest).await
+        }
+        async fn after(&self, after: Option<Digest>, limit: usize) -> Result<Vec<Digest>, ArtifactError> {
+            self.store.after(after, limit).await
         }
     }
 

@@ -1,6 +1,6 @@
 //! The reference: artifacts in memory.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -12,14 +12,14 @@ use crate::id::Digest;
 
 /// An artifact store in memory. Clones are handles to the same store.
 #[derive(Clone, Debug, Default)]
-pub struct Memory(Arc<Mutex<HashMap<Digest, Bytes>>>);
+pub struct Memory(Arc<Mutex<BTreeMap<Digest, Bytes>>>);
 
 impl Memory {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
     }
-    fn kept(&self) -> MutexGuard<'_, HashMap<Digest, Bytes>> {
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<Digest, Bytes>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -45,6 +45,10 @@ impl ArtifactStore for Memory {
 
     async fn size(&self, digest: Digest) -> Result<Option<u64>, ArtifactError> {
         Ok(self.kept().get(&digest).map(|bytes| bytes.len() as u64))
+    }
+
+    async fn after(&self, after: Option<Digest>, limit: usize) -> Result<Vec<Digest>, ArtifactError> {
+        Ok(self.kept().keys().filter(|digest| Some(**digest) > after).take(limit).copied().collect())
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::{ARTIFACT_BYTES_MAX, Artifact, ArtifactError, ArtifactStore};
 use crate::id::Digest;
+use crate::store::columns::{self, signed};
 use crate::store::postgres::Database;
 
 /// Most bytes of one part.
@@ -88,6 +89,15 @@ impl ArtifactStore for Postgres {
         const SIZE: &str = "SELECT size FROM artifacts WHERE digest = $1";
         let size = sqlx::query_scalar::<_, i64>(SIZE).bind(&digest.0[..]).fetch_optional(&self.pool).await;
         Ok(size.map_err(unavailable)?.map(|size| u64::try_from(size).unwrap_or_default()))
+    }
+
+    async fn after(&self, after: Option<Digest>, limit: usize) -> Result<Vec<Digest>, ArtifactError> {
+        const AFTER: &str =
+            "SELECT digest FROM artifacts WHERE $1 IS NULL OR digest > $1 ORDER BY digest LIMIT $2";
+        let after = after.map(|after| after.0.to_vec());
+        let query = sqlx::query_scalar::<_, Vec<u8>>(AFTER).bind(after).bind(signed(limit as u64));
+        let found = query.fetch_all(&self.pool).await.map_err(unavailable)?;
+        found.iter().map(|bytes| columns::digest(bytes).map_err(unavailable)).collect()
     }
 }
 

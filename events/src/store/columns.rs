@@ -7,7 +7,7 @@ use crate::id::{Digest, StreamId, Timestamp};
 use crate::lease::{Lease, Node, NodeState};
 
 /// The integers of databases are signed; a log's counters never come near the sign.
-pub(super) fn signed(value: u64) -> i64 {
+pub(crate) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
@@ -15,7 +15,7 @@ pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
 }
 
-pub(super) fn digest(bytes: &[u8]) -> Result<Digest, sqlx::Error> {
+pub(crate) fn digest(bytes: &[u8]) -> Result<Digest, sqlx::Error> {
     bytes.try_into().map(Digest).map_err(|_| sqlx::Error::Decode("a hash does not have 32 bytes".into()))
 }
 

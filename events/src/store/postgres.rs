@@ -7,6 +7,7 @@
 //! became of it is then found by the ids of its commands.
 
 mod appender;
+mod copy;
 mod database;
 mod error;
 mod leases;
@@ -35,6 +36,7 @@ use super::{AppendError, AppendRequest, Appended, EventStore, Head, ReadError, R
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
 
+pub(super) use self::copy::Side;
 pub use self::database::{Database, InvalidUrl};
 pub use self::error::OpenError;
 pub use self::reader::ReadOnly;

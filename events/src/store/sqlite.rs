@@ -5,6 +5,7 @@
 
 mod appender;
 mod connection;
+mod copy;
 mod error;
 mod leases;
 mod lock;
@@ -35,6 +36,7 @@ use super::{AppendError, AppendRequest, Appended, EventStore, Head, ReadError, R
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
 
+pub(super) use self::copy::Side;
 pub use self::error::OpenError;
 pub use self::lock::DirectoryLock;
 pub use self::reader::ReadOnly;

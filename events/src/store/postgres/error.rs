@@ -52,7 +52,8 @@ pub enum OpenError {
     },
     /// The log's head and its last event do not agree.
     #[error(
-        "open `{database}`: the head names position {head}, the last event has {last}; the log is damaged"
+        "open `{database}`: the head names position {head}, the last event has {last}; where `hypercode log copy` was \
+         interrupted, run it again, else the log is damaged"
     )]
     Damaged {
         /// The database.

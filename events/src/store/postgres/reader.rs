@@ -12,7 +12,7 @@ use crate::store::{AppendError, AppendRequest, Appended, EventStore, Head, ReadE
 /// A log that is only read.
 #[derive(Clone, Debug)]
 pub struct ReadOnly {
-    reader: PgPool,
+    pub(super) reader: PgPool,
 }
 
 impl ReadOnly {

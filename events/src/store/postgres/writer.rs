@@ -224,7 +224,7 @@ async fn versions(
     query.fetch_all(executor).await?.into_iter().map(version).collect()
 }
 
-async fn epochs(executor: impl Executor<'_, Database = Postgres>) -> Result<[u64; 256], sqlx::Error> {
+pub(super) async fn epochs(executor: impl Executor<'_, Database = Postgres>) -> Result<[u64; 256], sqlx::Error> {
     let mut epochs = [0; 256];
     for row in sqlx::query(include_str!("sql/select_epochs.sql")).fetch_all(executor).await? {
         let shard = usize::try_from(row.try_get::<i16, _>(0)?).unwrap_or_default();

@@ -68,7 +68,8 @@ pub enum OpenError {
     },
     /// The log's head and its last event do not agree.
     #[error(
-        "open `{}`: the head names position {head}, the last event has {last}; the file is damaged",
+        "open `{}`: the head names position {head}, the last event has {last}; where `hypercode log copy` was interrupted, \
+         run it again, else the file is damaged",
         file.display()
     )]
     Damaged {

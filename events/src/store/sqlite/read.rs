@@ -187,6 +187,6 @@ pub(super) fn head_of(row: &rusqlite::Row<'_>) -> Result<Head, Unreadable> {
     Ok(Head { position: Position(number(row, 0)?), hash: digest(row, 1)? })
 }
 
-fn unavailable(reason: &(impl ToString + ?Sized)) -> ReadError {
+pub(super) fn unavailable(reason: &(impl ToString + ?Sized)) -> ReadError {
     ReadError::Unavailable { reason: reason.to_string().into() }
 }

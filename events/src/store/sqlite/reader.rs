@@ -15,7 +15,7 @@ use crate::store::{AppendError, AppendRequest, Appended, EventStore, Head, ReadE
 /// A log that is only read. It takes no lock, and appends nothing.
 #[derive(Clone, Debug)]
 pub struct ReadOnly {
-    readers: Arc<Readers>,
+    pub(super) readers: Arc<Readers>,
 }
 
 impl ReadOnly {

@@ -1,0 +1,1 @@
+SELECT namespace, key, stream FROM reservations

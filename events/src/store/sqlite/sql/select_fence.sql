@@ -1,0 +1,1 @@
+SELECT fence FROM head WHERE one = 1
