@@ -41,6 +41,7 @@ use crate::api::Service;
 
 pub use audit::{CheckpointModel, CheckpointPage, StandingModel};
 pub use envelope::Envelope;
+pub(crate) use audit::ProofModel;
 pub(crate) use registry::registry;
 pub use serve::{ServeError, bind, serve};
 

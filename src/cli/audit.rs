@@ -42,7 +42,7 @@ impl Audit {
             Self::Tail(tail) => tail.run(&Session::open(global, output)?).await?,
             Self::Show { position } => tail::show(&Session::open(global, output)?, position).await?,
             Self::Checkpoint(checkpoint) => checkpoint.run(&Session::open(global, output)?).await?,
-            Self::Prove(prove) => prove.run(&Session::open(global, output)?).await?,
+            Self::Prove(prove) => prove.run(global, output).await?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use events::api::{Problem, ProblemKind};
 use events::audit::{Bundle, Evidence, Kept, Ledger, Local, Next, Note, PublicKey, Trust, notes};
-use events::store::{Head, postgres, sqlite};
+use events::store::postgres::{self, Database};
+use events::store::{Head, sqlite};
 use events::{Digest, EventStore, Position, Recorded};
 
 use super::sse::{Feed, Query};
@@ -113,6 +114,26 @@ pub(super) async fn offline(config: &Config) -> Result<(Local, Trust), Problem> 
         Err(error) => return Err(unreadable(&file, &error)),
     }
     Ok((local, trust))
+}
+
+/// The ledger of the data directory, which a platform has made that runs or ran there.
+pub(super) async fn ledger(config: &Config) -> Result<Ledger, Problem> {
+    Ledger::read(&config.data_dir).await?.ok_or_else(|| {
+        let detail = format!(
+            "`{}` has no ledger of the audit; name the data directory of a node that has the log with `--data-dir`",
+            config.data_dir.display()
+        );
+        Problem::new(ProblemKind::NotFound, detail)
+    })
+}
+
+/// The database that `place` is the URL of, where it is one.
+pub(super) fn database(place: &Path) -> Result<Option<Database>, Problem> {
+    let url = place.to_str().filter(|text| text.starts_with("postgres://") || text.starts_with("postgresql://"));
+    let parse = |url: &str| {
+        url.parse().map_err(|error: postgres::InvalidUrl| Problem::new(ProblemKind::Invalid, error.to_string()))
+    };
+    url.map(parse).transpose()
 }
 
 /// The log that the configuration names, to be read only: in a database, or in the data directory.

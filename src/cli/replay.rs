@@ -22,8 +22,8 @@ use crate::output::{Column, Output, table};
 
 #[derive(Debug, Args)]
 pub(super) struct Replay {
-    /// A data directory, a log file or an evidence bundle [default: the data directory, or over HTTP the platform that
-    /// `--server` names].
+    /// A data directory, a log file, the URL of a database or an evidence bundle [default: the configured database, or the
+    /// data directory, or over HTTP the platform that `--server` names].
     #[arg(value_name = "SOURCE")]
     source: Option<PathBuf>,
     /// Show crews, agents and tasks as they were at a position, or at a time such as 2026-11-23T01:30:00Z [default: the end

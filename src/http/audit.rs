@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use events::api::{Problem, ProblemKind};
-use events::audit::{CutError, Entry, Format, Local, Note};
+use events::audit::{CutError, Entry, Format, Local, Note, Proof};
 use events::domain::platform::AuditExported;
 use events::{Digest, Position};
 use schemars::JsonSchema;
@@ -164,7 +164,7 @@ pub(super) async fn export(
 /// The proof of one event.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ProofModel {
+pub(crate) struct ProofModel {
     /// The event's position; its leaf's index is one less.
     position: u64,
     /// Events in the tree that the checkpoint signs.
@@ -184,6 +184,20 @@ pub(super) struct ProofModel {
     text: String,
 }
 
+impl From<&Proof> for ProofModel {
+    fn from(proof: &Proof) -> Self {
+        Self {
+            position: proof.event.position.0,
+            size: proof.note.checkpoint().size,
+            leaf: proof.event.hash,
+            previous: proof.previous,
+            hashes: proof.hashes.clone(),
+            checkpoint: proof.note.to_string(),
+            text: proof.text(),
+        }
+    }
+}
+
 pub(super) async fn proof(
     State(api): State<Arc<Api>>,
     Segments(position): Segments<u64>,
@@ -195,14 +209,5 @@ pub(super) async fn proof(
         Some(Ok(note)) => note,
         _ => api.audit.cut().await.map_err(|error| problem(&error))?,
     };
-    let proof = Local::prove(&*api.store, ledger, Position(position), note).await?;
-    Ok(Reply(ProofModel {
-        position,
-        size: proof.note.checkpoint().size,
-        leaf: proof.event.hash,
-        previous: proof.previous,
-        hashes: proof.hashes.clone(),
-        checkpoint: proof.note.to_string(),
-        text: proof.text(),
-    }))
+    Ok(Reply(ProofModel::from(&Local::prove(&*api.store, ledger, Position(position), note).await?)))
 }

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::stage::Stage;
+use crate::support::{Home, PATIENCE, Up, program};
 
 fn python(program: &Path, arguments: &[&str]) -> Output {
     Command::new("python3").arg(program).args(arguments).output().expect("python3 runs")
@@ -19,10 +21,19 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path of a test is text")
 }
 
-/// An auditor with only the bundle, the public key and a checkpoint of an earlier day.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_auditor_verifies_evidence_without_us() {
-    let stage = Stage::with_crew().await;
+    evidence_is_verified_without_us(Home::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_auditor_verifies_evidence_from_a_database_without_us() {
+    evidence_is_verified_without_us(Home::on_postgres("s3cret").await).await;
+}
+
+/// An auditor with only the bundle, the public key and a checkpoint of an earlier day.
+async fn evidence_is_verified_without_us(home: Home) {
+    let stage = Stage::with_crew_at(home).await;
     let (kept, bundle) = (stage.home.path("kept"), stage.home.path("evidence.tar"));
     let (kept, bundle) = (text(&kept), text(&bundle));
     stage.hypercode(&["audit", "checkpoint", "--cut", "--save", kept]).await.ok();
@@ -61,13 +72,35 @@ async fn an_auditor_verifies_evidence_without_us() {
     assert!(python(&verifier, &["--proof", text(&proof), "--key", &key]).status.success());
     stage.hypercode(&["audit", "verify", text(&proof), "--key", &key]).await.ok();
     stage.hypercode(&["audit", "prove", "99999"]).await.refused(4);
-    stage.leave().await;
+    let offline = stage.hypercode(&["audit", "prove", "3", "--offline"]).await.ok();
+    assert!(offline.contains("\"position\":3") || offline.contains("c2sp.org"), "{offline}");
+    stage.hypercode(&["audit", "verify", "--offline", "--key", &key, "--against", kept]).await.ok();
+
+    // Where the platform does not run, its files or its database give the evidence themselves.
+    let unasked = stage.home.path("offline.tar");
+    let export = ["audit", "export", "--offline", "--out", text(&unasked)];
+    let said = stage.hypercode(&export).await.refused(5);
+    assert!(said.contains("in use"), "{said}");
+    let Stage { home, up, api } = stage;
+    assert!(up.stop().await.success());
+    home.hypercode(&export).await.ok();
+    home.hypercode(&["audit", "verify", text(&unasked), "--key", &key, "--against", kept]).await.ok();
+    Stage { up: Up::start(&home).await, home, api }.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_shows_what_was_beside_what_runs() {
+    what_was_is_shown(Home::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_shows_what_was_in_a_database() {
+    what_was_is_shown(Home::on_postgres("s3cret").await).await;
 }
 
 /// What is replayed at the end of the log is what the API says now.
-#[tokio::test(flavor = "multi_thread")]
-async fn replay_shows_what_was_beside_what_runs() {
-    let stage = Stage::with_crew().await;
+async fn what_was_is_shown(home: Home) {
+    let stage = Stage::with_crew_at(home).await;
     let done = stage.json(&["task", "submit", "troupe", "--input", r#"{"do":"echo"}"#]).await;
     let task = done["id"].as_str().expect("an id").to_owned();
     stage.ended(&task).await;
@@ -94,6 +127,14 @@ async fn replay_shows_what_was_beside_what_runs() {
     let diff = stage.json(&["replay", "--diff", &before, &end]).await;
     let is_new = |change: &&Value| change["change"] == "added" && change["id"] == task.as_str();
     assert!(diff["changes"].as_array().expect("changes").iter().any(|change| is_new(&change)), "{diff:#}");
+    let said = stage.hypercode(&["replay", "--diff", &end, &before]).await.refused(2);
+    assert!(said.contains("comes before") && said.contains("earlier moment first"), "{said}");
+    let said = stage.hypercode(&["replay", "--diff", &before, "2020-01-01T00:00:00Z"]).await.refused(2);
+    assert!(said.contains("comes before"), "{said}");
+    stage.hypercode(&["replay", "--diff", "999999", "1"]).await.refused(4);
+    for place in stage.home.places() {
+        assert_eq!(stage.json(&["replay", &place, "--to", &before]).await, online, "{place}");
+    }
     let life = stage.hypercode(&["replay", "--entity", &task]).await.ok();
     assert!(life.contains("task_submitted") && life.contains("task_completed"), "{life}");
     stage.hypercode(&["replay", "--entity", "task/nobody"]).await.refused(4);
@@ -102,11 +143,40 @@ async fn replay_shows_what_was_beside_what_runs() {
     assert_eq!(checked["ok"], true, "{checked:#}");
 
     // A view that says something else than the log is found.
-    let views = execute(&stage.home.data().join("views.db"), "UPDATE tasks SET status = 'failed'");
-    assert!(views.status.success(), "{views:?}");
+    let change = "UPDATE tasks SET status = 'failed'";
+    match stage.home.is_on_postgres() {
+        true => stage.home.execute(&format!("SET search_path = hypercode_views; {change}")).await,
+        false => {
+            let views = execute(&stage.home.data().join("views.db"), change);
+            assert!(views.status.success(), "{views:?}");
+        }
+    }
     let ran = stage.hypercode(&["replay", "--check"]).await;
     assert!(ran.code == 1 && ran.out.contains("table tasks differs"), "{ran:?}");
+    what_comes_is_followed(&stage).await;
     stage.leave().await;
+}
+
+/// Changes are shown as they happen.
+async fn what_comes_is_followed(stage: &Stage) {
+    let data = stage.home.data();
+    let mut follow = program()
+        .envs(stage.home.environment())
+        .args(["replay", "--follow", "--output", "json", "--data-dir", text(&data)])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(follow.stdout.take().expect("a pipe")).lines();
+    let mut next = async || {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("it goes on");
+        line.expect("it can be read").expect("it does not end")
+    };
+    // First comes the registry as it is, over several lines.
+    while next().await != "}" {}
+    let done = stage.json(&["task", "submit", "troupe", "--input", r#"{"do":"echo"}"#]).await;
+    let task = done["id"].as_str().expect("an id");
+    while !next().await.contains(task) {}
+    follow.kill().await.expect("it is our child");
 }
 
 /// Changes a database as somebody does who has its file.

@@ -9,7 +9,7 @@ use events::store::{Expected, conformance};
 use events::{EventStore, Position};
 use serde_json::{Value, json};
 
-use crate::stage::{CREW, Stage};
+use crate::stage::Stage;
 use crate::support::{Api, Home, Up, eventually, program};
 
 /// Crews, tasks, agents that live, results in artifacts, signed checkpoints: all of it goes on in the database.

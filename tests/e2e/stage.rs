@@ -45,7 +45,13 @@ impl Stage {
 
     /// A platform with [`CREW`].
     pub(crate) async fn with_crew() -> Self {
-        let stage = Self::empty().await;
+        Self::with_crew_at(Home::new()).await
+    }
+
+    /// A platform with [`CREW`] in this home.
+    pub(crate) async fn with_crew_at(home: Home) -> Self {
+        let (api, up) = (Api::of(&home), Up::start(&home).await);
+        let stage = Self { home, api, up };
         stage.assemble(CREW).await.ok();
         stage
     }

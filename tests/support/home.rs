@@ -68,6 +68,14 @@ impl Home {
         self.database.is_some()
     }
 
+    /// The names that its log has on a command line.
+    pub(crate) fn places(&self) -> Vec<String> {
+        match &self.database {
+            Some(url) => vec![url.clone()],
+            None => vec![self.data().display().to_string(), self.data().join("log.db").display().to_string()],
+        }
+    }
+
     /// Executes `sql` in the database.
     pub(crate) async fn execute(&self, sql: &str) {
         server::execute(self.database.as_deref().expect("the home has a database"), sql).await;

@@ -25,7 +25,7 @@ pub(crate) use processes::{Process, send};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hypercode");
 
 /// The program under test, to be run.
-fn program() -> Command {
+pub(crate) fn program() -> Command {
     quiet(Command::new(PROGRAM))
 }
 

@@ -27,6 +27,9 @@ const LOCK: &str = "SELECT pg_try_advisory_lock(1212380791)";
 /// How long the server may work at a statement, in milliseconds; a batch has many.
 const STATEMENT_MS: u64 = 60_000;
 
+/// How long it may work where whole views are read or made, in milliseconds.
+const LONG_STATEMENT_MS: u64 = 3_600_000;
+
 /// After so long without a statement the session that writes is ended, in milliseconds.
 const IDLE_SESSION_MS: u64 = 5_000;
 
@@ -44,6 +47,15 @@ fn unavailable(database: &Database, error: &sqlx::Error) -> ViewError {
 /// A session that may write once it has the lock.
 pub(super) async fn connect(database: &Database) -> Result<Writer, sqlx::Error> {
     let settings = settings(database).options([("idle_session_timeout", IDLE_SESSION_MS.to_string())]);
+    PgConnection::connect_with(&settings).await.map(Writer::Postgres)
+}
+
+/// A session that only reads, and may take its time.
+pub(super) async fn reading(database: &Database) -> Result<Writer, sqlx::Error> {
+    let settings = settings(database).options([
+        ("statement_timeout", LONG_STATEMENT_MS.to_string()),
+        ("idle_in_transaction_session_timeout", LONG_STATEMENT_MS.to_string()),
+    ]);
     PgConnection::connect_with(&settings).await.map(Writer::Postgres)
 }
 

@@ -1,24 +1,26 @@
-//! Comparing two files of views byte for byte (RP-1).
+//! Comparing views byte for byte (RP-1), whatever they are kept in.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::TryStreamExt as _;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use sqlx::AssertSqlSafe;
 
-use super::ViewError;
-use crate::id::{Digest, Position};
+use super::database::{Statement, Writer};
+use super::dump::{COLUMNS, TABLES};
+use super::{ViewError, common, file, origin};
 use crate::store::Head;
+use crate::store::postgres::Database;
 
-/// A file of views as it is at one moment, whatever is written to it meanwhile.
+/// Views as they are at one moment, whatever is written to them meanwhile.
 pub struct Frozen {
     place: Arc<str>,
-    db: SqliteConnection,
+    db: Writer,
     source: Head,
 }
 
-/// The first row in which two files of views differ.
+/// The first row in which views differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The table.
@@ -39,15 +41,33 @@ pub struct Comparison {
 }
 
 impl Frozen {
-    /// Holds on to `file` as it is now.
+    /// Holds on to the views in `file` as they are now.
     pub async fn open(file: &Path) -> Result<Self, ViewError> {
         let place: Arc<str> = file.display().to_string().into();
-        let failed = |error: sqlx::Error| ViewError::unavailable(&place, &error);
-        let options = SqliteConnectOptions::new().filename(file).read_only(true);
-        let mut db = SqliteConnection::connect_with(&options).await.map_err(failed)?;
-        // Its first read decides what a transaction sees.
-        sqlx::raw_sql("BEGIN").execute(&mut db).await.map_err(failed)?;
-        let source = source(&mut db).await.map_err(failed)?;
+        Self::hold(place, file::reading(file).await, "BEGIN").await
+    }
+
+    /// Holds on to the views in `database` as they are now.
+    pub async fn open_common(database: &Database) -> Result<Self, ViewError> {
+        let place: Arc<str> = database.to_string().into();
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        Self::hold(place, common::reading(database).await, begin).await
+    }
+
+    /// The first read decides what a transaction sees.
+    async fn hold(
+        place: Arc<str>,
+        db: Result<Writer, sqlx::Error>,
+        begin: &'static str,
+    ) -> Result<Self, ViewError> {
+        let held = async {
+            let mut db = db?;
+            db.execute(Statement::common(begin), []).await?;
+            let source = origin::source(&mut db).await?;
+            Ok((db, source))
+        };
+        let held: Result<_, sqlx::Error> = held.await;
+        let (db, source) = held.map_err(|error| ViewError::unavailable(&place, &error))?;
         Ok(Self { place, db, source })
     }
 
@@ -56,28 +76,18 @@ impl Frozen {
         self.source
     }
 
-    /// Compares every row of every view with another file's.
+    /// Compares every row of every view with those of another place.
     pub async fn compare(&mut self, other: &mut Self) -> Result<Comparison, ViewError> {
         let compared = compare(&mut self.db, &mut other.db).await;
         compared.map_err(|error| ViewError::unavailable(&self.place, &error))
     }
 }
 
-async fn source(db: &mut SqliteConnection) -> Result<Head, sqlx::Error> {
-    let row = sqlx::query("SELECT position, hash FROM source").fetch_optional(db).await?;
-    let Some(row) = row else { return Ok(Head::EMPTY) };
-    let position = Position(u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or_default());
-    Ok(Head { position, hash: row.try_get::<&[u8], _>(1)?.try_into().map(Digest).unwrap_or(Digest::ZERO) })
-}
-
-async fn compare(
-    here: &mut SqliteConnection,
-    there: &mut SqliteConnection,
-) -> Result<Comparison, sqlx::Error> {
+async fn compare(here: &mut Writer, there: &mut Writer) -> Result<Comparison, sqlx::Error> {
     let mut rows = 0;
-    for (table, sql) in selects(here).await? {
-        let mut ours = sqlx::query_scalar::<_, String>(AssertSqlSafe(sql.clone())).fetch(&mut *here);
-        let mut theirs = sqlx::query_scalar::<_, String>(AssertSqlSafe(sql)).fetch(&mut *there);
+    for table in tables(here).await? {
+        let (ours, theirs) = (select(here, &table).await?, select(there, &table).await?);
+        let (mut ours, mut theirs) = (stream(here, ours), stream(there, theirs));
         loop {
             match (ours.try_next().await?, theirs.try_next().await?) {
                 (None, None) => break,
@@ -91,18 +101,30 @@ async fn compare(
     Ok(Comparison { difference: None, rows })
 }
 
-/// Every table that is a view, and the statement that gives its rows as text, in an order that depends on nothing but
-/// the rows.
-async fn selects(db: &mut SqliteConnection) -> Result<Vec<(String, String)>, sqlx::Error> {
-    let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'snapshots' ORDER BY name";
-    let mut selects = Vec::new();
-    for row in sqlx::query(tables).fetch_all(&mut *db).await? {
-        let table: String = row.try_get(0)?;
-        let columns = "SELECT 'quote(' || name || ')' FROM pragma_table_info(?1) ORDER BY cid";
-        let columns = sqlx::query_scalar::<_, String>(columns).bind(table.clone());
-        let columns = columns.fetch_all(&mut *db).await?.join(" || ',' || ");
-        let select = format!("SELECT {columns} AS row FROM {table} ORDER BY row");
-        selects.push((table, select));
+/// Every table that is a view.
+async fn tables(db: &mut Writer) -> Result<Vec<String>, sqlx::Error> {
+    let rows = db.fetch(TABLES, []).await?;
+    let mut tables: Vec<String> = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
+    tables.sort();
+    Ok(tables)
+}
+
+/// The statement that gives a table's rows as text, in an order that depends on nothing but the rows.
+async fn select(db: &mut Writer, table: &str) -> Result<String, sqlx::Error> {
+    let columns = db.fetch(COLUMNS, [table.into()]).await?;
+    let columns: Vec<String> = columns.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
+    let bytewise = match db {
+        Writer::Sqlite(_) => "BINARY",
+        Writer::Postgres(_) => "\"C\"",
+    };
+    let columns = columns.join(" || ',' || ");
+    Ok(format!("SELECT line FROM (SELECT {columns} AS line FROM {table}) AS lines ORDER BY line COLLATE {bytewise}"))
+}
+
+fn stream(db: &mut Writer, sql: String) -> BoxStream<'_, Result<String, sqlx::Error>> {
+    let sql = AssertSqlSafe(sql);
+    match db {
+        Writer::Sqlite(db) => sqlx::query_scalar(sql).fetch(db).boxed(),
+        Writer::Postgres(db) => sqlx::query_scalar(sql).fetch(db).boxed(),
     }
-    Ok(selects)
 }

@@ -258,10 +258,10 @@ fn sqlite(
     values: impl IntoIterator<Item = Value>,
 ) -> Prepared<'static, Sqlite, SqliteArguments> {
     values.into_iter().fold(sqlx::query(sql), |query, value| match value {
-        Value::Text(text) => query.bind(text),
+        Value::Text(text) => query.bind(text.map(without_nul)),
         Value::Integer(value) => query.bind(value),
         Value::Bytes(bytes) => query.bind(bytes),
-        Value::Json(value) => query.bind(value.to_string()),
+        Value::Json(value) => query.bind(json_without_nul(value)),
     })
 }
 
@@ -277,7 +277,8 @@ fn postgres(
     })
 }
 
-/// Postgres' texts hold every character but U+0000, which a handler may well have said: it is shown as U+FFFD.
+/// Postgres' texts hold every character but U+0000, which a handler may well have said: it is shown as U+FFFD, in both
+/// dialects, so that views are the same whatever they are kept in (RP-1).
 fn without_nul(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{FFFD}") } else { text }
 }

@@ -3,14 +3,15 @@
 use super::database::{Query, Reader, Statement};
 use super::{ViewError, Views};
 
-const TABLES: Statement = Statement {
+/// The tables that are views.
+pub(super) const TABLES: Statement = Statement {
     sqlite: "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'snapshots'",
     postgres: "SELECT tablename::text FROM pg_catalog.pg_tables
                WHERE schemaname = current_schema() AND tablename <> 'snapshots'",
 };
 
 /// The columns of table `$1`, each as an expression that gives its values as literals of SQL.
-const COLUMNS: Statement = Statement {
+pub(super) const COLUMNS: Statement = Statement {
     sqlite: "SELECT 'quote(' || name || ')' FROM pragma_table_info($1) ORDER BY cid",
     postgres: "SELECT 'coalesce(' || CASE data_type
                    WHEN 'text' THEN '''''''''  || replace(' || column_name || ', '''''''', '''''''''''') || '''''''''

@@ -78,6 +78,12 @@ async fn make(file: &Path) -> Result<SqliteConnection, ViewError> {
     Ok(db)
 }
 
+/// A connection that only reads.
+pub(super) async fn reading(file: &Path) -> Result<Writer, sqlx::Error> {
+    let settings = SqliteConnectOptions::new().filename(file).read_only(true);
+    SqliteConnection::connect_with(&settings).await.map(Writer::Sqlite)
+}
+
 pub(super) async fn reader(file: &Path, options: &Options) -> Result<Reader, ViewError> {
     SqlitePoolOptions::new()
         .max_connections(options.read_connections_max)

@@ -284,8 +284,8 @@ async fn what_no_text_of_a_database_may_hold_is_shown_all_the_same(home: Home) {
     world.happens(EntityKind::Task, world.task.as_str(), [task::Event::AttemptEnded(ended)]).await;
     let views = world.views(&home, 1_000).await;
     let attempts = views.attempts(&world.tenant, &world.task).await.expect("read");
-    let detail = attempts[1].detail.as_deref().expect("a detail").replace('\u{FFFD}', "\0");
-    assert_eq!(detail, "nul \0 and \u{10FFFF}");
+    let detail = attempts[1].detail.as_deref().expect("a detail");
+    assert_eq!(detail, "nul \u{FFFD} and \u{10FFFF}");
     assert!(views.status().await.expect("read").iter().all(|status| status.error.is_none()));
 }
 

@@ -3,11 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use events::Position;
 use events::api::{Problem, ProblemKind};
+use events::audit::{Local, Note};
 use serde_json::{Value, json};
 
-use crate::cli::session::Session;
-use crate::output::{Format, harmless, print};
+use crate::cli::session::{self, Session};
+use crate::cli::{Global, evidence};
+use crate::config::Config;
+use crate::http::ProofModel;
+use crate::output::{Format, Output, harmless, print};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Checkpoint {
@@ -71,17 +76,40 @@ pub(in crate::cli) struct Prove {
     /// Write the proof to this file, by custom `*.tlog-proof`.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Read the data directory, or the configured database, itself instead of asking a platform; the newest checkpoint that
+    /// is there must cover the event.
+    #[arg(long)]
+    offline: bool,
 }
 
 impl Prove {
-    pub(super) async fn run(self, session: &Session) -> Result<(), Problem> {
-        let proof = session.client.get(&format!("/v1/audit/proofs/{}", self.position), &[]).await?;
+    pub(super) async fn run(self, global: &Global, output: Output) -> Result<(), Problem> {
+        let proof = match self.offline {
+            true => json!(self.offline(&session::config(global, Vec::new())?).await?),
+            false => {
+                let path = format!("/v1/audit/proofs/{}", self.position);
+                Session::open(global, output)?.client.get(&path, &[]).await?
+            }
+        };
         let text = proof["text"].as_str().unwrap_or_default();
-        match (&self.out, session.output.format) {
+        match (&self.out, output.format) {
             (Some(file), _) => write(file, text)?,
             (None, Format::Table) => print(text),
-            (None, _) => session.output.details(&proof),
+            (None, _) => output.details(&proof),
         }
         Ok(())
+    }
+
+    async fn offline(&self, config: &Config) -> Result<ProofModel, Problem> {
+        let store = evidence::configured(config).await?;
+        let ledger = evidence::ledger(config).await?;
+        let newest = ledger.newest().await?.ok_or_else(|| {
+            Problem::new(ProblemKind::NotFound, "there is no checkpoint yet; a platform that runs cuts one")
+        })?;
+        let note = Note::parse(&newest.note).map_err(|error| {
+            Problem::new(ProblemKind::Failed, format!("read the newest checkpoint: {error}"))
+        })?;
+        let proof = Local::prove(&*store, &ledger, Position(self.position), note).await?;
+        Ok(ProofModel::from(&proof))
     }
 }

@@ -8,7 +8,6 @@ use clap::{Args, ValueEnum};
 use events::api::{Caller, Problem, ProblemKind};
 use events::audit::{Evidence, Format, Ledger, Local, Manifest, Note, Trust, Wanted, export};
 use events::domain::platform::AuditExported;
-use events::store::sqlite::{self, Sqlite};
 use events::{EventStore, Position, Principal, Tenant};
 use serde_json::json;
 
@@ -18,6 +17,7 @@ use crate::cli::evidence::{self, Online};
 use crate::cli::session::{self, Session};
 use crate::config::Config;
 use crate::output::Output;
+use crate::storage::Storage;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Export {
@@ -33,7 +33,7 @@ pub(in crate::cli) struct Export {
     /// Also write the events in the words of other tools.
     #[arg(long, value_enum, default_value_t)]
     format: FormatName,
-    /// Read the data directory itself; no platform may be running on it.
+    /// Read the data directory, or the configured database, itself; no platform may be running on the directory.
     #[arg(long)]
     offline: bool,
 }
@@ -99,24 +99,20 @@ impl Export {
         Ok((Box::new(events), trust, to))
     }
 
-    /// Records the export in the log of the data directory, signs, and reads what is there then.
+    /// Records the export in the log itself, signs, and reads what is there then.
     async fn offline(&self, config: &Config) -> Result<(Box<dyn Evidence>, Trust, u64), Problem> {
-        let unavailable =
-            |error: &dyn std::fmt::Display| Problem::new(ProblemKind::Unavailable, error.to_string());
-        let dir = &config.data_dir;
+        // What is missing or of another schema is said, not made.
+        let store = evidence::configured(config).await?;
         if config.database_url.is_some() {
-            let detail = "the log is in a database: leave out `--offline`, and a running platform exports it";
-            return Err(Problem::new(ProblemKind::Invalid, detail));
+            evidence::ledger(config).await?.close().await;
         }
-        evidence::open(dir).await?.close().await;
-        let log = Sqlite::open(dir, sqlite::Options::default()).await.map_err(|error| unavailable(&error))?;
-        let store: Arc<dyn EventStore> = Arc::new(log.clone());
-        let recorded = self.record(config, store).await;
-        log.close().await;
+        let storage = Storage::open(config).await;
+        let storage = storage.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))?;
+        let recorded = self.record(config, storage.store()).await;
+        storage.close().await;
         let position = recorded?;
-        let store = Arc::new(evidence::open(dir).await?);
-        let ledger = Ledger::read(dir).await?;
-        let (_, trust) = Local::new(Arc::clone(&store) as Arc<dyn EventStore>, ledger.clone()).await?;
+        let ledger = Ledger::read(&config.data_dir).await?;
+        let (_, trust) = Local::new(Arc::clone(&store), ledger.clone()).await?;
         let events = Local::after(store, ledger, Position(self.from - 1)).await?;
         Ok((Box::new(events), trust, self.to.unwrap_or(position)))
     }

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::cli::evidence::{self, Online};
 use crate::cli::session::{self, Session};
 use crate::cli::{Global, Outcome, files};
+use crate::config::Config;
 use crate::output::{Output, harmless, remark};
 
 /// Events between two signs of progress.
@@ -20,11 +21,11 @@ const PROGRESS_EVENTS: u64 = 50_000;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Verify {
-    /// An evidence bundle (a directory or a tar file), or the proof of one event (`.tlog-proof`), to verify instead of a
-    /// platform's log.
-    #[arg(value_name = "BUNDLE|PROOF", conflicts_with = "offline")]
+    /// An evidence bundle (a directory or a tar file), the proof of one event (`.tlog-proof`) or the URL of a database, to
+    /// verify instead of a platform's log.
+    #[arg(value_name = "BUNDLE|PROOF|URL", conflicts_with = "offline")]
     path: Option<PathBuf>,
-    /// Read the data directory itself instead of asking a platform; one may be running on it.
+    /// Read the data directory, or the configured database, itself instead of asking a platform; one may be running.
     #[arg(long)]
     offline: bool,
     /// Also hold the log to the checkpoints in this file, which somebody else has kept; may be repeated.
@@ -44,7 +45,13 @@ impl Verify {
         }
         let scratch = tempfile::tempdir()
             .map_err(|error| Problem::new(ProblemKind::Unavailable, format!("make a directory: {error}")))?;
+        let database = self.path.as_deref().map(evidence::database).transpose()?.flatten();
         let (mut evidence, mut trust): (Box<dyn Evidence>, Trust) = match (&self.path, self.offline) {
+            (Some(_), _) if database.is_some() => {
+                let config = Config { database_url: database, ..session::config(global, Vec::new())? };
+                let (local, trust) = evidence::offline(&config).await?;
+                (Box::new(local), trust)
+            }
             (Some(path), _) => {
                 let bundle = evidence::bundle(path, scratch.path())?;
                 let trust = bundle.trust()?;

@@ -20,19 +20,18 @@ use crate::output::{Output, harmless, remark};
 const PROGRESS: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(path: Option<&Path>, global: &Global, output: Output) -> Outcome {
-    let config = session::config(global, Vec::new())?;
-    let dir = path.unwrap_or(&config.data_dir);
-    let file = dir.join(VIEWS_FILE);
-    if path.is_none() && config.database_url.is_some() {
-        let detail = "the views are in a database, and `--check` compares views in files only";
-        return Err(Problem::new(ProblemKind::Invalid, detail));
+    let mut config = session::config(global, Vec::new())?;
+    if let Some(path) = path {
+        config.database_url = evidence::database(path)?;
     }
-    if !file.is_file() {
-        let detail = format!("`{}` does not exist: there are no views to compare with", file.display());
-        return Err(Problem::new(ProblemKind::NotFound, detail));
-    }
-    let mut live = Frozen::open(&file).await?;
-    let store: Arc<dyn EventStore> = Arc::new(evidence::open(dir).await?);
+    let mut live = match &config.database_url {
+        Some(database) => Frozen::open_common(database).await?,
+        None => files(path.unwrap_or(&config.data_dir)).await?,
+    };
+    let store = match &config.database_url {
+        Some(_) => evidence::configured(&config).await?,
+        None => Arc::new(evidence::open(path.unwrap_or(&config.data_dir)).await?),
+    };
     let scratch = tempfile::tempdir()
         .map_err(|error| Problem::new(ProblemKind::Unavailable, format!("make a directory: {error}")))?;
     make(Until::new(store, live.source()), scratch.path()).await?;
@@ -48,6 +47,16 @@ pub(super) async fn run(path: Option<&Path>, global: &Global, output: Output) ->
     });
     output.value(&shown, |_| tell(&shown));
     Ok(ExitCode::from(u8::from(difference.is_some())))
+}
+
+/// The views in a data directory.
+async fn files(dir: &Path) -> Result<Frozen, Problem> {
+    let file = dir.join(VIEWS_FILE);
+    if !file.is_file() {
+        let detail = format!("`{}` does not exist: there are no views to compare with", file.display());
+        return Err(Problem::new(ProblemKind::NotFound, detail));
+    }
+    Ok(Frozen::open(&file).await?)
 }
 
 /// Makes the views of `log` in `directory`.

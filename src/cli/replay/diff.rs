@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use events::api::Problem;
+use events::api::{Problem, ProblemKind};
 use events::replay::Registry;
 use serde_json::{Map, Value, json};
 
@@ -62,7 +62,8 @@ pub(super) async fn run(
     output: Output,
 ) -> Result<(), Problem> {
     let mut registry = Registry::default();
-    source.replay(&mut registry, Some(from)).await?;
+    let came = source.replay(&mut registry, Some(from)).await?;
+    in_order(&registry, came, from, to)?;
     let (before, began) = (items(&registry), (registry.position(), registry.at()));
     source.replay(&mut registry, Some(to)).await?;
     let ended = (registry.position(), registry.at());
@@ -84,6 +85,26 @@ pub(super) async fn run(
         text
     });
     Ok(())
+}
+
+/// Refuses moments of which the second comes before the first, which nothing leads to.
+fn in_order(at_first: &Registry, came: bool, from: &Moment, to: &Moment) -> Result<(), Problem> {
+    let (position, at) = (at_first.position(), at_first.at());
+    if !came && !from.is_time() {
+        return Err(Problem::new(ProblemKind::NotFound, format!("the log ends at {position}, before {from}")));
+    }
+    let is_before = match (from, to) {
+        (Moment::Time(from), Moment::Time(to)) => to < from,
+        (_, Moment::Position(to)) => *to < position,
+        (_, Moment::Time(to)) => *to < at,
+    };
+    match is_before {
+        false => Ok(()),
+        true => {
+            let detail = format!("`--diff`: {to} comes before {from}; name the earlier moment first");
+            Err(Problem::new(ProblemKind::Invalid, detail))
+        }
+    }
 }
 
 /// A change on one line.

@@ -1,4 +1,4 @@
-//! Where a log is replayed from: the files of a data directory, an evidence bundle, or a platform over HTTP.
+//! Where a log is replayed from: the files of a data directory, a database, an evidence bundle, or a platform over HTTP.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -38,7 +38,12 @@ enum Live {
 impl Source {
     /// Opens what `path` names; without a path the data directory if it has a log, unless a server is named.
     pub(super) async fn open(path: Option<&Path>, global: &Global, output: Output) -> Result<Self, Problem> {
+        let mut config = session::config(global, Vec::new())?;
         if let Some(path) = path {
+            if let Some(database) = evidence::database(path)? {
+                config.database_url = Some(database);
+                return Self::of(evidence::configured(&config).await?).await;
+            }
             return match path.is_dir() && path.join(LOG_FILE).is_file()
                 || path.is_file() && !evidence::is_tar(path)?
             {
@@ -46,7 +51,6 @@ impl Source {
                 false => Self::bundle(path),
             };
         }
-        let config = session::config(global, Vec::new())?;
         let has_log = config.database_url.is_some() || config.data_dir.join(LOG_FILE).is_file();
         match global.server.is_none() && has_log {
             true => Self::of(evidence::configured(&config).await?).await,

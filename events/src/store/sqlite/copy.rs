@@ -167,7 +167,7 @@ fn finish(tx: &Transaction<'_>, before: Head, head: Head, rest: &Rest) -> rusqli
         insert.execute(params![name.namespace, name.key, stream.to_string()])?;
     }
     let mut raise = tx.prepare_cached(include_str!("sql/carry_epoch.sql"))?;
-    for (shard, epoch) in (0_u8..).zip(&rest.epochs) {
+    for (shard, epoch) in (0..=u8::MAX).zip(&rest.epochs) {
         raise.execute(params![shard, signed(*epoch)])?;
     }
     let carried = params![signed(before.position.0), signed(head.position.0), head.hash.0, rest.fence];
