@@ -1,6 +1,7 @@
 //! The developer's commands: `cargo xtask ci | test | tools | bench | soak`.
 
 mod ci;
+mod matrix;
 mod steps;
 mod style;
 mod test;

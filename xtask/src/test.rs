@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::steps::{Failed, cargo};
-use crate::tools;
+use crate::{matrix, tools};
 
 /// How often the crash test kills the platform; without it, as often as a run of all tests can wait for.
 const MOMENTS: &str = "HYPERCODE_CRASH_MOMENTS";
@@ -12,7 +12,8 @@ const SEEDS: u32 = 2_000;
 /// As many of them are also played on three nodes.
 const CLUSTER_SEEDS: u32 = 100;
 
-/// Runs every test, those of the documents first, so that the runner's summary is what stands last.
+/// Runs every test, those of the documents first, so that the runner's summary is what stands last, and under it which law
+/// held in which implementation.
 pub(crate) fn run(args: &[String]) -> Result<(), Failed> {
     python()?;
     tools::run()?;
@@ -27,7 +28,10 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failed> {
         simulate(SEEDS)?;
     }
     let profile = if is_ci { "ci" } else { "default" };
-    cargo(["nextest", "run", "--workspace", "--profile", profile]).args(args).run()
+    matrix::forget(profile)?;
+    let ran = cargo(["nextest", "run", "--workspace", "--profile", profile]).args(args).run();
+    let shown = matrix::print(profile, args.is_empty() && ran.is_ok());
+    ran.and(shown)
 }
 
 /// Plays many seeds of the simulation in an optimised build, which is ten times as fast.
