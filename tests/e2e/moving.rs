@@ -69,7 +69,7 @@ async fn a_platform_moves_to_postgres_with_all_that_it_has() {
 }
 
 /// Events of a log that takes a while to be copied.
-const EVENTS: usize = 20_000;
+const EVENTS: usize = 10_000;
 
 /// However often it is killed, the copy goes on, and until it is whole no platform opens it.
 #[tokio::test(flavor = "multi_thread")]
@@ -94,20 +94,21 @@ async fn a_copy_that_is_killed_goes_on_where_it_was() {
                 .spawn()
                 .expect("the program starts");
             let wanted = Position((EVENTS * part / 5) as u64);
+            let log = eventually("a log is there", async || read(&place).await).await;
             eventually("a part is there", async || {
-                let after = Position(wanted.0 - 1);
-                let there = read(&place).await?.read(after, 1).await.ok()?;
+                let there = log.read(Position(wanted.0 - 1), 1).await.ok()?;
                 there.first().map(|_| ())
             })
             .await;
             copy.kill().await.expect("it is our child");
         }
-        let (option, value) = match &place {
-            Place::Directory(path) => ("data_dir", path.display().to_string()),
-            Place::Database(_) => ("database_url", to.clone()),
+        let (directory, set) = match &place {
+            Place::Directory(path) => (path.clone(), "log=info".to_owned()),
+            Place::Database(_) => (home.data(), format!("database_url={to}")),
         };
-        let set = format!("{option}={value}");
-        let said = home.hypercode(&["up", "--listen", "127.0.0.1:0", "--set", &set]).await.refused(5);
+        let directory = directory.to_str().expect("text");
+        let up = ["up", "--listen", "127.0.0.1:0", "--data-dir", directory, "--set", &set];
+        let said = home.run(&up).await.refused(5);
         assert!(said.contains("log copy"), "{said}");
         let copied =
             home.hypercode(&["log", "copy", "--from", &from, "--to", &to, "--output", "json"]).await.json();

@@ -1,7 +1,6 @@
 //! Which laws hold in which implementation of a seam: said from the test runner's report of what ran, and nothing else.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -73,32 +72,30 @@ fn tables(report: &str) -> (String, Vec<String>) {
             missing.push(format!("all of the {}", seam.name));
             continue;
         };
-        let _ = write!(text, "\n{:<12}", seam.name);
-        for (_, name) in seam.implementations {
-            let _ = write!(text, "  {name:<12}");
-        }
-        text.push('\n');
+        let names = seam.implementations.iter().map(|(_, name)| (*name).to_owned());
+        text += &format!("\n{}", row(seam.name, names));
         for law in 1..=last {
             let id = format!("{}-{law}", seam.prefix.to_uppercase());
-            let _ = write!(text, "{id:<12}");
-            for (module, name) in seam.implementations {
-                let cell = match cells.get(&(law, *module)) {
-                    None => {
-                        missing.push(format!("{id} on {name}"));
-                        "not run".to_owned()
-                    }
-                    Some(Count { held, failed: 0 }) => format!("holds ({held})"),
-                    Some(Count { held, failed }) => format!("FAILS ({failed}/{})", held + failed),
-                };
-                let _ = write!(text, "  {cell:<12}");
-            }
-            text.push('\n');
+            let cell = |(module, name): &(&'static str, &str)| match cells.get(&(law, *module)) {
+                None => {
+                    missing.push(format!("{id} on {name}"));
+                    "not run".to_owned()
+                }
+                Some(Count { held, failed: 0 }) => format!("holds ({held})"),
+                Some(Count { held, failed }) => format!("FAILS ({failed}/{})", held + failed),
+            };
+            text += &row(&id, seam.implementations.iter().map(cell));
         }
     }
     if !text.is_empty() {
         text.push_str("\nIn brackets: the tests of a law that ran.\n");
     }
     (text, missing)
+}
+
+fn row(first: &str, cells: impl Iterator<Item = String>) -> String {
+    let cells: String = cells.map(|cell| format!("  {cell:<12}")).collect();
+    format!("{}\n", format!("{first:<12}{cells}").trim_end())
 }
 
 /// What the tests of a seam's laws came to.
