@@ -154,7 +154,7 @@ fn are_ours(value: &Value) -> bool {
 
 fn is_target(target: &str) -> bool {
     let program = target.strip_prefix(PROGRAM_DIR).and_then(|rest| rest.strip_prefix('/'));
-    target == SOCKET_DIR || program.is_some_and(|name| !name.is_empty() && !name.contains('/'))
+    target == SOCKET_DIR || program.is_some_and(|name| !name.is_empty() && !name.contains(['/', '.']))
 }
 
 fn is_ours(mount: &MountPoint) -> bool {
@@ -221,4 +221,151 @@ fn is_void(value: &Value) -> bool {
 fn drift(field: &str, found: &Value, right: &'static str) -> Drift {
     let found = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
     Drift { field: field.to_owned(), found: found.chars().take(100).collect(), right }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use bollard::models::{ContainerConfig, MountPoint};
+
+    use super::super::profile;
+    use super::super::resolve::Image;
+    use super::*;
+    use crate::{Id, Instance, Labels, Resources, Runner, Spec};
+
+    fn request() -> ContainerCreateBody {
+        let spec = Spec {
+            id: Id::new("one").expect("legal"),
+            labels: Labels::default(),
+            socket: PathBuf::from("/tmp/hypercode-0/one/s"),
+            image: None,
+            resources: Resources::default(),
+            orphan_grace_ms: 1_000,
+            runner: Runner::new(PathBuf::from("/usr/bin/hypercode")),
+        };
+        let image = Image { id: "sha256:00".to_owned(), volumes: vec!["/data".to_owned()] };
+        profile::request(&spec, &image, &Instance::new("00c0ffee").expect("legal"), None).expect("UTF-8")
+    }
+
+    fn judged(change: impl FnOnce(&mut Value)) -> Result<(), Vec<Drift>> {
+        let mut body = request();
+        let mut host = serde_json::to_value(&body.host_config).expect("JSON");
+        change(&mut host);
+        body.host_config = serde_json::from_value(host).expect("a host configuration");
+        assert_hardened(&Container::asked(&body, None))
+    }
+
+    #[test]
+    fn what_the_profile_asks_for_is_hardened() {
+        assert_eq!(judged(|_| {}), Ok(()));
+    }
+
+    /// T30: whatever a user might want of the host.
+    #[test]
+    fn every_way_to_loosen_it_is_named() {
+        let ways = [
+            ("Privileged", json!(true)),
+            ("NetworkMode", json!("host")),
+            ("NetworkMode", json!("bridge")),
+            ("PidMode", json!("host")),
+            ("IpcMode", json!("host")),
+            ("IpcMode", json!("shareable")),
+            ("UTSMode", json!("host")),
+            ("UsernsMode", json!("host")),
+            ("CgroupnsMode", json!("host")),
+            ("CgroupParent", json!("/")),
+            ("CapAdd", json!(["SYS_ADMIN"])),
+            ("CapDrop", json!([])),
+            ("CapDrop", json!(["NET_RAW"])),
+            ("Binds", json!(["/:/host"])),
+            ("Binds", json!(["/var/run/docker.sock:/var/run/docker.sock"])),
+            ("VolumesFrom", json!(["other"])),
+            ("VolumeDriver", json!("nfs")),
+            ("Devices", json!([{"PathOnHost": "/dev/mem", "PathInContainer": "/dev/mem"}])),
+            ("DeviceCgroupRules", json!(["a *:* rwm"])),
+            ("DeviceRequests", json!([{"Driver": "nvidia"}])),
+            ("SecurityOpt", json!(["no-new-privileges:true", "seccomp=unconfined"])),
+            ("SecurityOpt", json!(["no-new-privileges:false", format!("seccomp={SECCOMP}")])),
+            (
+                "SecurityOpt",
+                json!(["no-new-privileges:true", format!("seccomp={SECCOMP}"), "apparmor=unconfined"]),
+            ),
+            (
+                "SecurityOpt",
+                json!(["no-new-privileges:true", "seccomp={\"defaultAction\": \"SCMP_ACT_ALLOW\"}"]),
+            ),
+            ("ReadonlyRootfs", json!(false)),
+            ("Sysctls", json!({"net.ipv4.ip_forward": "1"})),
+            ("ExtraHosts", json!(["host:host-gateway"])),
+            ("Links", json!(["other"])),
+            ("GroupAdd", json!(["docker"])),
+            ("PortBindings", json!({"80/tcp": [{"HostPort": "80"}]})),
+            ("PublishAllPorts", json!(true)),
+            ("RestartPolicy", json!({"Name": "always"})),
+            ("AutoRemove", json!(true)),
+            ("OomKillDisable", json!(true)),
+            ("OomScoreAdj", json!(-1000)),
+            ("Memory", json!(0)),
+            ("MemorySwap", json!(-1)),
+            ("NanoCpus", json!(0)),
+            ("PidsLimit", json!(-1)),
+            ("Ulimits", json!([])),
+            ("ShmSize", json!(1u64 << 40)),
+            ("Tmpfs", json!({"/tmp": "rw,size=1m", "/workspace": "rw,nosuid,nodev"})),
+            ("Tmpfs", json!({"/tmp": "rw,nosuid,nodev,size=1m"})),
+            ("LogConfig", json!({"Type": "syslog", "Config": {"syslog-address": "udp://10.0.0.1"}})),
+            ("LogConfig", json!({"Type": "json-file", "Config": {}})),
+            ("Dns", json!(["8.8.8.8"])),
+            ("DnsSearch", json!(["example.org"])),
+            ("Runtime", json!("kata")),
+            ("MaskedPaths", json!([])),
+            ("ReadonlyPaths", json!([])),
+            ("StorageOpt", json!({"size": "100G"})),
+            ("Mounts", json!([{"Type": "bind", "Source": "/", "Target": "/host", "ReadOnly": true}])),
+            ("Init", json!(true)),
+        ];
+        for (field, value) in ways {
+            let drifts = judged(|host| host[field] = value.clone()).expect_err(&format!("{field}: {value}"));
+            let named = drifts.iter().any(|drift| drift.field == format!("HostConfig.{field}"));
+            assert!(named, "{field}: {value} gives {drifts:?}");
+        }
+    }
+
+    #[test]
+    fn a_mount_that_can_be_written_or_lies_elsewhere_is_found() {
+        for change in [
+            |mount: &mut Value| mount["ReadOnly"] = json!(false),
+            |mount: &mut Value| mount["BindOptions"]["Propagation"] = json!("rshared"),
+            |mount: &mut Value| mount["Target"] = json!("/etc"),
+            |mount: &mut Value| mount["Target"] = json!("/hypercode/../etc/x"),
+            |mount: &mut Value| mount["Type"] = json!("volume"),
+        ] {
+            judged(|host| change(&mut host["Mounts"][0])).expect_err("it is found");
+        }
+    }
+
+    #[test]
+    fn the_same_judge_looks_at_what_was_made() {
+        let body = request();
+        let mut made = ContainerInspectResponse {
+            config: Some(ContainerConfig { user: body.user.clone(), ..ContainerConfig::default() }),
+            host_config: body.host_config,
+            ..ContainerInspectResponse::default()
+        };
+        assert_eq!(assert_hardened(&Container::made(&made, None)), Ok(()));
+        let volume = MountPoint {
+            typ: Some("volume".to_owned()),
+            destination: Some("/data".to_owned()),
+            rw: Some(true),
+            ..MountPoint::default()
+        };
+        made.mounts = Some(vec![volume]);
+        let drifts = assert_hardened(&Container::made(&made, None)).expect_err("a volume");
+        assert_eq!(drifts[0].field, "Mounts");
+        made.mounts = None;
+        made.config = None;
+        let drifts = assert_hardened(&Container::made(&made, None)).expect_err("root");
+        assert_eq!((drifts[0].field.as_str(), drifts[0].found.as_str()), ("User", ""));
+    }
 }

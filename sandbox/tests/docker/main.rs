@@ -1,6 +1,8 @@
 //! Docker sandboxes: the laws of the seam against the daemon of this host, and what only they can get wrong.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod attacks;
+mod faults;
 mod support;
 
 use hypercode_sandbox::conformance::instance;
