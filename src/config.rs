@@ -79,6 +79,8 @@ pub struct Config {
     pub checkpoint_dir: Option<PathBuf>,
     /// A program that gets the newest checkpoint on its standard input.
     pub checkpoint_program: Option<PathBuf>,
+    /// The file of the key that wraps the keys of data subjects; `None` is `master.key` in the data directory.
+    pub master_key_file: Option<PathBuf>,
     /// How the bus is reached, if there is one.
     pub nats: Nats,
 }
@@ -102,6 +104,7 @@ impl Default for Config {
             checkpoint_file: None,
             checkpoint_dir: None,
             checkpoint_program: None,
+            master_key_file: None,
             nats: Nats::default(),
         }
     }
@@ -116,6 +119,12 @@ impl Config {
     /// The file that checkpoints are appended to.
     pub fn checkpoint_file(&self) -> PathBuf {
         self.checkpoint_file.clone().unwrap_or_else(|| self.data_dir.join("checkpoints"))
+    }
+
+    /// The file of the key that wraps the keys of data subjects, mode 0600.
+    pub fn master_key_file(&self) -> PathBuf {
+        let own = || self.data_dir.join(events::seal::MASTER_FILE);
+        self.master_key_file.clone().unwrap_or_else(own)
     }
 
     /// The file in which a running platform says where it listens.

@@ -173,7 +173,8 @@ impl Show {
         let crew: CrewId = parse(&reply.id)?;
         let killed = chaos.then(|| chaos::start(Arc::clone(&self.platform)));
         let input = code_health::report_task_input(path);
-        let submit = Command::TaskSubmit { crew, to: None, input, context: None, deadline_ms: None };
+        let submit =
+            Command::TaskSubmit { crew, to: None, input, subject: None, context: None, deadline_ms: None };
         let task: TaskId = parse(&self.give(submit).await?.id)?;
         let ended = self.ended(&task).await?;
         follower.stop().await;

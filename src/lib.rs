@@ -10,6 +10,7 @@ pub mod code_health;
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod erasure;
 pub mod handler_kit;
 pub mod http;
 pub mod output;

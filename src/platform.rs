@@ -13,6 +13,7 @@ use events::artifact::ArtifactStore;
 use events::audit;
 use events::lease::Leases;
 use events::projection::{Unfinished, ViewError, Views};
+use events::seal::{Seal, SealError, Sealing};
 use events::{EventStore, Position};
 use gateway::{Gateway, SandboxTokens};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -20,6 +21,7 @@ use rand::RngCore;
 use sandbox::{Instance, Kept, Provider};
 
 use crate::config::Config;
+use crate::erasure::Eraser;
 use crate::storage::{self, Storage};
 
 /// How often the runtime that reads the links shows the watchdog that it is alive, in milliseconds.
@@ -68,6 +70,9 @@ pub enum StartError {
     /// What was unfinished cannot be recovered.
     #[error("recover what was unfinished: {0}")]
     Recovery(#[from] Problem),
+    /// The keys of data subjects cannot be used.
+    #[error(transparent)]
+    Keys(#[from] SealError),
     /// The views cannot be opened.
     #[error("open the views: {0}")]
     Views(#[from] ViewError),
@@ -93,6 +98,8 @@ pub struct Platform {
     pub node: String,
     /// What proves that the log is what it was.
     pub audit: audit::Tailer,
+    /// Erases data subjects.
+    pub eraser: Arc<Eraser>,
     actors: actors::Platform,
     gateway: Gateway,
     storage: Storage,
@@ -121,7 +128,13 @@ impl Platform {
             None => run_dir(&instance),
         };
         let audit = start_audit(config, Arc::clone(&store)).await?;
-        let views = storage.views(data).await?;
+        let seal = Seal::new(storage.keys(config).await?);
+        if let Err(error) = seal.keys().check().await {
+            tracing::error!(%error, "tasks that name a data subject can be neither taken nor shown");
+        }
+        let views = storage.views(data).await?.opened_by(seal.clone());
+        // Who works with personal data sees it clear; the log, the audit and the relay have it sealed.
+        let clear: Arc<dyn EventStore> = Arc::new(Sealing::new(Arc::clone(&store), seal.clone()));
         let bus = crate::bus::options(config).map_err(StartError::Bus)?.map(|options| {
             nats::Nats::connect(nats::Options { name: format!("hypercode {}", node(&instance)), ..options })
         });
@@ -133,7 +146,7 @@ impl Platform {
             admission: actors::admission::Limits::default(),
         };
         let seams = Seams {
-            store: Arc::clone(&store),
+            store: Arc::clone(&clear),
             artifacts: Arc::clone(&artifacts),
             provider: Arc::clone(&provider),
             leases: Arc::clone(&leases),
@@ -145,7 +158,7 @@ impl Platform {
         let gateway = Gateway::new(
             gateway::Options::new(run_dir),
             gateway::Seams {
-                store: Arc::clone(&store),
+                store: clear,
                 artifacts: Arc::clone(&artifacts),
                 authenticator: Arc::new(SandboxTokens::new(&key(&data.join("link.key"))?)),
                 host: Arc::downgrade(&actors.host()),
@@ -156,8 +169,17 @@ impl Platform {
         let beats = handle.clone();
         let pulse = tokio::spawn(async move { beats.pulse(PULSE_MS).await });
         actors.start(Arc::new(gateway.clone()), handle, verdicts).await?;
+        let commands = actors.commands();
+        let eraser = Arc::new(Eraser {
+            seal,
+            store: Arc::clone(&store),
+            artifacts: Arc::clone(&artifacts),
+            commands: Arc::clone(&commands),
+        });
+        eraser.finish().await?;
         Ok(Self {
-            commands: actors.commands(),
+            commands,
+            eraser,
             store,
             leases,
             bus,
@@ -207,6 +229,7 @@ impl Platform {
         self.gateway.shutdown().await;
         self.views.close().await;
         self.audit.close().await;
+        self.eraser.seal.keys().close().await;
         self.storage.close().await;
     }
 }

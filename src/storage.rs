@@ -7,6 +7,7 @@ use events::EventStore;
 use events::artifact::{self, ArtifactError, ArtifactStore};
 use events::lease::Leases;
 use events::projection::{self, ViewError, Views};
+use events::seal::{Keys, SealError};
 use events::store::postgres::{self, Database, Postgres};
 use events::store::sqlite::{self, DirectoryLock, Sqlite};
 
@@ -88,6 +89,15 @@ impl Storage {
         match self {
             Self::Files(_) => Views::open(data_dir, self.store(), options).await,
             Self::Common { database, .. } => Views::open_common(database, self.store(), options).await,
+        }
+    }
+
+    /// Opens the keys of data subjects: beside the log, never in it.
+    pub(crate) async fn keys(&self, config: &Config) -> Result<Keys, SealError> {
+        let master = config.master_key_file();
+        match self {
+            Self::Files(_) => Keys::open(&config.data_dir, &master).await,
+            Self::Common { database, .. } => Keys::open_common(database, &master).await,
         }
     }
 

@@ -9,6 +9,8 @@ mod budget;
 mod demo;
 #[path = "e2e/disk.rs"]
 mod disk;
+#[path = "e2e/erasure.rs"]
+mod erasure;
 #[path = "e2e/example.rs"]
 mod example;
 #[path = "e2e/faults.rs"]

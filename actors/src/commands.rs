@@ -59,8 +59,9 @@ impl Answerer {
                 Ok(reply(EntityKind::Crew, crew.as_str(), position, body))
             }
             Command::AgentRestart { agent } => self.restart(asked, &agent).await,
-            Command::TaskSubmit { crew, to, input, context, deadline_ms } => {
-                self.submit(asked, &crew, to, input, context, deadline_ms).await
+            Command::TaskSubmit { crew, to, input, subject, context, deadline_ms } => {
+                let wanted = Wanted { to, input, subject, context, deadline_ms };
+                self.submit(asked, &crew, wanted).await
             }
             Command::TaskCancel { task, reason } => {
                 self.task(asked, &task, task::Command::Cancel { reason }).await
@@ -81,6 +82,15 @@ struct Asked<'a> {
     digest: Option<Digest>,
     /// Nobody can have asked it before.
     is_first: bool,
+}
+
+/// What is wanted of a crew.
+struct Wanted {
+    to: Option<String>,
+    input: Value,
+    subject: Option<String>,
+    context: Option<String>,
+    deadline_ms: Option<u64>,
 }
 
 fn meta(caller: &Caller, command_id: CommandId) -> Meta {
@@ -303,15 +313,8 @@ impl Answerer {
         Ok(reply(EntityKind::Agent, agent.as_str(), position, body))
     }
 
-    async fn submit(
-        &self,
-        asked: &Asked<'_>,
-        crew: &CrewId,
-        to: Option<String>,
-        input: Value,
-        context: Option<String>,
-        deadline_ms: Option<u64>,
-    ) -> Result<Reply, Problem> {
+    async fn submit(&self, asked: &Asked<'_>, crew: &CrewId, wanted: Wanted) -> Result<Reply, Problem> {
+        let Wanted { to, input, subject, context, deadline_ms } = wanted;
         let state = self.own_crew(asked, crew).await?;
         let Some(started) = state.started.as_ref().filter(|_| takes_tasks(state.status)) else {
             let detail = format!("crew `{crew}` is {} and takes no tasks", state.status);
@@ -329,7 +332,10 @@ impl Answerer {
         }
         let command_id = asked.caller.command_id();
         let id = TaskId::derive(&["task", &command_id.to_string()]);
-        let digest = json!([crew, member, replica, input, context, deadline_ms]);
+        let mut digest = json!([crew, member, replica, input, context, deadline_ms]);
+        if let (Some(subject), Value::Array(asked)) = (&subject, &mut digest) {
+            asked.push(subject.as_str().into());
+        }
         let now = self.core.clock.now();
         let order = Order {
             task: id.clone(),
@@ -338,6 +344,7 @@ impl Answerer {
             member,
             replica,
             input: contents::put(&self.core, input).await?,
+            subject,
             context: context.unwrap_or_else(|| id.to_string()),
             from: asked.caller.principal.to_string(),
             from_member: None,
@@ -362,6 +369,11 @@ impl Answerer {
                     format!("the task's crew `{}` is {}; nobody can retry it", submitted.crew, crew.status);
                 return Err(Problem::new(ProblemKind::Conflict, detail));
             }
+        }
+        let has_subject = state.submitted.as_ref().is_some_and(|submitted| submitted.subject.is_some());
+        // What is in memory may be of a time before the erasure; the log never is.
+        if has_subject && peek::<task::Task>(&self.core, id.as_str()).await?.is_erased() {
+            return Err(task::Rejection::Erased.into());
         }
         self.task(asked, id, task::Command::Retry).await
     }

@@ -96,6 +96,7 @@ impl Rig {
             crew: self.crew.clone(),
             to: to.map(str::to_owned),
             input: json!({"parts": [{"data": work}]}),
+            subject: None,
             context: None,
             deadline_ms: None,
         };

@@ -29,6 +29,11 @@ GRANT SELECT ON nodes, artifacts, artifact_parts TO hypercode_node, hypercode_au
 GRANT SELECT ON cluster TO hypercode_node;
 GRANT INSERT ON nodes, artifacts, artifact_parts TO hypercode_node;
 GRANT UPDATE ON nodes, artifact_parts TO hypercode_node;
+GRANT DELETE ON artifacts, artifact_parts TO hypercode_node; -- what an erased data subject alone refers to
+
+-- The keys of data subjects are the platform's own, and nobody else's to read.
+CREATE SCHEMA IF NOT EXISTS hypercode_keys;
+ALTER SCHEMA hypercode_keys OWNER TO hypercode_node;
 
 -- The views can be made again from the log, so they are the platform's own.
 CREATE SCHEMA IF NOT EXISTS hypercode_views;

@@ -102,6 +102,9 @@ pub enum Command {
         to: Option<String>,
         /// Content as in the handler protocol: `{"parts": […]}`.
         input: Value,
+        /// Whose personal data it is about: an opaque name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subject: Option<String>,
         /// The conversation it belongs to.
         context: Option<String>,
         /// It must be finished in so many milliseconds.

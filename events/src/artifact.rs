@@ -1,7 +1,8 @@
 //! The artifact store seam: bytes kept by their SHA-256.
 //!
 //! Laws: what was put is durable when the answer comes; what is read is what was put, or an error; putting the
-//! same bytes again changes nothing; a put that fails or is dropped leaves nothing that could be read.
+//! same bytes again changes nothing; a put that fails or is dropped leaves nothing that could be read; what was
+//! deleted is not there until it is put again.
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
@@ -74,6 +75,9 @@ pub trait ArtifactStore: Send + Sync + 'static {
     /// Up to `limit` of the digests above `after` under which something is kept, in order; from the beginning where
     /// it is `None`. Only an empty answer means that there are no more.
     async fn after(&self, after: Option<Digest>, limit: usize) -> Result<Vec<Digest>, ArtifactError>;
+
+    /// Deletes what is kept under `digest`. Says whether there was anything.
+    async fn delete(&self, digest: Digest) -> Result<bool, ArtifactError>;
 
     /// Keeps `bytes`.
     async fn put(&self, bytes: Bytes) -> Result<Artifact, ArtifactError> {

@@ -82,6 +82,18 @@ text_id!(
     SandboxId
 );
 
+text_id!(
+    /// The key of a data subject: `k_` and 32 random hex digits.
+    KeyId
+);
+
+impl KeyId {
+    /// The id of a key that is new.
+    pub fn fresh() -> Self {
+        Self(format!("k_{}", Uuid::new_v4().simple()).into())
+    }
+}
+
 /// Derives the hex part of an id from what makes it unique, so that a repeated command makes the same id.
 fn derived(parts: &[&str]) -> String {
     let mut name = Vec::with_capacity(128);

@@ -15,6 +15,7 @@ pub mod invariant;
 pub mod lease;
 pub mod projection;
 pub mod replay;
+pub mod seal;
 pub mod snapshot;
 pub mod store;
 pub mod subscription;
@@ -22,7 +23,7 @@ pub mod supervision;
 
 pub use event::{Meta, NewEvent, Principal, Recorded};
 pub use id::{
-    AgentId, CommandId, CrewId, Digest, EntityKind, EventId, Incarnation, Position, SandboxId, StreamId,
-    TaskId, Tenant, Timestamp, Version,
+    AgentId, CommandId, CrewId, Digest, EntityKind, EventId, Incarnation, KeyId, Position, SandboxId,
+    StreamId, TaskId, Tenant, Timestamp, Version,
 };
 pub use store::{AppendError, AppendRequest, Appended, EventStore, Expected};

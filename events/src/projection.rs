@@ -18,6 +18,7 @@ mod profiles;
 mod projector;
 mod query;
 mod rows;
+mod sealed;
 mod snapshots;
 mod spending;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use self::database::{Reader, Writer};
 use self::projector::{Order, Projector, Session};
 use crate::event::Recorded;
 use crate::id::Position;
+use crate::seal::{Seal, SealError};
 use crate::store::postgres::Database;
 use crate::store::{EventStore, ReadError};
 use crate::subscription;
@@ -99,6 +101,9 @@ pub enum ViewError {
     /// The log could not be read.
     #[error(transparent)]
     Log(#[from] ReadError),
+    /// Personal data in them cannot be opened.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The views did not come so far in time.
     #[error("wait for position {wanted}: the views are at {reached}; try again")]
     Behind {
@@ -119,7 +124,9 @@ impl From<ViewError> for crate::api::Problem {
     fn from(error: ViewError) -> Self {
         use crate::api::ProblemKind;
         let kind = match error {
-            ViewError::Unavailable { .. } | ViewError::Log(_) => ProblemKind::Unavailable,
+            ViewError::Unavailable { .. } | ViewError::Log(_) | ViewError::Seal(_) => {
+                ProblemKind::Unavailable
+            }
             ViewError::Behind { .. } => ProblemKind::Timeout,
             ViewError::UnknownProjection { .. } => ProblemKind::NotFound,
         };
@@ -175,6 +182,8 @@ trait Projection: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Views {
     shared: Arc<Shared>,
+    /// What opens personal data in answers; the views themselves hold it sealed.
+    seal: Option<Seal>,
 }
 
 #[derive(Debug)]
@@ -225,7 +234,13 @@ impl Views {
         let projector = Projector::new(session, store, options, ordered, progress_sender);
         let projector = projector.await.map_err(|error| ViewError::unavailable(&place, &error))?;
         let projector = Mutex::new(Some(tokio::spawn(projector.run())));
-        Ok(Self { shared: Arc::new(Shared { place, reader, orders, progress, projector }) })
+        Ok(Self { shared: Arc::new(Shared { place, reader, orders, progress, projector }), seal: None })
+    }
+
+    /// The same views, in whose answers personal data is opened.
+    #[must_use]
+    pub fn opened_by(self, seal: Seal) -> Self {
+        Self { seal: Some(seal), ..self }
     }
 
     /// Waits until every projection that is not stopped has applied the event at `position`.

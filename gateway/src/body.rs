@@ -5,6 +5,7 @@ use std::sync::Arc;
 use events::Digest;
 use events::artifact::{ArtifactError, ArtifactStore};
 use events::domain::message::Body;
+use events::seal::ERASED;
 use link::ErrorType;
 use serde_json::Value;
 
@@ -36,6 +37,10 @@ pub(crate) async fn keep(
 /// The JSON of a body.
 pub(crate) async fn load(artifacts: &Arc<dyn ArtifactStore>, body: &Body) -> Result<Value, Lost> {
     let digest = match body {
+        Body::Inline(value) if value == ERASED => {
+            tracing::info!("a body was erased with its data subject");
+            return Err(Lost::ForGood);
+        }
         Body::Inline(value) => return Ok(value.clone()),
         Body::Stored { digest, .. } => *digest,
     };

@@ -59,6 +59,13 @@ impl Hand {
         self.tasks.get(task)
     }
 
+    /// The ids of the tasks in hand, in order.
+    pub(crate) fn tasks(&self) -> Vec<String> {
+        let mut tasks: Vec<String> = self.tasks.keys().cloned().collect();
+        tasks.sort_unstable();
+        tasks
+    }
+
     /// The depth of the deepest task in hand.
     pub(crate) fn depth(&self) -> Option<u32> {
         self.tasks.values().map(|held| held.depth).max()

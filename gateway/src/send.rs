@@ -230,6 +230,7 @@ impl Sender {
             body,
             context: call.context_id.as_ref().map(ToString::to_string),
             task: task.map(str::to_owned),
+            in_hand: task.map_or_else(|| self.sandbox.state().hand.tasks(), |_| Vec::new()),
             reply_to: call.reply_to.as_ref().map(ToString::to_string),
         };
         let event = Event::from(sent.clone()).encode();

@@ -176,6 +176,7 @@ pub(crate) async fn put(
             value: value.clone(),
             version: current + 1,
             by: party(peer),
+            in_hand: sandbox.state().hand.tasks(),
         };
         let events = vec![Event::from(put).encode()];
         let mut request = journal::by_agent(peer, core.epoch(&peer.crew), values.stream.clone(), events);

@@ -14,6 +14,7 @@ use super::manifests::{Source, crew_and_profiles, read};
 use super::operation::Body;
 use super::problem::Refusal;
 use super::service::Service;
+use crate::erasure::Erasure;
 
 type Outcome = Result<Command, Refusal>;
 
@@ -218,6 +219,10 @@ pub(super) struct Submit {
     to: Option<String>,
     /// What is to be done: content `{"parts": […]}`, a string (one text part) or any other JSON (one data part).
     input: Value,
+    /// Whose personal data it is about: an opaque name of 1 to 128 characters of a-z, A-Z, 0-9, `.`, `_`, `-`, `@`, `/`.
+    /// What the task takes in, says and gives is then encrypted under a key of this subject's own.
+    #[serde(default)]
+    subject: Option<String>,
     /// The conversation it belongs to.
     #[serde(default)]
     context: Option<String>,
@@ -234,10 +239,42 @@ impl Body for Submit {
         if self.context.as_ref().is_some_and(|context| !(1..=64).contains(&context.len())) {
             return Err(Refusal::invalid("`context`: expected 1 to 64 characters"));
         }
+        self.subject.as_deref().map_or(Ok(()), check_subject)?;
         let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
         let input = content("input", self.input)?;
-        let (to, context, deadline_ms) = (self.to, self.context, self.deadline_ms);
-        Ok(Command::TaskSubmit { crew, to, input, context, deadline_ms })
+        let Self { to, subject, context, deadline_ms, .. } = self;
+        Ok(Command::TaskSubmit { crew, to, input, subject, context, deadline_ms })
+    }
+}
+
+fn check_subject(subject: &str) -> Result<(), Refusal> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '/');
+    match (1..=128).contains(&subject.len()) && subject.chars().all(legal) {
+        true => Ok(()),
+        false => Err(Refusal::invalid(
+            "`subject`: expected 1 to 128 characters of a-z, A-Z, 0-9, `.`, `_`, `-`, `@`, `/`",
+        )),
+    }
+}
+
+/// A data subject that is to be erased.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Erase {
+    /// The subject, as tasks named it.
+    subject: String,
+    /// Why, for the log. It stays there: it names nobody.
+    reason: String,
+}
+
+impl Erase {
+    /// What is to be erased, once all is checked that can be checked here.
+    pub(super) fn checked(self) -> Result<Erasure, Refusal> {
+        check_subject(&self.subject)?;
+        if !(1..=500).contains(&self.reason.len()) {
+            return Err(Refusal::invalid("`reason`: expected 1 to 500 characters"));
+        }
+        Ok(Erasure { subject: self.subject, reason: self.reason })
     }
 }
 

@@ -6,11 +6,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 
 use super::bodies::{
-    Answer, ApplyProfile, Assemble, Cancel, Disband, Drain, Pause, Restart, Resume, Retry, Scale, Submit,
+    Answer, ApplyProfile, Assemble, Cancel, Disband, Drain, Erase, Pause, Restart, Resume, Retry, Scale,
+    Submit,
 };
 use super::input::{self, Input};
 use super::problem::Refusal;
 use super::service::Service;
+use crate::erasure::Erasure;
 
 /// Adds a type's schema to a document.
 pub(crate) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -51,14 +53,31 @@ pub(super) trait Body: DeserializeOwned + JsonSchema + Send {
     ) -> impl Future<Output = Result<Command, Refusal>> + Send;
 }
 
-type Make = for<'a> fn(&'a Service, &'a Caller, Input) -> BoxFuture<'a, Result<Command, Refusal>>;
+/// What a request asks to be done.
+pub(super) enum Deed {
+    /// A command to an entity.
+    Command(Command),
+    /// An erasure, which goes through all that the platform keeps.
+    Erase(Erasure),
+}
+
+type Make = for<'a> fn(&'a Service, &'a Caller, Input) -> BoxFuture<'a, Result<Deed, Refusal>>;
 
 fn make<'a, T: Body + 'static>(
     service: &'a Service,
     caller: &'a Caller,
     input: Input,
-) -> BoxFuture<'a, Result<Command, Refusal>> {
-    Box::pin(async move { T::read(input)?.command(service, caller).await })
+) -> BoxFuture<'a, Result<Deed, Refusal>> {
+    Box::pin(async move { T::read(input)?.command(service, caller).await.map(Deed::Command) })
+}
+
+fn erase<'a>(_: &'a Service, _: &'a Caller, input: Input) -> BoxFuture<'a, Result<Deed, Refusal>> {
+    Box::pin(async move {
+        match input {
+            Input::Fields(fields) => input::fields::<Erase>(fields)?.checked().map(Deed::Erase),
+            Input::Text(_) => Err(Refusal::invalid("found the text of a manifest, expected fields")),
+        }
+    })
 }
 
 /// One command that can be given.
@@ -109,6 +128,23 @@ impl Operation {
         }
     }
 
+    /// The one operation that is no command to an entity.
+    const fn erase() -> Self {
+        Self {
+            entity: "audit",
+            verb: "erase",
+            path: "/v1/audit/erase",
+            name: "eraseSubject",
+            summary: "Destroys the key of a data subject, and with it all of its personal data",
+            permission: "audit:erase",
+            schema: schema_of::<Erase>,
+            takes_yaml: false,
+            creates: false,
+            pace: Pace::Long,
+            make: erase,
+        }
+    }
+
     const fn creates(self) -> Self {
         Self { creates: true, ..self }
     }
@@ -119,7 +155,7 @@ impl Operation {
 }
 
 /// Every command.
-pub(crate) static OPERATIONS: [Operation; 12] = [
+pub(crate) static OPERATIONS: [Operation; 13] = [
     Operation::new::<ApplyProfile>(
         ("profile", "apply"),
         "/v1/profiles",
@@ -207,4 +243,5 @@ pub(crate) static OPERATIONS: [Operation; 12] = [
         "approval:answer",
         "Answers an open input request of a task",
     ),
+    Operation::erase(),
 ];

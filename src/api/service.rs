@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::EventStore;
-use events::api::{Caller, Command, Commands, Problem, ProblemKind, Reply};
+use events::api::{Caller, Commands, Problem, ProblemKind, Reply};
 
 use super::answer::Done;
 use super::caller::{Headers, caller};
 use super::denials::Denials;
 use super::input::Request;
-use super::operation::{Operation, Pace};
+use super::operation::{Deed, Operation, Pace};
 use super::problem::Refusal;
 use super::token::Token;
+use crate::erasure::Eraser;
 
 /// The bounds of requests, at every door.
 #[derive(Clone, Debug)]
@@ -56,6 +57,7 @@ pub struct Service {
     token: Token,
     limits: Limits,
     denials: Denials,
+    eraser: Option<Arc<Eraser>>,
 }
 
 impl Service {
@@ -66,7 +68,13 @@ impl Service {
         token: Token,
         limits: Limits,
     ) -> Self {
-        Self { commands, store, token, limits, denials: Denials::default() }
+        Self { commands, store, token, limits, denials: Denials::default(), eraser: None }
+    }
+
+    /// The same, which can erase.
+    #[must_use]
+    pub fn with_eraser(self, eraser: Arc<Eraser>) -> Self {
+        Self { eraser: Some(eraser), ..self }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -111,17 +119,28 @@ impl Service {
         request: Request,
     ) -> Result<Done, Refusal> {
         let input = request.read(operation.takes_yaml)?;
-        let command = (operation.make)(self, &caller, input).await?;
-        Ok(self.execute(caller, command).await?.into())
+        let reply = match (operation.make)(self, &caller, input).await? {
+            Deed::Command(command) => {
+                let commands = Arc::clone(&self.commands);
+                to_its_end(async move { commands.execute(&caller, command).await }).await?
+            }
+            Deed::Erase(erasure) => {
+                let eraser = self.eraser.clone().ok_or_else(|| {
+                    Problem::new(ProblemKind::Unavailable, "this platform keeps no keys of data subjects")
+                })?;
+                to_its_end(async move { eraser.erase(&caller, erasure).await }).await?
+            }
+        };
+        Ok(reply.into())
     }
+}
 
-    /// Carries out a command. Who hangs up does not stop what was begun.
-    async fn execute(&self, caller: Caller, command: Command) -> Result<Reply, Problem> {
-        let commands = Arc::clone(&self.commands);
-        let work = tokio::spawn(async move { commands.execute(&caller, command).await });
-        work.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "command panicked");
-            Err(Problem::new(ProblemKind::Internal, "the command met a fault of the platform; see its log"))
-        })
-    }
+/// Carries out what was begun, though whoever asked for it hangs up.
+async fn to_its_end(
+    deed: impl Future<Output = Result<Reply, Problem>> + Send + 'static,
+) -> Result<Reply, Problem> {
+    tokio::spawn(deed).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "command panicked");
+        Err(Problem::new(ProblemKind::Internal, "the command met a fault of the platform; see its log"))
+    })
 }

@@ -1,6 +1,7 @@
 //! `hypercode audit`: the log of everything that happened, and the proof that it is what it was.
 
 mod checkpoint;
+mod erase;
 mod export;
 mod tail;
 mod verify;
@@ -30,6 +31,8 @@ pub(super) enum Audit {
     Export(export::Export),
     /// Show the newest signed checkpoint and the keys, or cut one now.
     Checkpoint(checkpoint::Checkpoint),
+    /// Destroy the key of a data subject, and with it all of its personal data. The log and its proofs stay whole.
+    Erase(erase::Erase),
     /// Prove that an event is in the signed log, in a text that anybody can check.
     Prove(checkpoint::Prove),
 }
@@ -42,6 +45,7 @@ impl Audit {
             Self::Tail(tail) => tail.run(&Session::open(global, output)?).await?,
             Self::Show { position } => tail::show(&Session::open(global, output)?, position).await?,
             Self::Checkpoint(checkpoint) => checkpoint.run(&Session::open(global, output)?).await?,
+            Self::Erase(erase) => erase.run(&Session::open(global, output)?).await?,
             Self::Prove(prove) => prove.run(global, output).await?,
         }
         Ok(ExitCode::SUCCESS)

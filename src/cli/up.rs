@@ -60,7 +60,10 @@ async fn serve(
     let limits = Limits::from(config);
     let stop = CancellationToken::new();
     let (commands, store) = (Arc::clone(&platform.commands), Arc::clone(&platform.store));
-    let service = Arc::new(Service::new(commands, store, token, api::Limits::from(config)));
+    let service = Arc::new(
+        Service::new(commands, store, token, api::Limits::from(config))
+            .with_eraser(Arc::clone(&platform.eraser)),
+    );
     let joined = platform.bus.as_ref().map(|bus| join(config, bus, platform, Arc::clone(&service)));
     let router = http::router(Parts {
         service,

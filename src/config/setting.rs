@@ -161,6 +161,13 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "A program that gets the newest checkpoint on its standard input and takes it out of the operator's hands.",
         set: |config, text| path(text).map(|file| config.checkpoint_program = Some(file)),
     },
+    Setting {
+        key: "master_key_file",
+        form: "file",
+        default: "`master.key` in the data directory",
+        meaning: "The key that wraps the keys of data subjects, made where there is none. Nodes that share a database need the same. Back it up apart from the rest.",
+        set: |config, text| path(text).map(|file| config.master_key_file = Some(file)),
+    },
     nats::URL,
     nats::NKEY,
     nats::CREDENTIALS,

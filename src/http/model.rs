@@ -211,6 +211,9 @@ pub(super) struct TaskModel {
     context: String,
     /// Who wants it.
     from: String,
+    /// Whose personal data it is about; `[erased]` once that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<String>,
     depth: u32,
@@ -270,6 +273,7 @@ impl TaskModel {
             is_terminal: state.status.is_terminal(),
             context: text(|submitted| submitted.context.clone()),
             from: text(|submitted| submitted.from.clone()),
+            subject: submitted.and_then(|submitted| submitted.subject.clone()),
             parent: submitted.and_then(|submitted| submitted.parent.as_ref()).map(ToString::to_string),
             depth: submitted.map_or(0, |submitted| submitted.depth),
             attempts: state.attempts,

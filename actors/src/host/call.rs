@@ -115,6 +115,7 @@ impl Host {
             replica: self.replica(&call.to, agent.as_ref(), peer),
             member,
             input: contents::put(&self.core, input).await.map_err(|p| wire_error(&p))?,
+            subject: held.submitted.subject.clone(),
             context: held.submitted.context.clone(),
             from: format!("agent:{}", peer.agent),
             from_member: Some(peer.member.clone()),
@@ -154,6 +155,13 @@ impl Host {
         }
         let count = repeats.entry((held.task.clone(), held.attempt.fence, digest)).or_insert(0);
         *count += 1;
+        // A key is not secret, and what was asked must not be guessed from it where it is somebody's.
+        let digest = match &held.submitted.subject {
+            None => digest,
+            Some(subject) => {
+                Digest::of(format!("{subject}\0{}\0{digest}", held.submitted.request_digest).as_bytes())
+            }
+        };
         format!("auto-{}-{count}", &digest.to_string()[..24])
     }
 

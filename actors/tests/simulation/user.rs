@@ -113,6 +113,7 @@ impl User {
             crew: crew.clone(),
             to: to.map(str::to_owned),
             input: json!({ "text": "count" }),
+            subject: None,
             context: dice.one_in(3).then(|| "cx-1".to_owned()),
             deadline_ms,
         };

@@ -18,6 +18,7 @@ macro_rules! artifact_store_conformance {
             putting_again_changes_nothing,
             all_that_is_kept_is_listed_once_in_order,
             what_was_not_put_is_not_there,
+            what_was_deleted_is_gone_until_it_is_put_again,
             sources_are_read_to_their_end,
             too_large_is_refused_and_leaves_nothing,
             an_interrupted_source_leaves_nothing,
@@ -77,6 +78,18 @@ pub async fn all_that_is_kept_is_listed_once_in_order(store: impl ArtifactStore)
         }
         assert_eq!(listed, kept, "in pages of {limit}");
     }
+}
+
+/// Deleting takes one artifact, once.
+pub async fn what_was_deleted_is_gone_until_it_is_put_again(store: impl ArtifactStore) {
+    let (gone, kept) = (store.put("gone".into()).await, store.put("kept".into()).await);
+    let (gone, kept) = (gone.expect("it is kept").digest, kept.expect("it is kept").digest);
+    assert_eq!(store.delete(gone).await, Ok(true));
+    assert_eq!(store.delete(gone).await, Ok(false));
+    assert_eq!((store.get(gone).await, store.has(gone).await), (Ok(None), Ok(false)));
+    assert_eq!(store.get(kept).await, Ok(Some("kept".into())));
+    store.put("gone".into()).await.expect("it is kept");
+    assert_eq!(store.get(gone).await, Ok(Some("gone".into())));
 }
 
 /// An unknown digest is no error.

@@ -117,6 +117,18 @@ impl ArtifactStore for Files {
         found.truncate(limit);
         Ok(found)
     }
+
+    async fn delete(&self, digest: Digest) -> Result<bool, ArtifactError> {
+        let path = self.path(digest);
+        match fs::remove_file(&path).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(unavailable(&path, &error)),
+        }
+        let parent = path.parent().expect("an artifact's path has a parent");
+        sync_directory(parent).await.map_err(|error| unavailable(parent, &error))?;
+        Ok(true)
+    }
 }
 
 /// The digests of the artifacts in a directory, whose name is the first byte of all of them; what else lies there is
@@ -202,6 +214,9 @@ mod tests {
         }
         async fn get(&self, digest: Digest) -> Result<Option<Bytes>, ArtifactError> {
             self.store.get(digest).await
+        }
+        async fn delete(&self, digest: Digest) -> Result<bool, ArtifactError> {
+            self.store.delete(digest).await
         }
         async fn size(&self, digest: Digest) -> Result<Option<u64>, ArtifactError> {
             self.store.size(digest).await

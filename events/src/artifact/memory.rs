@@ -50,6 +50,10 @@ impl ArtifactStore for Memory {
     async fn after(&self, after: Option<Digest>, limit: usize) -> Result<Vec<Digest>, ArtifactError> {
         Ok(self.kept().keys().filter(|digest| Some(**digest) > after).take(limit).copied().collect())
     }
+
+    async fn delete(&self, digest: Digest) -> Result<bool, ArtifactError> {
+        Ok(self.kept().remove(&digest).is_some())
+    }
 }
 
 #[cfg(test)]

@@ -53,6 +53,18 @@ impl Postgres {
     }
 }
 
+impl Postgres {
+    async fn remove(&self, digest: Digest) -> Result<bool, sqlx::Error> {
+        let mut tx = self.pool.begin().await?;
+        let whole = sqlx::query("DELETE FROM artifacts WHERE digest = $1").bind(&digest.0[..]);
+        let was_there = whole.execute(&mut *tx).await?.rows_affected() > 0;
+        let parts = sqlx::query("DELETE FROM artifact_parts WHERE digest = $1").bind(&digest.0[..]);
+        parts.execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(was_there)
+    }
+}
+
 #[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
 fn unavailable(error: sqlx::Error) -> ArtifactError {
     ArtifactError::Unavailable { reason: error.to_string().into() }
@@ -98,6 +110,10 @@ impl ArtifactStore for Postgres {
         let query = sqlx::query_scalar::<_, Vec<u8>>(AFTER).bind(after).bind(signed(limit as u64));
         let found = query.fetch_all(&self.pool).await.map_err(unavailable)?;
         found.iter().map(|bytes| columns::digest(bytes).map_err(unavailable)).collect()
+    }
+
+    async fn delete(&self, digest: Digest) -> Result<bool, ArtifactError> {
+        self.remove(digest).await.map_err(unavailable)
     }
 }
 

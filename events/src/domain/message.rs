@@ -107,6 +107,9 @@ pub struct Sent {
     pub context: Option<String>,
     /// The task that it is about.
     pub task: Option<String>,
+    /// The tasks that the sender had in hand, where it names none: whose personal data it may hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_hand: Vec<String>,
     /// The message that it answers.
     pub reply_to: Option<String>,
 }
@@ -308,6 +311,7 @@ mod tests {
             body: Body::Inline(json!([{"text": "hi"}])),
             context: None,
             task: None,
+            in_hand: Vec::new(),
             reply_to: None,
         }
     }

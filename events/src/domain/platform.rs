@@ -4,12 +4,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::KeyId;
+
 crate::domain_events! {
     /// What happens to the platform itself.
     pub enum Event {
         "access_denied" v 1 => AccessDenied,
         "audit_exported" v 1 => AuditExported,
         "projection_rebuilt" v 1 => ProjectionRebuilt,
+        "subject_erased" v 1 => SubjectErased,
     }
 }
 
@@ -33,6 +36,19 @@ pub struct AuditExported {
     pub to: Option<u64>,
     /// In what form: `jsonl`, `cloudevents` or `ocsf`.
     pub format: String,
+}
+
+/// The key of a data subject is destroyed, and with it all that it sealed. The subject is not named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubjectErased {
+    /// The key.
+    pub key: KeyId,
+    /// Why.
+    pub reason: String,
+    /// How many tasks were about the subject.
+    pub tasks: u64,
+    /// How many artifacts were its alone, and are deleted.
+    pub artifacts: u64,
 }
 
 /// Views are made again from the log.

@@ -41,4 +41,7 @@ pub struct Put {
     pub version: u64,
     /// Who wrote it: stamped by the platform.
     pub by: Party,
+    /// The tasks that the writer had in hand: whose personal data it may hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_hand: Vec<String>,
 }

@@ -370,6 +370,11 @@ impl State {
         self.questions.iter().filter(|(_, question)| question.answer.is_none())
     }
 
+    /// Whether what it was about was erased with the key of its data subject.
+    pub fn is_erased(&self) -> bool {
+        let subject = self.submitted.as_ref().and_then(|submitted| submitted.subject.as_deref());
+        subject == Some(crate::seal::ERASED)
+    }
     /// Whether its children are called off with it: all that is over without a good end takes them along.
     pub fn abandons_children(&self) -> bool {
         self.cancel.is_some() || (self.status.is_terminal() && self.status != Status::Completed)

@@ -165,12 +165,20 @@ impl Views {
             wide("context", filter.context),
             wide("status", filter.status),
         ];
-        self.page(select(TASKS, tenant, conditions), "created", page, task).await
+        let mut page = self.page(select(TASKS, tenant, conditions), "created", page, task).await?;
+        for task in &mut page.items {
+            self.open_task(task).await?;
+        }
+        Ok(page)
     }
 
     /// One task.
     pub async fn task(&self, tenant: &Tenant, id: &TaskId) -> Result<Option<TaskView>, ViewError> {
-        self.one(select(TASKS, tenant, vec![narrow("id", Some(id))]), task).await
+        let mut found = self.one(select(TASKS, tenant, vec![narrow("id", Some(id))]), task).await?;
+        if let Some(task) = &mut found {
+            self.open_task(task).await?;
+        }
+        Ok(found)
     }
 
     /// Every attempt at a task, in order.
@@ -184,7 +192,11 @@ impl Views {
         );
         let rows = self.shared.reader.fetch(ATTEMPTS, [task.to_string().into()]).await;
         let attempts = rows.and_then(|rows| rows.iter().map(attempt).collect());
-        attempts.map_err(|error| self.failed(&error))
+        let mut attempts: Vec<AttemptView> = attempts.map_err(|error| self.failed(&error))?;
+        for attempt in &mut attempts {
+            self.open_attempt(task, attempt).await?;
+        }
+        Ok(attempts)
     }
 
     /// Every tenant's crews and tasks that have not ended: what a start of the platform has to recover.
@@ -202,10 +214,14 @@ impl Views {
         let crews = reader.fetch(CREWS, []).await.map_err(|error| self.failed(&error))?;
         let tasks = reader.fetch(TASKS, []).await.map_err(|error| self.failed(&error))?;
         let spent = reader.fetch(SPENT, []).await.map_err(|error| self.failed(&error))?;
+        let mut messages = self.undelivered().await.map_err(|error| self.failed(&error))?;
+        for pending in &mut messages {
+            self.open_pending(pending).await?;
+        }
         Ok(Unfinished {
             crews: crews.iter().filter_map(|row| parsed(row, 0)).collect(),
             tasks: tasks.iter().filter_map(|row| Some((parsed(row, 0)?, parsed(row, 1)?))).collect(),
-            messages: self.undelivered().await.map_err(|error| self.failed(&error))?,
+            messages,
             spent: spent
                 .iter()
                 .filter_map(|row| Some((parsed(row, 0)?, self::spent(row, 1).ok()?)))
@@ -261,6 +277,9 @@ impl Views {
         let query = select("SELECT created, created_at, payload FROM messages", tenant, conditions);
         let mut page = self.page(query, "created", page, message).await?;
         self.add_deliveries(&mut page.items).await.map_err(|error| self.failed(&error))?;
+        for message in &mut page.items {
+            self.open_message(&mut message.sent).await?;
+        }
         Ok(page)
     }
 

@@ -48,6 +48,7 @@ fn sent(number: u64, sender: u32, recipient: &Recipient) -> Arc<Sent> {
         body: Body::Inline(json!([])),
         context: None,
         task: None,
+        in_hand: Vec::new(),
         reply_to: None,
     })
 }

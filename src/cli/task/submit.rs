@@ -30,6 +30,10 @@ pub(crate) struct Submit {
     /// The member that gets it, such as `editor` or `analyst[2]` [default: the crew's entry].
     #[arg(long, value_name = "MEMBER")]
     to: Option<String>,
+    /// Whose personal data it is about: what the task takes in, says and gives is encrypted under a key of this
+    /// subject's own, which `audit erase` destroys.
+    #[arg(long, value_name = "NAME")]
+    subject: Option<String>,
     /// The conversation that it belongs to.
     #[arg(long, value_name = "ID")]
     context: Option<String>,
@@ -62,6 +66,7 @@ impl Submit {
             "crew": self.crew,
             "to": self.to,
             "input": input,
+            "subject": self.subject,
             "context": self.context,
             "deadlineMs": self.deadline.map(Millis::as_millis),
         });

@@ -234,7 +234,7 @@ impl Commands for Double {
             Command::CrewPause { crew } => reply(EntityKind::Crew, crew.as_str(), Position(1), json!({})),
             Command::CrewResume { .. } => std::future::pending().await,
             Command::CrewDrain { .. } => panic!("the double panics when it is told to"),
-            Command::TaskSubmit { crew, to, input, context, deadline_ms } => {
+            Command::TaskSubmit { crew, to, input, context, deadline_ms, .. } => {
                 let task = TaskId::derive(&["test", caller.idempotency_key.as_deref().unwrap_or_default()]);
                 let stream = StreamId::new(EntityKind::Platform, "tasks");
                 let told = json!({"crew": crew, "to": to, "input": input, "context": context, "deadlineMs": deadline_ms});

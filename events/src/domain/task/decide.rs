@@ -290,6 +290,7 @@ fn expire(state: &State, context: &Context) -> Result<Vec<Event>, Rejection> {
 
 fn retry(state: &State) -> Result<Vec<Event>, Rejection> {
     match state.status {
+        Status::Failed | Status::DeadLettered if state.is_erased() => Err(Rejection::Erased),
         Status::Failed | Status::DeadLettered => Ok(vec![Retried {}.into()]),
         status => Err(Rejection::Illegal { status, verb: "be retried" }),
     }
@@ -297,5 +298,5 @@ fn retry(state: &State) -> Result<Vec<Event>, Rejection> {
 
 /// Only what was called off; a child that came to an end of its own keeps it.
 fn revive(state: &State) -> Vec<Event> {
-    if state.status == Status::Canceled { vec![Retried {}.into()] } else { Vec::new() }
+    if state.status == Status::Canceled && !state.is_erased() { vec![Retried {}.into()] } else { Vec::new() }
 }

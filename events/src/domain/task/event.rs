@@ -48,6 +48,9 @@ pub struct Submitted {
     pub replica: Option<u32>,
     /// What is to be done: content as in the handler protocol.
     pub input: Value,
+    /// Whose personal data it is about: an opaque name, sealed in what is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
     /// The conversation that it belongs to.
     pub context: String,
     /// Who wants it: `user:…` or `agent:…`.

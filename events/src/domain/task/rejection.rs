@@ -35,6 +35,9 @@ pub enum Rejection {
         /// The key.
         key: String,
     },
+    /// The key of its data subject was destroyed, and with it what was to be done.
+    #[error("what the task was about was erased; nobody can do it again")]
+    Erased,
     /// No question of this name is open.
     #[error("no question `{key}` is open")]
     NoQuestion {
@@ -57,9 +60,10 @@ impl From<Rejection> for Problem {
             Rejection::Unknown | Rejection::NoQuestion { .. } => ProblemKind::NotFound,
             Rejection::KeyConflict { .. } => ProblemKind::KeyConflict,
             Rejection::TooMany { .. } => ProblemKind::Busy,
-            Rejection::Fenced { .. } | Rejection::Final { .. } | Rejection::Illegal { .. } => {
-                ProblemKind::Conflict
-            }
+            Rejection::Fenced { .. }
+            | Rejection::Final { .. }
+            | Rejection::Illegal { .. }
+            | Rejection::Erased => ProblemKind::Conflict,
         };
         Self::new(kind, rejection.to_string())
     }

@@ -79,6 +79,7 @@ fn submitted(digest: &[u8], deadline_ms: Option<i64>) -> Submitted {
         deadline_ms,
         attempt_timeout_ms: Some(60_000),
         retry: RetryPolicy::default(),
+        subject: None,
         request_digest: Digest::of(digest),
     }
 }

@@ -73,6 +73,11 @@ const SUMMARIES: &[(&str, &str, &str)] = &[
     ("access_denied", DENIED, "{permission} was denied {count} times: {reason}"),
     ("audit_exported", OK, "evidence from position {from} on, as {format}"),
     ("projection_rebuilt", OK, "views are made again: {name}"),
+    (
+        "subject_erased",
+        OK,
+        "key {key} of a data subject is destroyed, with {tasks} tasks and {artifacts} artifacts: {reason}",
+    ),
 ];
 
 /// The outcome and the template of a kind; `None` for one that is not known.
@@ -105,7 +110,7 @@ fn value(path: &str, payload: &Value) -> String {
     }
     let text = match found {
         Value::Null => String::new(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => crate::seal::covered(text).to_owned(),
         other => other.to_string(),
     };
     let printable = |c: char| if c.is_control() { ' ' } else { c };
@@ -141,6 +146,8 @@ mod tests {
         let payload = json!({"a": {"b": "x\ny"}, "list": [1, 2], "n": 1.5, "long": "y".repeat(999)});
         assert_eq!(fill("{a.b} {list.#} {n} {none}.", &payload), "x y 2 1.5 .");
         assert_eq!(fill("{long}", &payload).len(), VALUE_CHARS_MAX);
+        let sealed = json!({"reason": "sealed:1:k_1:AAAA"});
+        assert_eq!(fill("it is called off: {reason}", &sealed), "it is called off: [sealed]");
         assert_eq!(fill("no field", &json!(null)), "no field");
     }
 }

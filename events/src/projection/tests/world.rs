@@ -168,6 +168,7 @@ impl World {
             deadline_ms: None,
             attempt_timeout_ms: None,
             retry: RetryPolicy::default(),
+            subject: None,
             request_digest: Digest::of(b"request"),
         };
         let ended = task::AttemptEnded {
@@ -203,6 +204,7 @@ impl World {
             body: Body::Inline(json!([{"text": "hi"}])),
             context: None,
             task: None,
+            in_hand: Vec::new(),
             reply_to: None,
         };
         let denied = message::Denied {

@@ -1,0 +1,317 @@
+//! The keys of data subjects: in a store of their own beside the log, each wrapped by the master key, which lies in a
+//! file outside that store.
+//!
+//! A subject's name is not kept, only a digest of it under the master key.
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{PgPool, SqlitePool};
+
+use super::SealError;
+use super::key::{Secret, random};
+use crate::id::{KeyId, Tenant, Timestamp};
+use crate::store::postgres::Database;
+
+/// The keys' file in the data directory.
+pub const KEYS_FILE: &str = "keys.db";
+
+/// The master key's file in the data directory, unless another is configured.
+pub const MASTER_FILE: &str = "master.key";
+
+/// How long a key is remembered without asking whether another node has destroyed it, in milliseconds.
+const REMEMBERED_MS: u64 = 5_000;
+
+/// Keys that are remembered at the same time.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// How long a statement may take, in milliseconds.
+const STATEMENT_MS: u64 = 10_000;
+
+/// Connections to a database.
+const CONNECTIONS_MAX: u32 = 2;
+
+/// The schema, for both dialects but for the type of bytes.
+const SCHEMA: [&str; 2] = [
+    "CREATE TABLE IF NOT EXISTS subject_keys (
+        id TEXT PRIMARY KEY, subject $BYTES NOT NULL UNIQUE, wrapped $BYTES NOT NULL, created_at BIGINT NOT NULL)",
+    // By which master key the keys are wrapped: a digest of a fixed text under it.
+    "CREATE TABLE IF NOT EXISTS master_mark (one SMALLINT PRIMARY KEY CHECK (one = 1), mark $BYTES NOT NULL)",
+];
+
+/// Nodes that start together make the schema one after the other: `HCky` in ASCII.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(1212377977)";
+
+/// A key that is remembered, or that there is none; and since when.
+type Remembered = (Instant, Option<Arc<Secret>>);
+
+/// The keys of all data subjects. Clones are handles to the same store.
+#[derive(Clone, Debug)]
+pub struct Keys(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    place: Arc<str>,
+    pool: Pool,
+    master: Secret,
+    remembered: Mutex<HashMap<KeyId, Remembered>>,
+}
+
+#[derive(Debug)]
+enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// The same query in either dialect; what is executed is answered with the number of rows.
+macro_rules! on {
+    ($pool:expr, $query:expr, execute) => {
+        match $pool {
+            Pool::Sqlite(pool) => $query.execute(pool).await.map(|done| done.rows_affected()),
+            Pool::Postgres(pool) => $query.execute(pool).await.map(|done| done.rows_affected()),
+        }
+    };
+    ($pool:expr, $query:expr, $run:ident) => {
+        match $pool {
+            Pool::Sqlite(pool) => $query.$run(pool).await,
+            Pool::Postgres(pool) => $query.$run(pool).await,
+        }
+    };
+}
+
+impl Keys {
+    /// Opens the keys in `directory`, wrapped by the master key in the file `master`; each is made where it is missing.
+    pub async fn open(directory: &Path, master: &Path) -> Result<Self, SealError> {
+        let file = directory.join(KEYS_FILE);
+        let place: Arc<str> = file.display().to_string().into();
+        let failed = |error: &dyn std::fmt::Display| SealError::unavailable(&place, error);
+        let made = OpenOptions::new().append(true).create(true).mode(0o600).open(&file);
+        made.map_err(|error| failed(&error))?;
+        // What is deleted is overwritten, and no write-ahead log holds on to it.
+        let options = SqliteConnectOptions::new()
+            .filename(&file)
+            .journal_mode(SqliteJournalMode::Truncate)
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("secure_delete", "ON")
+            .busy_timeout(Duration::from_millis(STATEMENT_MS));
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+        let pool = pool.map_err(|error| failed(&error))?;
+        for statement in SCHEMA {
+            let statement = sqlx::AssertSqlSafe(statement.replace("$BYTES", "BLOB"));
+            sqlx::raw_sql(statement).execute(&pool).await.map_err(|error| failed(&error))?;
+        }
+        Self::over(place, Pool::Sqlite(pool), master)
+    }
+
+    /// Opens the keys in `database`, which nodes share: each of them needs the same master key.
+    pub async fn open_common(database: &Database, master: &Path) -> Result<Self, SealError> {
+        let place: Arc<str> = database.to_string().into();
+        let pool = Self::common(database).await.map_err(|error| SealError::unavailable(&place, &error))?;
+        Self::over(place, Pool::Postgres(pool), master)
+    }
+
+    async fn common(database: &Database) -> Result<PgPool, sqlx::Error> {
+        let settings = database.settings(STATEMENT_MS).options([("search_path", "hypercode_keys")]);
+        let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(settings).await?;
+        let is_there = "SELECT to_regclass('hypercode_keys.master_mark') IS NOT NULL";
+        if sqlx::query_scalar::<_, bool>(is_there).fetch_one(&pool).await? {
+            return Ok(pool);
+        }
+        let mut tx = pool.begin().await?;
+        sqlx::raw_sql(LOCK).execute(&mut *tx).await?;
+        // Who may use a schema that is there need not be allowed to make one.
+        let schema = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'hypercode_keys')";
+        if !sqlx::query_scalar::<_, bool>(schema).fetch_one(&mut *tx).await? {
+            sqlx::raw_sql("CREATE SCHEMA hypercode_keys").execute(&mut *tx).await?;
+        }
+        for statement in SCHEMA {
+            let statement = sqlx::AssertSqlSafe(statement.replace("$BYTES", "BYTEA"));
+            sqlx::raw_sql(statement).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(pool)
+    }
+
+    fn over(place: Arc<str>, pool: Pool, master: &Path) -> Result<Self, SealError> {
+        let master = Secret::new(&master_key(master)?);
+        Ok(Self(Arc::new(Shared { place, pool, master, remembered: Mutex::default() })))
+    }
+
+    /// Whether the keys that are there, if any, are wrapped by this master key.
+    pub async fn check(&self) -> Result<(), SealError> {
+        match self.mark().await.map_err(|error| self.failed(&error))? {
+            Some(mark) if mark != self.own_mark() => {
+                Err(SealError::Master { place: Arc::clone(&self.0.place) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn mark(&self) -> Result<Option<Vec<u8>>, sqlx::Error> {
+        on!(&self.0.pool, sqlx::query_scalar("SELECT mark FROM master_mark"), fetch_optional)
+    }
+
+    fn own_mark(&self) -> [u8; 32] {
+        self.0.master.mac(&[b"mark"])
+    }
+
+    /// The key of a data subject of `tenant`, which is made if there is none.
+    pub(super) async fn of_subject(
+        &self,
+        tenant: &Tenant,
+        subject: &str,
+    ) -> Result<(KeyId, Arc<Secret>), SealError> {
+        if let Some(id) = self.find_subject(tenant, subject).await?
+            && let Some(key) = self.find(&id).await?
+        {
+            return Ok((id, key));
+        }
+        let made = self.make(tenant, subject).await;
+        made.map_err(|error| self.failed(&error))?;
+        self.check().await?;
+        let id = self.find_subject(tenant, subject).await?;
+        let gone = || SealError::unavailable(&self.0.place, &"the subject is being erased; try again");
+        let id = id.ok_or_else(gone)?;
+        let key = self.find(&id).await?.ok_or_else(gone)?;
+        Ok((id, key))
+    }
+
+    async fn make(&self, tenant: &Tenant, subject: &str) -> Result<(), sqlx::Error> {
+        let mark = &self.own_mark()[..];
+        let first = "INSERT INTO master_mark (one, mark) VALUES (1, $1) ON CONFLICT (one) DO NOTHING";
+        on!(&self.0.pool, sqlx::query(first).bind(mark), execute)?;
+        let id = KeyId::fresh();
+        let wrapped = self.0.master.encrypt(id.as_str(), &random());
+        // Another node may make it at the same time: the first is everybody's. Under another master key nothing is made.
+        let insert = "INSERT INTO subject_keys (id, subject, wrapped, created_at)
+                      SELECT $1, $2, $3, $4 FROM master_mark WHERE mark = $5
+                      ON CONFLICT (subject) DO NOTHING";
+        let digest = &self.digest_of(tenant, subject)[..];
+        let at = Timestamp::now().0;
+        let id = id.as_str();
+        on!(
+            &self.0.pool,
+            sqlx::query(insert).bind(id).bind(digest).bind(&wrapped[..]).bind(at).bind(mark),
+            execute
+        )?;
+        Ok(())
+    }
+
+    fn digest_of(&self, tenant: &Tenant, subject: &str) -> [u8; 32] {
+        self.0.master.mac(&[b"subject", tenant.as_str().as_bytes(), subject.as_bytes()])
+    }
+
+    /// The id of the key of a data subject of `tenant`, if there is one.
+    pub async fn find_subject(&self, tenant: &Tenant, subject: &str) -> Result<Option<KeyId>, SealError> {
+        let sql = "SELECT id FROM subject_keys WHERE subject = $1";
+        let digest = &self.digest_of(tenant, subject)[..];
+        let id: Result<Option<String>, _> =
+            on!(&self.0.pool, sqlx::query_scalar(sql).bind(digest), fetch_optional);
+        Ok(id.map_err(|error| self.failed(&error))?.and_then(|id| id.parse().ok()))
+    }
+
+    /// The key under this id; `None` once it is destroyed.
+    pub(super) async fn find(&self, id: &KeyId) -> Result<Option<Arc<Secret>>, SealError> {
+        let fresh = |since: &Instant| since.elapsed() < Duration::from_millis(REMEMBERED_MS);
+        if let Some((_, key)) = self.remembered().get(id).filter(|(since, _)| fresh(since)) {
+            return Ok(key.clone());
+        }
+        let sql = "SELECT wrapped FROM subject_keys WHERE id = $1";
+        let wrapped: Result<Option<Vec<u8>>, _> =
+            on!(&self.0.pool, sqlx::query_scalar(sql).bind(id.as_str()), fetch_optional);
+        let wrapped = wrapped.map_err(|error| self.failed(&error))?;
+        let unwrap = |wrapped: Vec<u8>| {
+            let bytes = self.0.master.decrypt(id.as_str(), &wrapped)?;
+            Some(Arc::new(Secret::new(&bytes.try_into().ok()?)))
+        };
+        let other = || SealError::Master { place: Arc::clone(&self.0.place) };
+        let key = wrapped.map(|wrapped| unwrap(wrapped).ok_or_else(other)).transpose()?;
+        self.remember(id, key.clone());
+        Ok(key)
+    }
+
+    /// Whether there is a key under this id, whatever master key it is wrapped by.
+    pub async fn has(&self, id: &KeyId) -> Result<bool, SealError> {
+        let sql = "SELECT id FROM subject_keys WHERE id = $1";
+        let found: Result<Option<String>, _> =
+            on!(&self.0.pool, sqlx::query_scalar(sql).bind(id.as_str()), fetch_optional);
+        Ok(found.map_err(|error| self.failed(&error))?.is_some())
+    }
+
+    /// Destroys the key under this id, for ever. Says whether there was one.
+    pub async fn destroy(&self, id: &KeyId) -> Result<bool, SealError> {
+        let destroyed = self.delete(id).await;
+        self.remembered().remove(id);
+        destroyed.map_err(|error| self.failed(&error))
+    }
+
+    async fn delete(&self, id: &KeyId) -> Result<bool, sqlx::Error> {
+        let sql = "DELETE FROM subject_keys WHERE id = $1";
+        let deleted = on!(&self.0.pool, sqlx::query(sql).bind(id.as_str()), execute)? > 0;
+        if let Pool::Postgres(pool) = &self.0.pool {
+            // The row's old version would stay in the table's file until the server comes round to it.
+            sqlx::raw_sql("VACUUM (FULL) hypercode_keys.subject_keys").execute(pool).await?;
+        }
+        Ok(deleted)
+    }
+
+    /// Lets go of the store.
+    pub async fn close(&self) {
+        match &self.0.pool {
+            Pool::Sqlite(pool) => pool.close().await,
+            Pool::Postgres(pool) => pool.close().await,
+        }
+    }
+
+    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<KeyId, Remembered>> {
+        self.0.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, id: &KeyId, key: Option<Arc<Secret>>) {
+        let mut remembered = self.remembered();
+        if remembered.len() >= REMEMBERED_MAX {
+            remembered.clear();
+        }
+        remembered.insert(id.clone(), (Instant::now(), key));
+    }
+
+    fn failed(&self, error: &sqlx::Error) -> SealError {
+        SealError::unavailable(&self.0.place, error)
+    }
+}
+
+/// The master key in `path`: 64 hex digits that nobody else may read; made where there is no file yet.
+fn master_key(path: &Path) -> Result<[u8; 32], SealError> {
+    let failed = |reason: &dyn std::fmt::Display| SealError::MasterFile {
+        path: path.display().to_string().into(),
+        reason: reason.to_string().into(),
+    };
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            let key = random();
+            let text = format!("{}\n", hex::encode(key));
+            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| failed(&error))?;
+            Ok(key)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let mode = fs::metadata(path).map_err(|error| failed(&error))?.permissions().mode() & 0o777;
+            if mode & 0o077 != 0 {
+                let reason = format!("others may read it (mode {mode:04o}); run `chmod 600` on it");
+                return Err(failed(&reason));
+            }
+            let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
+            let mut key = [0; 32];
+            hex::decode_to_slice(text.trim(), &mut key)
+                .map_err(|_| failed(&"expected 64 hex digits; restore it from its backup"))?;
+            Ok(key)
+        }
+        Err(error) => Err(failed(&error)),
+    }
+}

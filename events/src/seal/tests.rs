@@ -1,0 +1,211 @@
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::artifact::{self, ArtifactStore as _};
+use crate::chain;
+use crate::event::{Meta, NewEvent, Principal, Recorded};
+use crate::id::{CommandId, Digest, EntityKind, Position, TaskId, Tenant, Timestamp, Version};
+use crate::store::postgres::server::Server;
+use crate::store::{AppendRequest, EventStore, Expected, Memory};
+
+const WORDS: &str = "my knee hurts";
+
+struct Scene {
+    log: Arc<Memory>,
+    seal: Seal,
+    clear: Sealing,
+    _directory: tempfile::TempDir,
+}
+
+impl Scene {
+    async fn over(common: bool) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let master = directory.path().join(MASTER_FILE);
+        let keys = match common {
+            false => Keys::open(directory.path(), &master).await,
+            true => {
+                let url = Server::shared().database().await;
+                Keys::open_common(&url.parse().expect("a URL"), &master).await
+            }
+        };
+        let (log, seal) = (Arc::new(Memory::new()), Seal::new(keys.expect("the keys open")));
+        let clear = Sealing::new(Arc::clone(&log) as Arc<dyn EventStore>, seal.clone());
+        Self { log, seal, clear, _directory: directory }
+    }
+
+    async fn append(&self, stream: &StreamId, expected: Expected, kind: &str, payload: Value) {
+        self.clear.append(request(stream, expected, kind, &payload)).await.expect("it is appended");
+    }
+
+    async fn submit(
+        &self,
+        name: &str,
+        subject: Option<&str>,
+        parent: Option<&TaskId>,
+        input: Value,
+    ) -> StreamId {
+        let stream = StreamId::new(EntityKind::Task, TaskId::derive(&[name]).as_str());
+        let payload = json!({"input": input, "subject": subject, "parent": parent,
+            "request_digest": Digest::of(input.to_string().as_bytes())});
+        self.append(&stream, Expected::NONE, "task_submitted", payload).await;
+        stream
+    }
+
+    async fn stored(&self) -> Vec<Recorded> {
+        self.log.read(Position(0), 100).await.expect("it is read")
+    }
+
+    async fn opened(&self, stream: &StreamId) -> Vec<Value> {
+        let events = self.clear.read_stream(stream, Version(0), 100).await.expect("it is read");
+        events.iter().map(|event| serde_json::from_str(&event.payload).expect("JSON")).collect()
+    }
+
+    async fn key(&self, subject: &str) -> KeyId {
+        let found = self.seal.keys().find_subject(&Tenant::default(), subject).await;
+        found.expect("keys").expect("the subject has a key")
+    }
+}
+
+fn request(stream: &StreamId, expected: Expected, kind: &str, payload: &Value) -> AppendRequest {
+    AppendRequest {
+        stream: stream.clone(),
+        expected,
+        command_id: CommandId::fresh(),
+        command_digest: Some(Digest::of(payload.to_string().as_bytes())),
+        epoch: None,
+        meta: Meta {
+            tenant: Tenant::default(),
+            principal: Principal::user("admin"),
+            correlation_id: None,
+            causation_id: None,
+            traceparent: None,
+        },
+        recorded_at: Timestamp::now(),
+        events: vec![NewEvent { kind: kind.into(), schema: 1, payload: payload.to_string().into() }],
+        reserve: Vec::new(),
+        release: Vec::new(),
+    }
+}
+
+async fn what_was_sealed_is_gone_with_its_key(common: bool) {
+    let scene = Scene::over(common).await;
+    let task = scene.submit("one", Some("anna"), None, json!({"parts": [{"text": WORDS}]})).await;
+    scene.append(&task, Expected::Any, "task_completed", json!({"output": WORDS, "artifacts": []})).await;
+    let id = task.id.to_string();
+    let outbox = StreamId::new(EntityKind::Outbox, "ag/1");
+    let body = json!({"task": id, "body": {"inline": [{"text": WORDS}]}});
+    scene.append(&outbox, Expected::Any, "message_sent", body.clone()).await;
+    let kept = StreamId::new(EntityKind::State, "crew.cr_1");
+    let value = json!({"in_hand": ["tk_0", id], "value": {"inline": WORDS}});
+    scene.append(&kept, Expected::Any, "state_put", value.clone()).await;
+    let child = scene.submit("two", None, Some(&id.parse().expect("an id")), json!(WORDS)).await;
+    let other = scene.submit("three", Some("ben"), None, json!("hello")).await;
+    scene.submit("four", None, None, json!("nobody's")).await;
+
+    let stored = scene.stored().await;
+    let text = format!("{stored:?}");
+    assert!(!text.contains(WORDS) && !text.contains("anna") && !text.contains("ben"), "{text}");
+    assert!(text.contains("nobody's"));
+    assert!(!text.contains(&Digest::of(json!(WORDS).to_string().as_bytes()).to_string()));
+    assert_eq!(scene.opened(&outbox).await, [body]);
+    assert_eq!(scene.opened(&kept).await, [value]);
+    let opened = scene.opened(&task).await;
+    assert_eq!(opened[0]["subject"], "anna");
+    assert_eq!(opened[0]["request_digest"], json!(Digest::of(opened[0]["input"].to_string().as_bytes())));
+    assert_eq!(opened[1]["output"], WORDS);
+    assert_eq!(scene.opened(&child).await[0]["input"], WORDS);
+
+    let verified = chain::verify(&*scene.log).await.expect("the chain holds");
+    assert!(scene.seal.keys().destroy(&scene.key("anna").await).await.expect("keys"));
+    assert_eq!(chain::verify(&*scene.log).await.expect("the chain holds"), verified);
+    assert_eq!(scene.stored().await, stored, "nothing of the log has changed");
+    assert_eq!(scene.opened(&task).await[0]["input"], ERASED);
+    assert_eq!(scene.opened(&outbox).await[0]["body"]["inline"], ERASED);
+    assert_eq!(scene.opened(&child).await[0]["input"], ERASED);
+    assert_eq!(scene.opened(&other).await[0]["input"], "hello");
+
+    // What still comes is not kept, in these tasks nor in children of theirs.
+    scene.append(&task, Expected::Any, "task_progressed", json!({"message": WORDS})).await;
+    let late = scene.submit("late", Some("anna"), Some(&id.parse().expect("an id")), json!(WORDS)).await;
+    assert_eq!(scene.opened(&late).await[0]["input"], ERASED);
+    assert!(!format!("{:?}", scene.stored().await).contains(WORDS));
+    assert_eq!(scene.seal.keys().find_subject(&Tenant::default(), "anna").await, Ok(None));
+}
+
+#[tokio::test]
+async fn what_was_sealed_is_gone_with_its_key_in_a_file() {
+    what_was_sealed_is_gone_with_its_key(false).await;
+}
+
+#[tokio::test]
+async fn what_was_sealed_is_gone_with_its_key_in_postgres() {
+    what_was_sealed_is_gone_with_its_key(true).await;
+}
+
+#[tokio::test]
+async fn the_same_command_is_known_again() {
+    let scene = Scene::over(false).await;
+    let stream = StreamId::new(EntityKind::Task, "tk_1");
+    let payload = json!({"input": WORDS, "subject": "anna"});
+    let first = request(&stream, Expected::NONE, "task_submitted", &payload);
+    assert!(!scene.clear.append(first.clone()).await.expect("appended").repeated);
+    assert!(scene.clear.append(first.clone()).await.expect("appended").repeated);
+    let other = AppendRequest { command_digest: Some(Digest::of(b"other")), ..first };
+    let refused = scene.clear.append(other).await;
+    assert!(matches!(refused, Err(AppendError::KeyConflict { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn only_the_stream_that_it_was_sealed_in_opens_a_text() {
+    let scene = Scene::over(false).await;
+    scene.submit("one", Some("anna"), None, json!(WORDS)).await;
+    let stored: Value = serde_json::from_str(&scene.stored().await[0].payload).expect("JSON");
+    let stolen = scene.submit("two", None, None, stored["input"].clone()).await;
+    assert_eq!(scene.opened(&stolen).await[0]["input"], stored["input"]);
+    let view = scene.seal.open(&stolen, stored["input"].clone()).await.expect("keys");
+    assert_eq!(view, stored["input"]);
+}
+
+#[tokio::test]
+async fn another_master_key_neither_opens_nor_seals() {
+    let scene = Scene::over(false).await;
+    let task = scene.submit("one", Some("anna"), None, json!(WORDS)).await;
+    let directory = scene._directory.path();
+    let keys = Keys::open(directory, &directory.join("other.key")).await.expect("it opens");
+    assert!(matches!(keys.check().await, Err(SealError::Master { .. })));
+    let clear = Sealing::new(Arc::clone(&scene.log) as Arc<dyn EventStore>, Seal::new(keys));
+    assert!(matches!(clear.read_stream(&task, Version(0), 1).await, Err(ReadError::Unavailable { .. })));
+    let stream = StreamId::new(EntityKind::Task, "tk_2");
+    let refused =
+        clear.append(request(&stream, Expected::NONE, "task_submitted", &json!({"subject": "anna"}))).await;
+    assert!(matches!(refused, Err(AppendError::Unavailable { .. })), "{refused:?}");
+
+    std::fs::write(directory.join("other.key"), "short").expect("written");
+    let refused = Keys::open(directory, &directory.join("other.key")).await.expect_err("no key");
+    assert!(refused.to_string().contains("64 hex digits"), "{refused}");
+}
+
+#[tokio::test]
+async fn artifacts_of_a_subject_alone_are_traced() {
+    let scene = Scene::over(false).await;
+    let artifacts = artifact::Memory::new();
+    let mut kept = Vec::new();
+    for text in ["own", "shared", "nested", "elsewhere"] {
+        kept.push(artifacts.put(text.into()).await.expect("kept").digest);
+    }
+    let body = artifacts.put(json!({"url": format!("sha256:{}", kept[2])}).to_string().into()).await;
+    let body = body.expect("kept").digest;
+    let task = scene.submit("one", Some("anna"), None, json!({"parts": [kept[0], kept[1]]})).await;
+    let output = json!({"output": {"$artifact": body, "bytes": 9}, "artifacts": []});
+    scene.append(&task, Expected::Any, "task_completed", output).await;
+    scene.submit("two", Some("ben"), None, json!([kept[1], kept[3]])).await;
+    let granted = StreamId::new(EntityKind::State, "artifacts.cr_1");
+    scene.append(&granted, Expected::Any, "artifact_granted", json!({"digest": kept[0]})).await;
+
+    let traced = trace(&*scene.log, &scene.seal, &artifacts, &scene.key("anna").await).await.expect("traced");
+    assert!(traced.artifacts.is_superset(&[kept[0], kept[2], body].into()), "{traced:?}");
+    assert!(!traced.artifacts.contains(&kept[1]) && !traced.artifacts.contains(&kept[3]), "{traced:?}");
+    assert_eq!(traced.tasks, [task.id.parse().expect("an id")].into());
+}

@@ -1,0 +1,183 @@
+//! Erasing a data subject: what was said about it is in no file, no table and no export any more, and the log is whole.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::stage::{CREW, Stage, wait_for};
+use crate::support::{Api, Home, Up};
+
+/// What is said about the subject, in a word that occurs nowhere else.
+const WORDS: &str = "tulip-anaphylaxis-1953";
+const SUBJECT: &str = "patient/4711-kowalska";
+
+/// The files under `directory` that have `words` in them.
+fn files_with(directory: &Path, words: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut waiting = vec![directory.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                waiting.push(path);
+            } else if std::fs::read(&path).is_ok_and(|bytes| has(&bytes, words)) {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found
+}
+
+fn has(bytes: &[u8], words: &str) -> bool {
+    bytes.windows(words.len()).any(|window| window == words.as_bytes())
+}
+
+async fn submit(stage: &Stage, subject: &str, deed: &Value) -> String {
+    let input = deed.to_string();
+    let done = stage.json(&["task", "submit", "troupe", "--subject", subject, "--input", &input]).await;
+    done["id"].as_str().expect("an id").to_owned()
+}
+
+async fn task(stage: &Stage, id: &str) -> Value {
+    stage.api.insist_get(&format!("/v1/tasks/{id}")).await
+}
+
+/// Fails if a column of any table holds one of the texts.
+fn search(texts: &[&str]) -> String {
+    let any =
+        |text: &&str| format!("t::text LIKE '%{text}%' OR t::text LIKE '%{}%'", hex::encode(text.as_bytes()));
+    let condition = texts.iter().map(any).collect::<Vec<_>>().join(" OR ").replace('\'', "''");
+    format!(
+        "DO $$ DECLARE place text; found bigint; BEGIN
+           FOR place IN SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+             WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+           LOOP
+             EXECUTE 'SELECT count(*) FROM ' || place || ' AS t WHERE {condition}' INTO found;
+             IF found > 0 THEN RAISE EXCEPTION 'found in %', place; END IF;
+           END LOOP;
+         END $$"
+    )
+}
+
+async fn nothing_is_said_any_more(stage: &Stage) {
+    for words in [WORDS, SUBJECT] {
+        assert_eq!(files_with(&stage.home.data(), words), Vec::<String>::new(), "{words}");
+        assert!(!stage.up.log().contains(words));
+    }
+    if stage.home.is_on_postgres() {
+        stage.home.execute(&search(&[WORDS, SUBJECT])).await;
+    }
+}
+
+/// What is about the subject: said, passed on, kept as an artifact, still under way.
+async fn work(stage: &Stage) -> [String; 4] {
+    let echo = submit(stage, SUBJECT, &json!({"do": "echo", "text": WORDS})).await;
+    let child = json!({"do": "echo", "text": format!("{WORDS} again")});
+    let asks = submit(stage, SUBJECT, &json!({"do": "delegate", "to": "worker", "input": child})).await;
+    let long = format!("{WORDS} {}", "x".repeat(20_000));
+    let large = submit(stage, SUBJECT, &json!({"do": "echo", "text": long})).await;
+    let tells = submit(stage, SUBJECT, &json!({"do": "send", "to": "worker", "text": WORDS})).await;
+    for id in [&echo, &asks, &large, &tells] {
+        let ended = stage.ended(id).await;
+        assert_eq!(ended["status"], "completed", "{ended:#}");
+    }
+    assert_eq!(task(stage, &echo).await["subject"], SUBJECT);
+    assert!(task(stage, &echo).await["output"].to_string().contains(WORDS));
+    assert!(task(stage, &large).await["output"].to_string().contains(WORDS));
+    let messages = stage.api.list("/v1/messages").await;
+    assert!(json!(messages).to_string().contains(WORDS), "{messages:?}");
+    let mut deed = wait_for(&stage.home, "never");
+    deed["note"] = WORDS.into();
+    let waits = submit(stage, SUBJECT, &deed).await;
+    stage.in_hand(&waits, 1).await;
+    [echo, asks, large, waits]
+}
+
+async fn a_subject_is_erased(home: Home) {
+    let (api, up) = (Api::of(&home), Up::start(&home).await);
+    let stage = Stage { home, api, up };
+    stage.assemble(CREW).await.ok();
+    let tasks = work(&stage).await;
+    let other = submit(&stage, "patient/2", &json!({"do": "echo", "text": "kept-of-another"})).await;
+    stage.ended(&other).await;
+    for name in ["log.db", "log.db-wal", "views.db", "views.db-wal"] {
+        let bytes = std::fs::read(stage.home.data().join(name)).unwrap_or_default();
+        assert!(!has(&bytes, WORDS), "{name} has it in clear before anything is erased");
+    }
+    let before = stage.home.path("before.tar");
+    let before = before.to_str().expect("text");
+    stage.hypercode(&["audit", "export", "--out", before]).await.ok();
+    assert!(!has(&std::fs::read(before).expect("a bundle"), WORDS));
+    let keys = stage.home.data().join("keys.db");
+    let kept = std::fs::read(&keys).unwrap_or_default();
+
+    let erase = ["audit", "erase", "--subject", SUBJECT, "--reason", "asked for", "--idempotency-key", "e1"];
+    let done = stage.json(&erase).await;
+    assert_eq!(done["body"]["tasks"], 6, "{done:#}");
+    assert_eq!(stage.json(&erase).await, done, "the same command has the same answer");
+    let [echo, _, large, waits] = &tasks;
+    assert_eq!(stage.ended(waits).await["status"], "canceled");
+    nothing_is_said_any_more(&stage).await;
+    for id in [echo, large] {
+        let erased = task(&stage, id).await;
+        assert_eq!([&erased["input"], &erased["output"], &erased["subject"]], ["[erased]"; 3], "{erased:#}");
+    }
+    assert!(task(&stage, &other).await["output"].to_string().contains("kept-of-another"));
+
+    let tail = stage.hypercode(&["audit", "tail", "--kind", "subject_erased"]).await.ok();
+    assert!(tail.contains("asked for") && !tail.contains(SUBJECT), "{tail}");
+    stage.hypercode(&["audit", "verify"]).await.ok();
+    stage.hypercode(&["audit", "verify", before]).await.ok();
+    let after = stage.home.path("after.tar");
+    let after = after.to_str().expect("text");
+    stage.hypercode(&["audit", "export", "--out", after]).await.ok();
+    stage.hypercode(&["audit", "verify", after]).await.ok();
+    assert!(!has(&std::fs::read(after).expect("a bundle"), WORDS));
+    stage.hypercode(&["audit", "erase", "--subject", SUBJECT, "--reason", "again"]).await.refused(4);
+    if !stage.home.is_on_postgres() {
+        stage.hypercode(&["replay", "--check"]).await.ok();
+    }
+
+    // An older copy of the keys brings nothing back.
+    let Stage { home, api, up } = stage;
+    assert!(up.stop().await.success());
+    if !kept.is_empty() {
+        std::fs::write(&keys, &kept).expect("put back");
+    }
+    let stage = Stage { up: Up::start(&home).await, home, api };
+    assert_eq!(task(&stage, echo).await["output"], "[erased]");
+    nothing_is_said_any_more(&stage).await;
+    stage.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_is_erased_from_files() {
+    a_subject_is_erased(Home::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_is_erased_from_postgres() {
+    a_subject_is_erased(Home::on_postgres("s3cret-of-the-database").await).await;
+}
+
+/// Bad input is refused, and nothing is erased by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_erased_is_said() {
+    let stage = Stage::with_crew().await;
+    for subject in ["", "with space", "[erased]", "sealed:1:k_1:AAAA", &"x".repeat(129)] {
+        let answer =
+            stage.api.post("/v1/audit/erase", &json!({"subject": subject, "reason": "r"}), None).await;
+        assert_eq!(answer.expect("an answer").status, 400, "{subject}");
+        let task = json!({"crew": "troupe", "input": "x", "subject": subject});
+        assert_eq!(stage.api.post("/v1/tasks", &task, None).await.expect("an answer").status, 400);
+    }
+    let unknown = json!({"subject": "nobody", "reason": "r"});
+    assert_eq!(stage.api.post("/v1/audit/erase", &unknown, None).await.expect("an answer").status, 404);
+    // A task that failed cannot be tried again without what it was about.
+    let failed = submit(&stage, "p1", &json!({"do": "fail"})).await;
+    stage.ended(&failed).await;
+    stage.json(&["audit", "erase", "--subject", "p1", "--reason", "r"]).await;
+    let said = stage.hypercode(&["task", "retry", &failed]).await.refused(1);
+    assert!(said.contains("erased"), "{said}");
+    stage.leave().await;
+}
