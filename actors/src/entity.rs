@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use events::api::{Problem, ProblemKind};
 use events::domain::{Decider, DomainEvent};
-use events::store::{AppendError, AppendRequest, Appended, Epoch, Expected, ReadError};
+use events::store::{AppendError, AppendRequest, Appended, Epoch, Expected, Pages, ReadError};
 use events::{CommandId, CrewId, Digest, Meta, Position, Recorded, StreamId, Version};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
@@ -331,7 +331,7 @@ impl<D: Hosted> Loaded<D> {
             Err(AppendError::WrongVersion { .. }) => Ok(Landed::TryAgain),
             Err(AppendError::Unknown { reason }) => {
                 // Never guessed: the log itself says whether the command is in it.
-                let found = self.until_read(|| self.core.store.find_command(command_id)).await?;
+                let found = until_read(&self.core, || self.core.store.find_command(command_id)).await?;
                 tracing::warn!(stream = %self.stream, %reason, found = found.is_some(), "append outcome resolved");
                 Ok(found.map_or(Landed::TryAgain, |found| Landed::At(Appended { repeated: true, ..found })))
             }
@@ -340,25 +340,6 @@ impl<D: Hosted> Loaded<D> {
                     self.core.shards.fenced(epoch);
                 }
                 Err(error.into())
-            }
-        }
-    }
-
-    /// Reads until the store can be read: until then nothing can be said of the entity at all.
-    async fn until_read<T, F>(&self, read: impl Fn() -> F) -> Result<T, Problem>
-    where
-        F: Future<Output = Result<T, ReadError>>,
-    {
-        let limits = &self.core.options.limits;
-        let mut wait = limits.effect_retry_initial_ms;
-        loop {
-            match read().await {
-                Err(error) if self.core.stop.is_cancelled() => return Err(error.into()),
-                Err(ReadError::Unavailable { .. }) => {
-                    tokio::time::sleep(Duration::from_millis(wait)).await;
-                    wait = (wait * 2).min(limits.effect_retry_max_ms);
-                }
-                read => return Ok(read?),
             }
         }
     }
@@ -399,12 +380,15 @@ impl<D: Hosted> Loaded<D> {
 
     /// Folds what the stream has beyond `folded`.
     async fn read_on(&self, mut folded: Folded<D>) -> Result<(Folded<D>, Unseen<D>), Problem> {
-        let (stream, store) = (&self.stream, &self.core.store);
+        let stream = &self.stream;
+        let mut pages = Pages::after(folded.version, |after| {
+            let (core, stream) = (Arc::clone(&self.core), stream.clone());
+            async move { until_read(&core, || core.store.read_stream(&stream, after, LOAD_BATCH_EVENTS)).await }
+        });
         let mut state = (*folded.state).clone();
         let mut unseen = Vec::new();
         loop {
-            let after = folded.version;
-            let batch = self.until_read(|| store.read_stream(stream, after, LOAD_BATCH_EVENTS)).await?;
+            let batch = pages.next().await?;
             if batch.is_empty() {
                 break;
             }
@@ -441,6 +425,25 @@ impl<D: Hosted> Loaded<D> {
         match takes_away {
             true => self.core.spawn_to_end(tenure, effect),
             false => self.core.spawn(tenure, effect),
+        }
+    }
+}
+
+/// Reads until the store can be read: until then nothing can be said of the entity at all.
+async fn until_read<T, F>(core: &Core, read: impl Fn() -> F) -> Result<T, Problem>
+where
+    F: Future<Output = Result<T, ReadError>>,
+{
+    let limits = &core.options.limits;
+    let mut wait = limits.effect_retry_initial_ms;
+    loop {
+        match read().await {
+            Err(error) if core.stop.is_cancelled() => return Err(error.into()),
+            Err(ReadError::Unavailable { .. }) => {
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                wait = (wait * 2).min(limits.effect_retry_max_ms);
+            }
+            read => return Ok(read?),
         }
     }
 }

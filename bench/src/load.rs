@@ -1,10 +1,12 @@
 //! `load`: a long stream folded into its entity, and the whole log read from its beginning.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use events::domain::task::Task;
 use events::domain::{Decider, DomainEvent};
+use events::store::Pages;
 use events::store::sqlite::{self, LOG_FILE, Sqlite};
 use events::{AppendRequest, EntityKind, EventStore, Position, StreamId, Version, chain};
 
@@ -27,7 +29,7 @@ const FOLD_GOAL: f64 = 0.7;
 const REPLAY_GOAL: f64 = 200_000.0;
 
 pub(crate) async fn run(setup: &Setup) -> Result<Table> {
-    let store = Sqlite::open(&setup.directory, sqlite::Options::default()).await?;
+    let store = Arc::new(Sqlite::open(&setup.directory, sqlite::Options::default()).await?);
     fill(&store).await?;
     let file = setup.directory.join(LOG_FILE);
     let stream = stream(0);
@@ -37,14 +39,14 @@ pub(crate) async fn run(setup: &Setup) -> Result<Table> {
     while Instant::now() < end {
         bare.push(timed(|| bare_fold(&file, &stream))?);
         let start = Instant::now();
-        fold(&store, &stream).await?;
+        fold(Arc::clone(&store), &stream).await?;
         ours.push(start.elapsed());
         bare_log.push(timed(|| bare::read_log(&file).map(drop))?);
         let start = Instant::now();
         read(&store).await?;
         replay.push(start.elapsed());
         let start = Instant::now();
-        chain::verify(&store).await?;
+        chain::verify(&*store).await?;
         verify.push(start.elapsed());
     }
     store.close().await;
@@ -93,19 +95,22 @@ async fn fill(store: &Sqlite) -> Result<()> {
 }
 
 /// As the platform's actors load an entity.
-async fn fold(store: &Sqlite, stream: &StreamId) -> Result<()> {
+async fn fold(store: Arc<Sqlite>, stream: &StreamId) -> Result<()> {
     let mut state = <Task as Decider>::State::default();
     let mut version = Version(0);
+    let mut pages = Pages::after(version, |after| {
+        let (store, stream) = (Arc::clone(&store), stream.clone());
+        async move { store.read_stream(&stream, after, READ_EVENTS).await }
+    });
     loop {
-        let batch = store.read_stream(stream, version, READ_EVENTS).await?;
-        let read = batch.len();
+        let batch = pages.next().await?;
+        if batch.is_empty() {
+            break;
+        }
         for recorded in batch {
             let event = <Task as Decider>::Event::decode(&recorded.kind, recorded.schema, &recorded.payload)?;
             state = Task::evolve(state, &event);
             version = recorded.version;
-        }
-        if read < READ_EVENTS {
-            break;
         }
     }
     std::hint::black_box(state);

@@ -20,6 +20,7 @@ pub mod copy;
 mod intake;
 mod judge;
 mod memory;
+mod pages;
 pub mod postgres;
 mod request;
 pub mod sqlite;
@@ -34,6 +35,7 @@ use crate::event::{Meta, NewEvent, Recorded};
 use crate::id::{CommandId, Digest, Position, StreamId, Timestamp, Version};
 
 pub use memory::{Fault, Faults, Memory};
+pub use pages::Pages;
 pub use postgres::Postgres;
 pub use request::{EVENTS_MAX, NAMES_MAX, PAYLOAD_BYTES_MAX, TEXT_BYTES_MAX};
 pub use sqlite::Sqlite;
