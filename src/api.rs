@@ -5,6 +5,7 @@
 //! came in: over NATS they all stand in the body, over HTTP some stand in the path. So both doors have the same
 //! validation, permission, idempotency, bounds and errors.
 
+mod access;
 mod answer;
 mod bodies;
 mod caller;
@@ -24,5 +25,6 @@ pub(crate) use manifests::{Source, crew_and_profiles, fault_value, read};
 pub(crate) use operation::{OPERATIONS, Operation, Pace, SchemaOf, schema_of};
 pub use problem::{Details, MEDIA_TYPE as PROBLEM_MEDIA_TYPE};
 pub(crate) use problem::{Refusal, late};
+pub(crate) use service::Admitted;
 pub use service::{Limits, Service};
 pub use token::{Token, TokenError};

@@ -19,9 +19,11 @@ mod offline;
 mod profile;
 mod projection;
 mod replay;
+mod role;
 mod session;
 mod sse;
 mod task;
+mod token;
 mod up;
 
 use std::ffi::OsString;
@@ -125,6 +127,12 @@ enum Command {
     /// Drive a handler without a platform.
     #[command(subcommand)]
     Handler(handler::Handler),
+    /// Make, see and end tokens.
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Give, see and take roles.
+    #[command(subcommand)]
+    Role(role::Role),
     /// See the nodes that share the log.
     #[command(subcommand)]
     Node(node::Node),
@@ -214,6 +222,8 @@ impl Command {
             Self::Artifact(artifact) => artifact.run(&Session::open(global, output)?).await,
             Self::Approval(approval) => approval.run(&Session::open(global, output)?).await,
             Self::Log(log) => log.run(output).await,
+            Self::Token(token) => token.run(&Session::open(global, output)?).await,
+            Self::Role(role) => role.run(&Session::open(global, output)?).await,
             Self::Migrate => migrate::run(global, output).await,
             Self::Node(node) => node.run(&Session::open(global, output)?).await,
             Self::Doctor => doctor::run(global, output).await,
@@ -234,6 +244,9 @@ fn report(problem: &Problem, format: Format) {
             for fault in &problem.faults {
                 let line = fault["message"].as_str().map_or_else(|| fault.to_string(), str::to_owned);
                 remark(format_args!("  {}", harmless(&line)));
+            }
+            if let Some(position) = problem.position {
+                remark(format_args!("  recorded at position {position}"));
             }
         }
         Format::Json | Format::Yaml => {

@@ -4,6 +4,7 @@
 //! OpenAPI document all follow from it. Commands go through [`crate::api`], queries read from the views;
 //! nothing is decided here. Every error is problem details (RFC 9457).
 
+mod access;
 mod artifacts;
 mod audit;
 mod commands;

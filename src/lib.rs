@@ -1,5 +1,6 @@
 //! The library behind the `hypercode` binary: command line, configuration, HTTP API and wiring. No domain logic.
 
+mod access;
 mod acts;
 pub mod api;
 pub mod bundle;

@@ -1,6 +1,8 @@
 //! The real binary as its users have it: `up` in one terminal, commands in another, handlers of their own, and whatever
 //! goes wrong between them.
 
+#[path = "e2e/access.rs"]
+mod access;
 #[path = "e2e/audit.rs"]
 mod audit;
 #[path = "e2e/budget.rs"]

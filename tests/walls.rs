@@ -20,6 +20,7 @@ const WALLS: &[Wall] = &[
     ("hypercode-runner", &["hypercode-link"]),
     ("hypercode-sandbox", &["hypercode-link"]),
     ("hypercode-gateway", &["hypercode-events", "hypercode-link"]),
+    ("hypercode-identity", &["hypercode-events"]),
     ("hypercode-nats", &["hypercode-events"]),
     (
         "hypercode-actors",
@@ -44,6 +45,7 @@ const PRODUCT: &[&str] = &[
     "hypercode-actors",
     "hypercode-events",
     "hypercode-gateway",
+    "hypercode-identity",
     "hypercode-link",
     "hypercode-manifest",
     "hypercode-nats",

@@ -11,6 +11,7 @@ use crate::event::NewEvent;
 use crate::id::{EntityKind, Timestamp};
 use crate::store::Reservation;
 
+pub mod access;
 pub mod agent;
 pub mod artifact;
 pub mod crew;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::input::{self, Input, content, parse};
 use super::manifests::{Source, crew_and_profiles, read};
-use super::operation::Body;
+use super::operation::{Act, Body, Deed};
 use super::problem::Refusal;
 use super::service::Service;
 use crate::erasure::Erasure;
@@ -267,14 +267,13 @@ pub(super) struct Erase {
     reason: String,
 }
 
-impl Erase {
-    /// What is to be erased, once all is checked that can be checked here.
-    pub(super) fn checked(self) -> Result<Erasure, Refusal> {
+impl Act for Erase {
+    fn deed(self) -> Result<Deed, Refusal> {
         check_subject(&self.subject)?;
         if !(1..=500).contains(&self.reason.len()) {
             return Err(Refusal::invalid("`reason`: expected 1 to 500 characters"));
         }
-        Ok(Erasure { subject: self.subject, reason: self.reason })
+        Ok(Deed::Erase(Erasure { subject: self.subject, reason: self.reason }))
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use events::api::Caller;
+use events::api::{Caller, Problem};
 use events::{Principal, Tenant};
 
 use super::problem::Refusal;
+use super::token::bearer;
 
 /// The headers of a request; one that is not text is as good as none.
 pub(crate) trait Headers {
@@ -15,15 +16,30 @@ pub(crate) trait Headers {
     fn has(&self, name: &str) -> bool;
 }
 
-/// The caller that these headers make of a principal.
-pub(super) fn caller(
-    headers: &dyn Headers,
-    principal: Principal,
-    key_bytes_max: usize,
-) -> Result<Caller, Refusal> {
-    let idempotency_key = idempotency_key(headers, key_bytes_max)?;
-    let traceparent = headers.header("traceparent").filter(|text| is_traceparent(text)).map(Arc::from);
-    Ok(Caller { tenant: Tenant::default(), principal, idempotency_key, traceparent })
+/// What the headers of a request show, taken out of them at once.
+pub(super) struct Shown {
+    /// The bearer token.
+    pub(super) bearer: Result<String, Problem>,
+    key: Result<Option<Arc<str>>, Refusal>,
+    traceparent: Option<Arc<str>>,
+}
+
+impl Shown {
+    /// What these headers show; a key has so many bytes at most.
+    pub(super) fn by(headers: &dyn Headers, key_bytes_max: usize) -> Self {
+        let traceparent = headers.header("traceparent").filter(|text| is_traceparent(text));
+        Self {
+            bearer: bearer(headers).map(str::to_owned),
+            key: idempotency_key(headers, key_bytes_max),
+            traceparent: traceparent.map(Arc::from),
+        }
+    }
+
+    /// The caller that this makes of a principal.
+    pub(super) fn caller(self, principal: Principal) -> Result<Caller, Refusal> {
+        let Self { key, traceparent, .. } = self;
+        Ok(Caller { tenant: Tenant::default(), principal, idempotency_key: key?, traceparent })
+    }
 }
 
 fn idempotency_key(headers: &dyn Headers, most: usize) -> Result<Option<Arc<str>>, Refusal> {

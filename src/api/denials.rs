@@ -1,4 +1,6 @@
 //! Denials as events: whoever knocks a thousand times does not fill the log. The next event says how many there were.
+//!
+//! Strangers are counted together, people whom we know each for themselves.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,57 +8,94 @@ use std::time::{Duration, Instant};
 
 use events::api::Caller;
 use events::domain::platform::AccessDenied;
-use events::{EventStore, Principal, Tenant};
+use events::{EventStore, Position, Principal, Tenant};
 
 use crate::acts;
 
-/// Between two events about denials of one permission.
+/// Between two events about denials of one permission to the same.
 const PAUSE: Duration = Duration::from_secs(10);
+/// Denials of how many kinds are counted at a time.
+const KINDS_MAX: usize = 10_000;
 
-/// The denials of each permission since its last event.
+/// Who was denied what; nobody in particular where it was a stranger.
+type Kind = (Option<Principal>, &'static str);
+
+/// The denials of each kind since its last event.
 #[derive(Debug, Default)]
 pub(super) struct Denials {
-    permissions: Mutex<HashMap<&'static str, Counted>>,
+    kinds: Mutex<HashMap<Kind, Counted>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Counted {
     count: u64,
     told: Instant,
+    position: Option<Position>,
 }
 
 impl Denials {
-    /// Counts a denial, and has it recorded when it is time.
-    pub(super) fn record(&self, store: &Arc<dyn EventStore>, permission: &'static str, reason: &str) {
-        let Some(count) = self.count(permission, Instant::now()) else { return };
+    /// Counts a stranger's denial, and has it recorded when it is time: a stranger does not wait for it.
+    pub(super) fn of_stranger(&self, store: &Arc<dyn EventStore>, permission: &'static str, reason: &str) {
+        let Some(count) = self.count(&(None, permission), Instant::now()) else { return };
         let (store, reason) = (Arc::clone(store), reason.to_owned());
         tokio::spawn(async move {
             let denied = AccessDenied { permission: permission.to_owned(), reason, count };
-            let caller = Caller {
-                tenant: Tenant::default(),
-                principal: Principal::system("api"),
-                idempotency_key: None,
-                traceparent: None,
-            };
-            if let Err(error) = acts::record(&*store, &caller, "api", denied).await {
-                tracing::warn!(%error, permission, "a denial was not recorded");
-            }
+            record(&*store, Principal::system("api"), denied).await;
         });
     }
 
+    /// Counts a denial of somebody who is known, and records it when it is time. The position of the event that tells
+    /// of it, or of the last one like it.
+    pub(super) async fn of(
+        &self,
+        store: &dyn EventStore,
+        principal: &Principal,
+        permission: &'static str,
+        reason: &str,
+    ) -> Option<Position> {
+        let kind = (Some(principal.clone()), permission);
+        let Some(count) = self.count(&kind, Instant::now()) else {
+            return self.kinds().get(&kind).and_then(|counted| counted.position);
+        };
+        let denied = AccessDenied { permission: permission.to_owned(), reason: reason.to_owned(), count };
+        let position = record(store, principal.clone(), denied).await;
+        if let Some(counted) = self.kinds().get_mut(&kind) {
+            counted.position = position;
+        }
+        position
+    }
+
     /// How many denials the next event is about, if it is time for one.
-    fn count(&self, permission: &'static str, now: Instant) -> Option<u64> {
-        let mut permissions = self.permissions.lock().unwrap_or_else(PoisonError::into_inner);
-        match permissions.get_mut(permission) {
+    fn count(&self, kind: &Kind, now: Instant) -> Option<u64> {
+        let mut kinds = self.kinds();
+        match kinds.get_mut(kind) {
             Some(counted) if now - counted.told < PAUSE => {
                 counted.count += 1;
                 None
             }
             counted => {
                 let count = counted.map_or(0, |counted| counted.count) + 1;
-                permissions.insert(permission, Counted { count: 0, told: now });
+                if kinds.len() >= KINDS_MAX {
+                    kinds.retain(|_, counted| now - counted.told < PAUSE);
+                }
+                kinds.insert(kind.clone(), Counted { count: 0, told: now, position: None });
                 Some(count)
             }
+        }
+    }
+
+    fn kinds(&self) -> std::sync::MutexGuard<'_, HashMap<Kind, Counted>> {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn record(store: &dyn EventStore, principal: Principal, denied: AccessDenied) -> Option<Position> {
+    let caller = Caller { tenant: Tenant::default(), principal, idempotency_key: None, traceparent: None };
+    match acts::record(store, &caller, "api", denied).await {
+        Ok(appended) => Some(appended.position),
+        Err(error) => {
+            tracing::warn!(%error, "a denial was not recorded");
+            None
         }
     }
 }
@@ -68,11 +107,13 @@ mod tests {
     #[test]
     fn every_denial_is_counted_and_few_are_told() {
         let (denials, start) = (Denials::default(), Instant::now());
-        assert_eq!(denials.count("task:read", start), Some(1));
-        assert_eq!(denials.count("task:read", start), None);
-        assert_eq!(denials.count("task:read", start + PAUSE / 2), None);
-        assert_eq!(denials.count("crew:read", start), Some(1));
-        assert_eq!(denials.count("task:read", start + PAUSE), Some(3));
-        assert_eq!(denials.count("task:read", start + PAUSE * 3), Some(1));
+        let (task, crew) = ((None, "task:read"), (None, "crew:read"));
+        assert_eq!(denials.count(&task, start), Some(1));
+        assert_eq!(denials.count(&task, start), None);
+        assert_eq!(denials.count(&task, start + PAUSE / 2), None);
+        assert_eq!(denials.count(&crew, start), Some(1));
+        assert_eq!(denials.count(&(Some(Principal::user("eve")), "crew:read"), start), Some(1));
+        assert_eq!(denials.count(&task, start + PAUSE), Some(3));
+        assert_eq!(denials.count(&task, start + PAUSE * 3), Some(1));
     }
 }

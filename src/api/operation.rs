@@ -5,6 +5,7 @@ use futures_util::future::BoxFuture;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 
+use super::access::{GrantRole, MintToken, RevokeRole, RevokeToken};
 use super::bodies::{
     Answer, ApplyProfile, Assemble, Cancel, Disband, Drain, Erase, Pause, Restart, Resume, Retry, Scale,
     Submit,
@@ -12,6 +13,7 @@ use super::bodies::{
 use super::input::{self, Input};
 use super::problem::Refusal;
 use super::service::Service;
+use crate::access::Change;
 use crate::erasure::Erasure;
 
 /// Adds a type's schema to a document.
@@ -57,8 +59,16 @@ pub(super) trait Body: DeserializeOwned + JsonSchema + Send {
 pub(super) enum Deed {
     /// A command to an entity.
     Command(Command),
+    /// A change of tokens and roles.
+    Change(Change),
     /// An erasure, which goes through all that the platform keeps.
     Erase(Erasure),
+}
+
+/// What an operation takes that is no command to an entity.
+pub(super) trait Act: DeserializeOwned + JsonSchema + Send {
+    /// The deed, once all is checked that can be checked here.
+    fn deed(self) -> Result<Deed, Refusal>;
 }
 
 type Make = for<'a> fn(&'a Service, &'a Caller, Input) -> BoxFuture<'a, Result<Deed, Refusal>>;
@@ -71,10 +81,14 @@ fn make<'a, T: Body + 'static>(
     Box::pin(async move { T::read(input)?.command(service, caller).await.map(Deed::Command) })
 }
 
-fn erase<'a>(_: &'a Service, _: &'a Caller, input: Input) -> BoxFuture<'a, Result<Deed, Refusal>> {
+fn make_act<'a, T: Act + 'static>(
+    _: &'a Service,
+    _: &'a Caller,
+    input: Input,
+) -> BoxFuture<'a, Result<Deed, Refusal>> {
     Box::pin(async move {
         match input {
-            Input::Fields(fields) => input::fields::<Erase>(fields)?.checked().map(Deed::Erase),
+            Input::Fields(fields) => input::fields::<T>(fields)?.deed(),
             Input::Text(_) => Err(Refusal::invalid("found the text of a manifest, expected fields")),
         }
     })
@@ -128,20 +142,26 @@ impl Operation {
         }
     }
 
-    /// The one operation that is no command to an entity.
-    const fn erase() -> Self {
+    /// An operation that is no command to an entity.
+    const fn act<T: Act + 'static>(
+        (entity, verb): (&'static str, &'static str),
+        path: &'static str,
+        name: &'static str,
+        permission: &'static str,
+        summary: &'static str,
+    ) -> Self {
         Self {
-            entity: "audit",
-            verb: "erase",
-            path: "/v1/audit/erase",
-            name: "eraseSubject",
-            summary: "Destroys the key of a data subject, and with it all of its personal data",
-            permission: "audit:erase",
-            schema: schema_of::<Erase>,
+            entity,
+            verb,
+            path,
+            name,
+            summary,
+            permission,
+            schema: schema_of::<T>,
             takes_yaml: false,
             creates: false,
-            pace: Pace::Long,
-            make: erase,
+            pace: Pace::Usual,
+            make: make_act::<T>,
         }
     }
 
@@ -155,7 +175,7 @@ impl Operation {
 }
 
 /// Every command.
-pub(crate) static OPERATIONS: [Operation; 13] = [
+pub(crate) static OPERATIONS: [Operation; 17] = [
     Operation::new::<ApplyProfile>(
         ("profile", "apply"),
         "/v1/profiles",
@@ -243,5 +263,40 @@ pub(crate) static OPERATIONS: [Operation; 13] = [
         "approval:answer",
         "Answers an open input request of a task",
     ),
-    Operation::erase(),
+    Operation::act::<Erase>(
+        ("audit", "erase"),
+        "/v1/audit/erase",
+        "eraseSubject",
+        "audit:erase",
+        "Destroys the key of a data subject, and with it all of its personal data",
+    )
+    .long(),
+    Operation::act::<MintToken>(
+        ("token", "mint"),
+        "/v1/tokens",
+        "mintToken",
+        "token:mint",
+        "Makes a token for somebody; its secret is in this answer and nowhere else",
+    ),
+    Operation::act::<RevokeToken>(
+        ("token", "revoke"),
+        "/v1/tokens/{token}/revoke",
+        "revokeToken",
+        "token:revoke",
+        "Ends a token",
+    ),
+    Operation::act::<GrantRole>(
+        ("role", "grant"),
+        "/v1/roles/grant",
+        "grantRole",
+        "role:grant",
+        "Gives somebody a role",
+    ),
+    Operation::act::<RevokeRole>(
+        ("role", "revoke"),
+        "/v1/roles/revoke",
+        "revokeRole",
+        "role:revoke",
+        "Takes a role from somebody",
+    ),
 ];

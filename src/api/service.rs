@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use events::EventStore;
 use events::api::{Caller, Commands, Problem, ProblemKind, Reply};
+use identity::{Role, is_permitted};
 
 use super::answer::Done;
-use super::caller::{Headers, caller};
+use super::caller::{Headers, Shown};
 use super::denials::Denials;
 use super::input::Request;
 use super::operation::{Deed, Operation, Pace};
 use super::problem::Refusal;
 use super::token::Token;
+use crate::access::{Access, Identity};
 use crate::erasure::Eraser;
 
 /// The bounds of requests, at every door.
@@ -50,25 +52,47 @@ impl From<&crate::config::Config> for Limits {
     }
 }
 
+/// Somebody who was let in.
+#[derive(Clone, Debug)]
+pub(crate) struct Admitted {
+    /// As the platform's parts know them.
+    pub(crate) caller: Caller,
+    /// Who they are, and what to the platform.
+    pub(crate) identity: Identity,
+}
+
+/// What somebody lacks who is denied a permission.
+fn lacking(identity: &Identity, permission: &str) -> String {
+    let principal = &identity.principal;
+    let roles: Vec<&str> = identity.roles.iter().copied().map(Role::as_str).collect();
+    match roles.is_empty() {
+        true => format!("{principal} may not do `{permission}`: no role is granted to it"),
+        false => {
+            format!("{principal} may not do `{permission}`: it is not permitted to {}", roles.join(", "))
+        }
+    }
+}
+
 /// What stands behind every door.
 pub struct Service {
     commands: Arc<dyn Commands>,
     store: Arc<dyn EventStore>,
-    token: Token,
+    access: Access,
     limits: Limits,
     denials: Denials,
     eraser: Option<Arc<Eraser>>,
 }
 
 impl Service {
-    /// A service that has commands carried out here, for who shows this token.
+    /// A service that has commands carried out here, for who shows this token or one of those in the log.
     pub fn new(
         commands: Arc<dyn Commands>,
         store: Arc<dyn EventStore>,
         token: Token,
         limits: Limits,
     ) -> Self {
-        Self { commands, store, token, limits, denials: Denials::default(), eraser: None }
+        let access = Access::new(Arc::clone(&store), token);
+        Self { commands, store, access, limits, denials: Denials::default(), eraser: None }
     }
 
     /// The same, which can erase.
@@ -85,15 +109,43 @@ impl Service {
         &*self.store
     }
 
-    /// Who asks, by these headers, if they may do what needs the permission.
-    ///
-    /// There is one token so far, an administrator's, who may do everything. Who is turned away is recorded.
-    pub(crate) fn admit(&self, headers: &dyn Headers, permission: &'static str) -> Result<Caller, Refusal> {
-        let principal = self.token.authenticate(headers);
-        let principal = principal.inspect_err(|problem| {
-            self.denials.record(&self.store, permission, &problem.detail);
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Who asks, by these headers, if they may do what needs the permission. Who is turned away is recorded.
+    pub(crate) fn admit(
+        &self,
+        headers: &dyn Headers,
+        permission: &'static str,
+    ) -> impl Future<Output = Result<Admitted, Refusal>> + Send + use<'_> {
+        // Headers are not kept while others are waited for.
+        self.admitted(Shown::by(headers, self.limits.key_bytes_max), permission)
+    }
+
+    async fn admitted(&self, shown: Shown, permission: &'static str) -> Result<Admitted, Refusal> {
+        let identity = self.identify(&shown).await.inspect_err(|problem| {
+            if problem.kind == ProblemKind::Unauthenticated {
+                self.denials.of_stranger(&self.store, permission, &problem.detail);
+            }
         })?;
-        caller(headers, principal, self.limits.key_bytes_max)
+        if !is_permitted(&identity.roles, permission) {
+            return Err(self.denied(&identity, permission, lacking(&identity, permission)).await.into());
+        }
+        Ok(Admitted { caller: shown.caller(identity.principal.clone())?, identity })
+    }
+
+    async fn identify(&self, shown: &Shown) -> Result<Identity, Problem> {
+        let bearer = shown.bearer.as_ref().map_err(Problem::clone)?;
+        self.access.identify(bearer).await
+    }
+
+    /// A denial that was recorded: where, it says.
+    async fn denied(&self, identity: &Identity, permission: &'static str, reason: String) -> Problem {
+        let position = self.denials.of(&*self.store, &identity.principal, permission, &reason).await;
+        let mut problem = Problem::new(ProblemKind::Denied, reason);
+        problem.position = position;
+        problem
     }
 
     /// How long an answer may take; `None` for as long as the client listens.
@@ -115,15 +167,22 @@ impl Service {
     pub(crate) async fn perform(
         &self,
         operation: &Operation,
-        caller: Caller,
+        admitted: Admitted,
         request: Request,
     ) -> Result<Done, Refusal> {
         let input = request.read(operation.takes_yaml)?;
+        let Admitted { caller, identity } = admitted;
         let reply = match (operation.make)(self, &caller, input).await? {
             Deed::Command(command) => {
                 let commands = Arc::clone(&self.commands);
                 to_its_end(async move { commands.execute(&caller, command).await }).await?
             }
+            Deed::Change(change) => match self.access.change(&caller, &identity, change).await {
+                Err(problem) if problem.kind == ProblemKind::Denied => {
+                    return Err(self.denied(&identity, operation.permission, problem.detail).await.into());
+                }
+                answer => answer?,
+            },
             Deed::Erase(erasure) => {
                 let eraser = self.eraser.clone().ok_or_else(|| {
                     Problem::new(ProblemKind::Unavailable, "this platform keeps no keys of data subjects")

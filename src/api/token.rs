@@ -1,4 +1,4 @@
-//! Who asks: one administrator's token, made by `up` in the data directory.
+//! The administrator's token, made by `up` in the data directory, and how a token is shown.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -6,8 +6,8 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use events::Digest;
 use events::api::{Problem, ProblemKind};
-use events::{Digest, Principal};
 
 use super::caller::Headers;
 
@@ -106,33 +106,29 @@ impl Token {
     }
 
     /// Whether `shown` is this token, in a time that says nothing about where they differ.
-    fn is(&self, shown: &str) -> bool {
+    pub(crate) fn is(&self, shown: &str) -> bool {
         let (own, shown) = (Digest::of(self.0.as_bytes()), Digest::of(shown.as_bytes()));
         own.0.iter().zip(shown.0).fold(0, |different, (a, b)| different | (a ^ b)) == 0
     }
+}
 
-    /// Who shows these headers.
-    ///
-    /// Errors: `unauthenticated` for no token, a malformed one or another one.
-    pub(super) fn authenticate(&self, headers: &dyn Headers) -> Result<Principal, Problem> {
-        let refused = |detail: &str| Problem::new(ProblemKind::Unauthenticated, detail);
-        if !headers.has(AUTHORIZATION) {
-            return Err(refused(
-                "send the header `Authorization: Bearer <token>`; `hypercode up` writes the token to `admin.token` in its data directory",
-            ));
-        }
-        let shown = headers.header(AUTHORIZATION).and_then(|text| {
-            let (scheme, token) = text.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
-        match shown {
-            Some(shown) if self.is(shown) => Ok(Principal::user("admin")),
-            Some(_) => {
-                Err(refused("the token is not the one of this platform; is it from another data directory?"))
-            }
-            None => Err(refused("the header `Authorization` is not of the form `Bearer <token>`")),
-        }
+/// The bearer token that these headers show (RFC 6750 §2.1).
+///
+/// Errors: `unauthenticated` for none and for a malformed header.
+pub(super) fn bearer(headers: &dyn Headers) -> Result<&str, Problem> {
+    let refused = |detail: &str| Problem::new(ProblemKind::Unauthenticated, detail);
+    if !headers.has(AUTHORIZATION) {
+        return Err(refused(
+            "send the header `Authorization: Bearer <token>`; `hypercode up` writes the administrator's token to `admin.token` in its data directory, and `hypercode token mint` makes others",
+        ));
     }
+    let shown = headers.header(AUTHORIZATION).and_then(|text| {
+        let (scheme, token) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    shown
+        .filter(|shown| shown.len() <= TOKEN_BYTES_MAX)
+        .ok_or_else(|| refused("the header `Authorization` is not of the form `Bearer <token>`"))
 }
 
 impl fmt::Debug for Token {
@@ -172,11 +168,12 @@ mod tests {
                 self.0.is_some()
             }
         }
-        let with = |value: &str| token.authenticate(&Shown(Some(value)));
-        assert_eq!(with(&format!("bearer {}", token.expose())).unwrap().as_str(), "user:admin");
-        for wrong in ["Bearer x", "Basic x", "Bearer", &format!("Bearer {}x", token.expose())] {
+        let with = |value: &str| bearer(&Shown(Some(value))).map(|shown| token.is(shown));
+        assert_eq!(with(&format!("bearer {}", token.expose())), Ok(true));
+        assert_eq!(with(&format!("Bearer {}x", token.expose())), Ok(false));
+        for wrong in ["Basic x", "Bearer", &format!("Bearer {}", "x".repeat(TOKEN_BYTES_MAX + 1))] {
             assert_eq!(with(wrong).unwrap_err().kind, ProblemKind::Unauthenticated, "{wrong}");
         }
-        assert_eq!(token.authenticate(&Shown(None)).unwrap_err().kind, ProblemKind::Unauthenticated);
+        assert_eq!(bearer(&Shown(None)).unwrap_err().kind, ProblemKind::Unauthenticated);
     }
 }

@@ -91,7 +91,7 @@ async fn perform(
     operation: &'static Operation,
     message: &Message,
 ) -> Result<Done, Refusal> {
-    let caller = service.admit(&message.headers, operation.permission)?;
+    let admitted = service.admit(&message.headers, operation.permission).await?;
     service.check_size(message.body.len())?;
     let media_type = message.headers.get("Content-Type").unwrap_or("application/json");
     let request = api::Request {
@@ -99,7 +99,7 @@ async fn perform(
         fields: Vec::new(),
         body: message.body.clone(),
     };
-    service.perform(operation, caller, request).await
+    service.perform(operation, admitted, request).await
 }
 
 /// An answer, before it has somewhere to go.

@@ -33,6 +33,12 @@ pub(super) enum Audit {
     Checkpoint(checkpoint::Checkpoint),
     /// Destroy the key of a data subject, and with it all of its personal data. The log and its proofs stay whole.
     Erase(erase::Erase),
+    /// Show who could do what, now or at some time.
+    Access {
+        /// The time, such as `2026-11-23T01:30:00Z`.
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+    },
     /// Prove that an event is in the signed log, in a text that anybody can check.
     Prove(checkpoint::Prove),
 }
@@ -44,6 +50,12 @@ impl Audit {
             Self::Export(export) => export.run(global, output).await?,
             Self::Tail(tail) => tail.run(&Session::open(global, output)?).await?,
             Self::Show { position } => tail::show(&Session::open(global, output)?, position).await?,
+            Self::Access { at } => {
+                let session = Session::open(global, output)?;
+                let query = at.map(|at| ("at", at));
+                let page = session.client.get("/v1/roles", query.as_slice()).await?;
+                output.page(&page, &super::role::COLUMNS);
+            }
             Self::Checkpoint(checkpoint) => checkpoint.run(&Session::open(global, output)?).await?,
             Self::Erase(erase) => erase.run(&Session::open(global, output)?).await?,
             Self::Prove(prove) => prove.run(global, output).await?,

@@ -42,6 +42,10 @@ fn the_documented_lines_are_understood() {
         "hypercode replay log.db --diff 5 9",
         "hypercode replay --check",
         "hypercode artifact get artifact:sha256:00 --out f",
+        "hypercode token mint --role auditor --role viewer --principal user:carol --expires 12h",
+        "hypercode token revoke 0011223344556677 --reason lost",
+        "hypercode role grant user:carol operator",
+        "hypercode audit access --at 2026-11-23T01:30:00Z",
         "hypercode schema crew",
         "hypercode --set drain_ms=5 --server http://127.0.0.1:1 whoami",
     ] {

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use events::api::Caller;
 
 use super::Api;
 use super::extract::body;
-use crate::api::{self, Done, Operation, Refusal};
+use crate::api::{self, Admitted, Done, Operation, Refusal};
 
 impl IntoResponse for Done {
     fn into_response(self) -> Response {
@@ -21,12 +20,12 @@ impl IntoResponse for Done {
 pub(super) async fn perform(
     operation: &'static Operation,
     api: Arc<Api>,
-    caller: Caller,
+    admitted: Admitted,
     fields: Vec<(String, String)>,
     request: Request,
 ) -> Result<Response, Refusal> {
     let (media_type, body) = body(request, &api).await?;
-    let done = api.service.perform(operation, caller, api::Request { media_type, fields, body }).await?;
+    let done = api.service.perform(operation, admitted, api::Request { media_type, fields, body }).await?;
     if !operation.creates {
         return Ok(done.into_response());
     }

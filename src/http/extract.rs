@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Map;
 
 use super::Api;
-use crate::api::{self, Headers, Refusal, fields, is_json, object, unsupported};
+use crate::api::{self, Admitted, Headers, Refusal, fields, is_json, object, unsupported};
 
 impl Headers for HeaderMap {
     fn header(&self, name: &str) -> Option<&str> {
@@ -115,6 +115,24 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Api>> for Segments<T> {
     }
 }
 
+/// Who asks, with what they are to the platform.
+pub(super) struct Known(pub(super) Admitted);
+
+impl FromRequestParts<Arc<Api>> for Known {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, Refusal> {
+        admitted(parts).map(Self)
+    }
+}
+
+fn admitted(parts: &Parts) -> Result<Admitted, Refusal> {
+    let nobody = || {
+        Problem::new(ProblemKind::Internal, "the route has no permission and so nobody to ask for it").into()
+    };
+    parts.extensions.get::<Admitted>().cloned().ok_or_else(nobody)
+}
+
 /// Who asks, and under which key.
 pub(super) struct Asker(pub(super) Caller);
 
@@ -122,9 +140,6 @@ impl FromRequestParts<Arc<Api>> for Asker {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, Refusal> {
-        let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(|| {
-            Problem::new(ProblemKind::Internal, "the route has no permission and so nobody to ask for it")
-        })?;
-        Ok(Self(caller))
+        Ok(Self(admitted(parts)?.caller))
     }
 }

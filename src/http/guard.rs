@@ -32,8 +32,8 @@ impl Guard {
 
     async fn admit(&self, mut request: Request, next: Next) -> Result<Response, Refusal> {
         if let Some(permission) = self.permission {
-            let caller = self.api.service.admit(request.headers(), permission)?;
-            request.extensions_mut().insert(caller);
+            let admitted = self.api.service.admit(request.headers(), permission).await?;
+            request.extensions_mut().insert(admitted);
         }
         let Some(limit) = self.limit else { return Ok(next.run(request).await) };
         tokio::time::timeout(limit, next.run(request)).await.map_err(|_| late(limit))

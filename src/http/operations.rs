@@ -6,13 +6,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
+use events::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::Api;
-use super::extract::Asker;
-use crate::api::Refusal;
+use super::extract::Known;
+use crate::api::{Admitted, Refusal};
 
 /// Who asks.
 #[derive(Serialize, JsonSchema)]
@@ -22,10 +23,25 @@ pub(super) struct Identity {
     principal: String,
     /// The tenant in which it acts.
     tenant: String,
+    /// What it is to the platform, by this token.
+    roles: Vec<&'static str>,
+    /// The token's id; absent for the administrator's of the data directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    /// When the token ends, as RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
 }
 
-pub(super) async fn whoami(Asker(caller): Asker) -> Json<Identity> {
-    Json(Identity { principal: caller.principal.to_string(), tenant: caller.tenant.to_string() })
+pub(super) async fn whoami(Known(admitted): Known) -> Json<Identity> {
+    let Admitted { caller, identity } = admitted;
+    Json(Identity {
+        principal: caller.principal.to_string(),
+        tenant: caller.tenant.to_string(),
+        roles: identity.roles.iter().map(|role| role.as_str()).collect(),
+        token: identity.token.map(|token| token.to_string()),
+        expires_at: identity.expires_at.map(Timestamp::rfc3339),
+    })
 }
 
 /// How it stands.

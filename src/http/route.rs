@@ -11,10 +11,10 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use events::api::{Problem, ProblemKind};
 use schemars::JsonSchema;
 
-use super::extract::{Asker, Segments};
+use super::extract::{Known, Segments};
 use super::guard::{self, Guard};
 use super::{
-    Api, artifacts, audit, commands, feed, model, nodes, operations, page, plan, projections, queries,
+    Api, access, artifacts, audit, commands, feed, model, nodes, operations, page, plan, projections, queries,
 };
 use crate::api::{Done, OPERATIONS, Operation, Pace, Refusal, SchemaOf, schema_of};
 
@@ -102,10 +102,10 @@ impl Route {
     /// An operation, at its path.
     fn of(operation: &'static Operation) -> Self {
         let perform = async move |State(api): State<Arc<Api>>,
-                                  Asker(caller): Asker,
+                                  Known(admitted): Known,
                                   Segments(fields): Segments<Vec<(String, String)>>,
                                   request: Request| {
-            commands::perform(operation, api, caller, fields, request).await
+            commands::perform(operation, api, admitted, fields, request).await
         };
         let Operation { path, name, summary, permission, pace, .. } = *operation;
         let mut route =
@@ -257,6 +257,18 @@ fn log_routes() -> Vec<Route> {
             .needs("audit:read")
             .query::<queries::AuditLines>()
             .answers::<page::Items<model::AuditModel>>(),
+        Route::get(
+            "/v1/tokens",
+            "listTokens",
+            "The tokens that were made, without their secrets",
+            access::tokens,
+        )
+        .needs("token:read")
+        .answers::<access::Tokens>(),
+        Route::get("/v1/roles", "listRoles", "Who has which roles, now or at some time", access::roles)
+            .needs("role:read")
+            .query::<access::RolesQuery>()
+            .answers::<access::Roles>(),
         Route::get(
             "/v1/nodes",
             "listNodes",

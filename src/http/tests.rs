@@ -1,5 +1,6 @@
 //! The API over real connections, on a platform whose commands are a double.
 
+mod access;
 pub(crate) mod double;
 mod feed;
 mod problems;

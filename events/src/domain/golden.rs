@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{DecodeError, DomainEvent, agent, artifact, crew, message, platform, profile, state, task};
+use super::{
+    DecodeError, DomainEvent, access, agent, artifact, crew, message, platform, profile, state, task,
+};
 
 fn file(kind: &str, schema: u16) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("testdata/golden/{kind}.v{schema}.json"))
@@ -35,7 +37,8 @@ fn check<E: DomainEvent>() -> usize {
 
 #[test]
 fn every_kind_in_every_schema_can_be_read_for_ever() {
-    let kinds = check::<agent::Event>()
+    let kinds = check::<access::Event>()
+        + check::<agent::Event>()
         + check::<artifact::Event>()
         + check::<crew::Event>()
         + check::<message::Event>()

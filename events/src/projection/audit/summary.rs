@@ -78,6 +78,10 @@ const SUMMARIES: &[(&str, &str, &str)] = &[
         OK,
         "key {key} of a data subject is destroyed, with {tasks} tasks and {artifacts} artifacts: {reason}",
     ),
+    ("token_minted", OK, "{holder} gets token {token}: {purpose}"),
+    ("token_revoked", OK, "token {token} opens nothing any more: {reason}"),
+    ("role_granted", OK, "{principal} has the role {role}"),
+    ("role_revoked", OK, "{principal} has the role {role} no longer"),
 ];
 
 /// The outcome and the template of a kind; `None` for one that is not known.
@@ -135,6 +139,7 @@ mod tests {
             domain::artifact::Event::KINDS,
             domain::state::Event::KINDS,
             domain::platform::Event::KINDS,
+            domain::access::Event::KINDS,
         ];
         let known: Vec<&str> = kinds.concat().iter().map(|(kind, _)| *kind).collect();
         let summarised: Vec<&str> = SUMMARIES.iter().map(|(kind, ..)| *kind).collect();

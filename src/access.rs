@@ -1,0 +1,161 @@
+//! Who may come in, and who may do what: one decision for every door.
+//!
+//! The tokens and roles of the log are kept in memory, and read on at most a second after they changed on another
+//! node; what is changed here holds at once. The administrator's token of the data directory needs no log: it opens
+//! when nothing else does.
+
+mod change;
+mod known;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use events::api::{Problem, ProblemKind};
+use events::domain::access::State;
+use events::{EventStore, Principal, Timestamp};
+use identity::{ApiToken, Role, TokenId};
+use tokio::sync::Semaphore;
+
+use crate::api::Token;
+pub(crate) use change::Change;
+use known::Known;
+
+/// Tokens that are verified at a time; each takes some milliseconds of a processor and 7 MiB.
+const VERIFICATIONS_MAX: usize = 2;
+/// How long a token waits to be verified.
+const VERIFICATION_WAIT: Duration = Duration::from_secs(5);
+/// Tokens that are remembered as verified.
+const VERIFIED_MAX: usize = 10_000;
+
+/// Somebody who was recognised.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    /// Who.
+    pub(crate) principal: Principal,
+    /// What they are to the platform, by this token.
+    pub(crate) roles: Vec<Role>,
+    /// The token, unless it is the administrator's of the data directory.
+    pub(crate) token: Option<TokenId>,
+    /// When the token ends.
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+/// What is known of tokens and roles.
+pub(crate) struct Access {
+    admin: Token,
+    known: Known,
+    verified: Mutex<HashMap<TokenId, [u8; 32]>>,
+    verifications: Arc<Semaphore>,
+}
+
+impl Access {
+    /// Access by the administrator's token and by those in the log.
+    pub(crate) fn new(store: Arc<dyn EventStore>, admin: Token) -> Self {
+        Self {
+            admin,
+            known: Known::new(store),
+            verified: Mutex::default(),
+            verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
+        }
+    }
+
+    /// Who shows this bearer token.
+    ///
+    /// # Errors
+    /// `unauthenticated` for a token that is not known, has ended or was revoked.
+    pub(crate) async fn identify(&self, shown: &str) -> Result<Identity, Problem> {
+        if !ApiToken::is_meant(shown) {
+            return match self.admin.is(shown) {
+                true => Ok(administrator()),
+                false => {
+                    Err(stranger("the token is not one of this platform; is it from another data directory?"))
+                }
+            };
+        }
+        let token = ApiToken::parse(shown).map_err(|error| stranger(&error.to_string()))?;
+        let state = self.known.current().await?;
+        let known = state.tokens.get(token.id().as_str());
+        // What differs is not told apart: a stranger learns nothing of which tokens there are.
+        let refused = || stranger("the token is not known, has ended or was revoked");
+        let known = known.filter(|known| known.is_live(Timestamp::now().millis())).ok_or_else(refused)?;
+        if !self.is_genuine(&token, &known.minted.hash).await? {
+            return Err(refused());
+        }
+        let holder = known.minted.holder.clone();
+        let limit = &known.minted.roles;
+        Ok(Identity {
+            roles: roles_of(&state, &holder)
+                .filter(|role| limit.is_empty() || limit.contains(role.as_str()))
+                .collect(),
+            principal: holder,
+            token: Some(token.id().clone()),
+            expires_at: Some(Timestamp(known.minted.expires_at_ms * 1_000)),
+        })
+    }
+
+    /// The tokens and roles that there are.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub(crate) async fn state(&self) -> Result<Arc<State>, Problem> {
+        self.known.refreshed().await
+    }
+
+    /// The tokens and roles that there were.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub(crate) async fn state_at(&self, time: Timestamp) -> Result<State, Problem> {
+        self.known.at(time).await
+    }
+
+    async fn is_genuine(&self, token: &ApiToken, hash: &str) -> Result<bool, Problem> {
+        let fingerprint = token.fingerprint();
+        if let Some(verified) = self.verified().get(token.id()) {
+            return Ok(*verified == fingerprint);
+        }
+        let busy = || Problem::new(ProblemKind::Busy, "too many tokens are verified at once; try again");
+        let permit = Arc::clone(&self.verifications).acquire_owned();
+        let permit = tokio::time::timeout(VERIFICATION_WAIT, permit).await.map_err(|_| busy())?;
+        let (shown, hash) = (token.clone(), hash.to_owned());
+        let verified = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            shown.is_of(&hash)
+        });
+        let is_genuine = verified.await.unwrap_or(false);
+        if is_genuine {
+            let mut verified = self.verified();
+            if verified.len() >= VERIFIED_MAX {
+                verified.clear();
+            }
+            verified.insert(token.id().clone(), fingerprint);
+        }
+        Ok(is_genuine)
+    }
+
+    fn verified(&self) -> std::sync::MutexGuard<'_, HashMap<TokenId, [u8; 32]>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn administrator() -> Identity {
+    Identity {
+        principal: Principal::user("admin"),
+        roles: vec![Role::PlatformAdmin],
+        token: None,
+        expires_at: None,
+    }
+}
+
+fn stranger(detail: &str) -> Problem {
+    Problem::new(ProblemKind::Unauthenticated, detail)
+}
+
+/// The roles of a principal. A name that this version does not know permits nothing.
+fn roles_of(state: &State, principal: &Principal) -> impl Iterator<Item = Role> {
+    state.roles.get(principal).into_iter().flatten().filter_map(|role| role.parse().ok())
+}
+
+#[cfg(test)]
+mod tests;
