@@ -40,9 +40,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Service;
 
+pub(crate) use audit::ProofModel;
 pub use audit::{CheckpointModel, CheckpointPage, StandingModel};
 pub use envelope::Envelope;
-pub(crate) use audit::ProofModel;
 pub(crate) use registry::registry;
 pub use serve::{ServeError, bind, serve};
 

@@ -37,3 +37,5 @@ mod support;
 mod tasks;
 #[path = "e2e/up.rs"]
 mod up;
+#[path = "e2e/views.rs"]
+mod views;

@@ -15,6 +15,8 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'hypercode_auditor') THEN
         CREATE ROLE hypercode_auditor LOGIN;
     END IF;
+    -- Views are made again in temporary tables.
+    EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO hypercode_node', current_database());
 END
 $$;
 
@@ -29,6 +31,7 @@ GRANT SELECT ON nodes, artifacts, artifact_parts TO hypercode_node, hypercode_au
 GRANT SELECT ON cluster TO hypercode_node;
 GRANT INSERT ON nodes, artifacts, artifact_parts TO hypercode_node;
 GRANT UPDATE ON nodes, artifact_parts TO hypercode_node;
+GRANT DELETE ON nodes TO hypercode_node;
 GRANT DELETE ON artifacts, artifact_parts TO hypercode_node; -- what an erased data subject alone refers to
 
 -- The keys of data subjects are the platform's own, and nobody else's to read.

@@ -28,6 +28,9 @@ use crate::store::Epoch;
 /// Number of shards. Entities of one crew share a shard, and so run on one node.
 pub const SHARDS: usize = 256;
 
+/// After so long a node that was not seen is forgotten, when the log is opened the next time: 30 days.
+pub(crate) const FORGOTTEN_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// The shard that `key` belongs to: the same on every node and in every version.
 pub fn shard_of(key: &str) -> u8 {
     Digest::of(key.as_bytes()).0[0]

@@ -17,6 +17,7 @@ mod origin;
 mod profiles;
 mod projector;
 mod query;
+mod rebuild;
 mod rows;
 mod sealed;
 mod snapshots;
@@ -26,16 +27,17 @@ mod tests;
 #[cfg(test)]
 pub(crate) use tests::world::world;
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use self::database::{Reader, Writer};
-use self::projector::{Order, Projector, Session};
+use self::projector::{Projector, Session};
 use crate::event::Recorded;
 use crate::id::Position;
 use crate::seal::{Seal, SealError};
@@ -46,6 +48,7 @@ use crate::subscription;
 pub use self::audit::summarize;
 pub use self::compare::{Comparison, Difference, Frozen};
 pub use self::query::{Direction, PAGE_ITEMS_MAX, Page, PageRequest, Unfinished};
+pub use self::rebuild::Rebuilding;
 pub use self::rows::{
     AgentFilter, AgentView, AttemptView, AuditEntry, AuditFilter, CrewFilter, CrewView, Delivery, Lifespan,
     MessageFilter, MessageView, Outcome, ProfileView, TaskFilter, TaskView,
@@ -112,6 +115,17 @@ pub enum ViewError {
         /// The position that they have reached.
         reached: Position,
     },
+    /// An event stands in the way of a rebuild.
+    #[error("rebuild projection `{name}`: {reason}; the old one stays")]
+    Stopped {
+        /// The projection.
+        name: String,
+        /// The event's position, and what is wrong with it.
+        reason: Arc<str>,
+    },
+    /// Another rebuild runs.
+    #[error("rebuild: another rebuild is under way on this node; wait until it has ended")]
+    Busy,
     /// There is no such projection.
     #[error("rebuild projection `{name}`: there is none; there are {}", NAMES.join(", "))]
     UnknownProjection {
@@ -129,6 +143,8 @@ impl From<ViewError> for crate::api::Problem {
             }
             ViewError::Behind { .. } => ProblemKind::Timeout,
             ViewError::UnknownProjection { .. } => ProblemKind::NotFound,
+            ViewError::Stopped { .. } => ProblemKind::Failed,
+            ViewError::Busy => ProblemKind::Conflict,
         };
         Self::new(kind, error.to_string())
     }
@@ -172,7 +188,7 @@ impl From<sqlx::Error> for Fault {
 trait Projection: Send + Sync {
     /// Its name, one of [`NAMES`].
     fn name(&self) -> &'static str;
-    /// Its tables, to be emptied before it is made again.
+    /// Its tables, of which it writes and reads no others.
     fn tables(&self) -> &'static [&'static str];
     /// Applies events in their order; says how many of them were of kinds that it should know but does not.
     async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<u64, Fault>;
@@ -186,13 +202,37 @@ pub struct Views {
     seal: Option<Seal>,
 }
 
-#[derive(Debug)]
 struct Shared {
+    home: Home,
     place: Arc<str>,
+    store: Arc<dyn EventStore>,
+    options: Options,
     reader: Reader,
-    orders: mpsc::Sender<Order>,
     progress: watch::Receiver<Position>,
-    projector: Mutex<Option<JoinHandle<()>>>,
+    rebuilding: watch::Sender<Option<Rebuilding>>,
+    tasks: Mutex<Option<Tasks>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("home", &self.home).finish_non_exhaustive()
+    }
+}
+
+/// Where the views are kept.
+#[derive(Clone, Debug)]
+enum Home {
+    File(PathBuf),
+    Common(Box<Database>),
+}
+
+/// What runs until the views are closed.
+#[derive(Debug)]
+struct Tasks {
+    projector: JoinHandle<()>,
+    /// Ends the projector.
+    close: oneshot::Sender<()>,
+    rebuild: Option<JoinHandle<()>>,
 }
 
 impl Views {
@@ -206,7 +246,7 @@ impl Views {
         let file = directory.as_ref().join(VIEWS_FILE);
         let session = Session::Own(file::open(&file, &*store).await?);
         let reader = file::reader(&file, &options).await?;
-        Self::follow(file.display().to_string().into(), session, reader, store, options).await
+        Self::follow(Home::File(file), session, reader, store, options).await
     }
 
     /// Opens the views of `store` in `database`, which any number of nodes share, as [`Views::open`] does. One of
@@ -219,22 +259,36 @@ impl Views {
         common::prepare(database, &*store).await?;
         let session = Session::Common { database: Box::new(database.clone()), writer: None, leads: false };
         let reader = common::reader(database, &options).await?;
-        Self::follow(database.to_string().into(), session, reader, store, options).await
+        Self::follow(Home::Common(Box::new(database.clone())), session, reader, store, options).await
     }
 
     async fn follow(
-        place: Arc<str>,
+        home: Home,
         session: Session,
         reader: Reader,
         store: Arc<dyn EventStore>,
         options: Options,
     ) -> Result<Self, ViewError> {
-        let (orders, ordered) = mpsc::channel(1);
+        let place: Arc<str> = match &home {
+            Home::File(file) => file.display().to_string().into(),
+            Home::Common(database) => database.to_string().into(),
+        };
+        let (close, closing) = oneshot::channel();
         let (progress_sender, progress) = watch::channel(Position(0));
-        let projector = Projector::new(session, store, options, ordered, progress_sender);
+        let projector = Projector::new(session, Arc::clone(&store), options, closing, progress_sender);
         let projector = projector.await.map_err(|error| ViewError::unavailable(&place, &error))?;
-        let projector = Mutex::new(Some(tokio::spawn(projector.run())));
-        Ok(Self { shared: Arc::new(Shared { place, reader, orders, progress, projector }), seal: None })
+        let tasks = Tasks { projector: tokio::spawn(projector.run()), close, rebuild: None };
+        let shared = Shared {
+            home,
+            place,
+            store,
+            options,
+            reader,
+            progress,
+            rebuilding: watch::Sender::new(None),
+            tasks: Mutex::new(Some(tasks)),
+        };
+        Ok(Self { shared: Arc::new(shared), seal: None })
     }
 
     /// The same views, in whose answers personal data is opened.
@@ -257,29 +311,20 @@ impl Views {
         *self.shared.progress.borrow()
     }
 
-    /// Makes a projection, or all of them, again from the beginning of the log. Answers when it has begun;
-    /// [`Views::wait_for`] tells when it is done.
-    pub async fn rebuild(&self, name: Option<&str>) -> Result<(), ViewError> {
-        if let Some(name) = name.filter(|name| !NAMES.contains(name)) {
-            return Err(ViewError::UnknownProjection { name: name.to_owned() });
-        }
-        let (done, answer) = oneshot::channel();
-        let ended = || self.unavailable("the projector has ended");
-        let order = Order::Rebuild { name: name.map(str::to_owned), done };
-        self.shared.orders.send(order).await.map_err(|_| ended())?;
-        let rebuilt = answer.await.map_err(|_| ended())?;
-        rebuilt.map_err(|error| ViewError::unavailable(&self.shared.place, &error))
-    }
-
     /// Stops following the log and closes the connections.
     pub async fn close(&self) {
-        // A projector that has ended already takes no orders.
-        let _ = self.shared.orders.send(Order::Close).await;
-        let projector = self.shared.projector.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(projector) = projector
-            && let Err(error) = projector.await
-        {
-            tracing::error!(%error, "the projector ended badly");
+        let tasks = self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Tasks { projector, close, rebuild }) = tasks {
+            // A projector that has ended already need not be told to.
+            let _ = close.send(());
+            if let Err(error) = projector.await {
+                tracing::error!(%error, "the projector ended badly");
+            }
+            if let Some(rebuild) = rebuild {
+                rebuild.abort();
+                // It was either ended now, or before.
+                let _ = rebuild.await;
+            }
         }
         self.shared.reader.close().await;
     }

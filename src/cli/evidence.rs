@@ -129,9 +129,11 @@ pub(super) async fn ledger(config: &Config) -> Result<Ledger, Problem> {
 
 /// The database that `place` is the URL of, where it is one.
 pub(super) fn database(place: &Path) -> Result<Option<Database>, Problem> {
-    let url = place.to_str().filter(|text| text.starts_with("postgres://") || text.starts_with("postgresql://"));
+    let url =
+        place.to_str().filter(|text| text.starts_with("postgres://") || text.starts_with("postgresql://"));
     let parse = |url: &str| {
-        url.parse().map_err(|error: postgres::InvalidUrl| Problem::new(ProblemKind::Invalid, error.to_string()))
+        url.parse()
+            .map_err(|error: postgres::InvalidUrl| Problem::new(ProblemKind::Invalid, error.to_string()))
     };
     url.map(parse).transpose()
 }

@@ -48,7 +48,8 @@ impl Log {
 
 /// Not parsed by clap, which repeats what it cannot read: it may hold a password.
 fn place(flag: &str, text: &str) -> Result<Place, Problem> {
-    text.parse().map_err(|error: InvalidPlace| Problem::new(ProblemKind::Invalid, format!("`{flag}`: {error}")))
+    text.parse()
+        .map_err(|error: InvalidPlace| Problem::new(ProblemKind::Invalid, format!("`{flag}`: {error}")))
 }
 
 /// Says now and then how far it is, and whenever a part is done.

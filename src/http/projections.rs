@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use events::api::Problem;
 use events::domain::platform::ProjectionRebuilt;
-use events::projection::{NAMES, ViewError};
+use events::projection::{NAMES, Rebuilding, ViewError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,24 +34,59 @@ struct Projection {
     status: &'static str,
     /// The last event that it has applied.
     position: u64,
+    /// Events of the log that it has not applied yet.
+    lag: u64,
     /// Events of kinds that were unknown to it.
     skipped: u64,
     /// Why it stopped before the next event.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// The rebuild that was begun last on this node, if it makes this one again or has tried to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rebuild: Option<RebuildModel>,
+}
+
+/// How far a rebuild is. Until it is done, the rows that were there before serve queries.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct RebuildModel {
+    /// `running`, `done` or `failed`.
+    status: &'static str,
+    /// The last event that was applied to the new rows.
+    position: u64,
+    /// Why it was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl From<&Rebuilding> for RebuildModel {
+    fn from(rebuilding: &Rebuilding) -> Self {
+        let (status, error) = match &rebuilding.ended {
+            None => ("running", None),
+            Some(Ok(())) => ("done", None),
+            Some(Err(error)) => ("failed", Some(error.to_string())),
+        };
+        Self { status, position: rebuilding.position.0, error }
+    }
 }
 
 pub(super) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Projections>, Refusal> {
     let head = api.store.head().await?.position;
     let found = api.views.status().await.map_err(Problem::from)?;
+    let rebuilding = api.views.rebuilding();
     let item = |projection: events::projection::Status| Projection {
         status: match &projection.error {
             Some(_) => "stopped",
             None if projection.position < head => "behind",
             None => "ok",
         },
+        rebuild: rebuilding
+            .as_ref()
+            .filter(|rebuilding| rebuilding.names.contains(&&*projection.name))
+            .map(RebuildModel::from),
         name: projection.name,
         position: projection.position.0,
+        lag: head.0.saturating_sub(projection.position.0),
         skipped: projection.skipped,
         error: projection.error,
     };
@@ -75,7 +110,11 @@ pub(super) async fn rebuild(
     if let Some(unknown) = name.as_deref().filter(|name| !NAMES.contains(name)) {
         return Err(Problem::from(ViewError::UnknownProjection { name: unknown.to_owned() }).into());
     }
+    // An act that is refused anyhow is not written down as one.
+    if api.views.rebuilding().is_some_and(|rebuilding| rebuilding.ended.is_none()) {
+        return Err(Problem::from(ViewError::Busy).into());
+    }
     acts::record(&*api.store, &caller, "views", ProjectionRebuilt { name: name.clone() }).await?;
-    api.views.rebuild(name.as_deref()).await.map_err(Problem::from)?;
+    api.views.rebuild(name.as_deref()).map_err(Problem::from)?;
     status(State(api)).await
 }

@@ -153,6 +153,12 @@ async fn what_was_is_shown(home: Home) {
     }
     let ran = stage.hypercode(&["replay", "--check"]).await;
     assert!(ran.code == 1 && ran.out.contains("table tasks differs"), "{ran:?}");
+    stage.hypercode(&["projection", "rebuild"]).await.refused(2);
+    stage.hypercode(&["projection", "rebuild", "nothing"]).await.refused(4);
+    let rebuilt = stage.json(&["projection", "rebuild", "--all"]).await;
+    let items = rebuilt["items"].as_array().expect("items");
+    assert!(items.iter().all(|item| item["rebuild"]["status"] == "done"), "{rebuilt:#}");
+    assert_eq!(stage.json(&["replay", "--check"]).await["ok"], true);
     what_comes_is_followed(&stage).await;
     stage.leave().await;
 }

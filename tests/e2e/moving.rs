@@ -35,7 +35,11 @@ async fn a_platform_moves_to_postgres_with_all_that_it_has() {
     assert!(up.stop().await.success());
     let registry = home.hypercode(&["replay", "--all", "--output", "json"]).await.json();
     let copied = home.hypercode(&copy).await.json();
-    assert_eq!((&copied["verified"], &copied["position"]), (&json!(true), &registry["position"]), "{copied:#}");
+    assert_eq!(
+        (&copied["verified"], &copied["position"]),
+        (&json!(true), &registry["position"]),
+        "{copied:#}"
+    );
     assert!(copied["artifactsCarried"].as_u64().is_some_and(|count| count > 0), "{copied:#}");
     let told = home.hypercode(&copy[..6]).await.ok();
     assert!(told.contains("0 events and 0 artifacts now"), "{told}");
@@ -50,7 +54,10 @@ async fn a_platform_moves_to_postgres_with_all_that_it_has() {
     let lives = |agent: &Value| (agent["id"].clone(), agent["incarnation"].clone());
     let adopted = stage.api.list("/v1/agents").await;
     assert_eq!(adopted.iter().map(lives).collect::<Vec<_>>(), agents.iter().map(lives).collect::<Vec<_>>());
-    stage.hypercode(&["crew", "assemble", stage.home.path("crew.yaml").to_str().expect("text")]).await.refused(1);
+    stage
+        .hypercode(&["crew", "assemble", stage.home.path("crew.yaml").to_str().expect("text")])
+        .await
+        .refused(1);
     let task = stage.submit(&json!({"do": "echo", "text": "hi"})).await;
     assert_eq!(stage.ended(&task).await["status"], "completed");
     stage.hypercode(&["audit", "checkpoint", "--cut"]).await.ok();
@@ -62,7 +69,8 @@ async fn a_platform_moves_to_postgres_with_all_that_it_has() {
     assert!(said.contains("in use by `node-"), "{said}");
     let Stage { home, up, api } = stage;
     assert!(up.stop().await.success());
-    let copied = home.hypercode(&["log", "copy", "--from", &url, "--to", &back, "--output", "json"]).await.json();
+    let copied =
+        home.hypercode(&["log", "copy", "--from", &url, "--to", &back, "--output", "json"]).await.json();
     let at_end = home.hypercode(&["replay", "--output", "json"]).await.json();
     assert_eq!(copied["position"], at_end["position"]);
     Stage { up: Up::start(&home).await, home, api }.leave().await;
@@ -113,7 +121,10 @@ async fn a_copy_that_is_killed_goes_on_where_it_was() {
         let copied =
             home.hypercode(&["log", "copy", "--from", &from, "--to", &to, "--output", "json"]).await.json();
         assert_eq!(copied["position"], EVENTS, "{copied:#}");
-        assert!(copied["events"].as_u64().is_some_and(|events| events <= (EVENTS * 2 / 5) as u64), "{copied:#}");
+        assert!(
+            copied["events"].as_u64().is_some_and(|events| events <= (EVENTS * 2 / 5) as u64),
+            "{copied:#}"
+        );
         let log = read(&place).await.expect("it opens");
         let head = events::chain::verify(&*log).await.expect("it verifies");
         assert_eq!(head.hash.to_string(), copied["hash"]);
@@ -122,7 +133,9 @@ async fn a_copy_that_is_killed_goes_on_where_it_was() {
 
 async fn read(place: &Place) -> Option<Arc<dyn EventStore>> {
     Some(match place {
-        Place::Directory(path) => Arc::new(sqlite::ReadOnly::open(path, &sqlite::Options::default()).await.ok()?),
+        Place::Directory(path) => {
+            Arc::new(sqlite::ReadOnly::open(path, &sqlite::Options::default()).await.ok()?)
+        }
         Place::Database(database) => {
             let options = events::store::postgres::Options::default();
             Arc::new(events::store::postgres::ReadOnly::open(database, &options).await.ok()?)

@@ -151,8 +151,10 @@ mod tests {
     #[test]
     fn the_matrix_says_what_ran_and_what_did_not() {
         let (text, missing) = tables(REPORT);
-        let lines: Vec<Vec<&str>> =
-            text.lines().map(|line| line.split("  ").filter(|cell| !cell.is_empty()).map(str::trim).collect()).collect();
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split("  ").filter(|cell| !cell.is_empty()).map(str::trim).collect())
+            .collect();
         assert!(lines.contains(&vec!["ES-1", "holds (1)", "FAILS (1/2)", "holds (1)"]), "{text}");
         assert!(lines.contains(&vec!["ES-2", "not run", "holds (1)", "holds (1)"]), "{text}");
         assert_eq!(missing, ["ES-2 on memory", "all of the bus"]);

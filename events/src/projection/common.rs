@@ -13,13 +13,13 @@ use super::database::{Reader, Statement, Writer};
 use super::origin::{fingerprint, is_of, source};
 use super::{Options, ViewError};
 use crate::store::EventStore;
-use crate::store::postgres::Database;
+use crate::store::postgres::{Database, within};
 
 /// The schema of the views.
 const SCHEMA: &str = include_str!("../../../migrations/postgres/0002_views.sql");
 
 /// The name space of the views' tables, beside that of the log.
-const NAME_SPACE: &str = "hypercode_views";
+pub(super) const NAME_SPACE: &str = "hypercode_views";
 
 /// Who holds this lock writes the views: `HCvw` in ASCII.
 const LOCK: &str = "SELECT pg_try_advisory_lock(1212380791)";
@@ -27,8 +27,17 @@ const LOCK: &str = "SELECT pg_try_advisory_lock(1212380791)";
 /// How long the server may work at a statement, in milliseconds; a batch has many.
 const STATEMENT_MS: u64 = 60_000;
 
+/// How long it may work at a query, in milliseconds: less than who asked over HTTP waits.
+const READ_MS: u64 = 15_000;
+
 /// How long it may work where whole views are read or made, in milliseconds.
 const LONG_STATEMENT_MS: u64 = 3_600_000;
+
+/// How long a rebuild may stand still while it holds the views, in milliseconds.
+const IDLE_IN_REBUILD_MS: u64 = 10_000;
+
+/// How much longer than the server may work an answer is waited for, before the connection counts as lost.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// After so long without a statement the session that writes is ended, in milliseconds.
 const IDLE_SESSION_MS: u64 = 5_000;
@@ -40,6 +49,11 @@ fn settings(database: &Database) -> PgConnectOptions {
     database.settings(STATEMENT_MS).options([("search_path", NAME_SPACE)])
 }
 
+/// How long an answer of the server is waited for.
+fn answer() -> Duration {
+    Duration::from_millis(STATEMENT_MS) + ANSWER
+}
+
 fn unavailable(database: &Database, error: &sqlx::Error) -> ViewError {
     ViewError::unavailable(&database.to_string().into(), error)
 }
@@ -47,16 +61,28 @@ fn unavailable(database: &Database, error: &sqlx::Error) -> ViewError {
 /// A session that may write once it has the lock.
 pub(super) async fn connect(database: &Database) -> Result<Writer, sqlx::Error> {
     let settings = settings(database).options([("idle_session_timeout", IDLE_SESSION_MS.to_string())]);
-    PgConnection::connect_with(&settings).await.map(Writer::Postgres)
+    let connected = within(answer(), PgConnection::connect_with(&settings)).await;
+    connected.map(|db| Writer::Postgres { db, answer: answer() })
 }
 
-/// A session that only reads, and may take its time.
-pub(super) async fn reading(database: &Database) -> Result<Writer, sqlx::Error> {
+/// A session that may take its time, and may stand still for so long within a transaction.
+async fn patient(database: &Database, idle_ms: u64) -> Result<Writer, sqlx::Error> {
     let settings = settings(database).options([
         ("statement_timeout", LONG_STATEMENT_MS.to_string()),
-        ("idle_in_transaction_session_timeout", LONG_STATEMENT_MS.to_string()),
+        ("idle_in_transaction_session_timeout", idle_ms.to_string()),
     ]);
-    PgConnection::connect_with(&settings).await.map(Writer::Postgres)
+    let db = PgConnection::connect_with(&settings).await?;
+    Ok(Writer::Postgres { db, answer: Duration::from_millis(LONG_STATEMENT_MS) + ANSWER })
+}
+
+/// A session that only reads whole views.
+pub(super) async fn reading(database: &Database) -> Result<Writer, sqlx::Error> {
+    patient(database, LONG_STATEMENT_MS).await
+}
+
+/// A session that makes views again beside the one that writes, which waits while it puts them in place.
+pub(super) async fn beside(database: &Database) -> Result<Writer, sqlx::Error> {
+    patient(database, IDLE_IN_REBUILD_MS).await
 }
 
 /// Whether this session has the lock now.
@@ -120,7 +146,7 @@ async fn fits(db: &mut Writer, database: &Database, store: &dyn EventStore) -> R
 
 /// Makes empty views in place of those that are there, in one transaction.
 async fn make(db: &mut Writer) -> Result<(), sqlx::Error> {
-    let Writer::Postgres(db) = db else { return Ok(()) };
+    let Writer::Postgres { db, .. } = db else { return Ok(()) };
     let mut tx = db.begin().await?;
     let is_there = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'hypercode_views')";
     if !sqlx::query_scalar::<_, bool>(is_there).fetch_one(&mut *tx).await? {
@@ -142,8 +168,8 @@ pub(super) async fn reader(database: &Database, options: &Options) -> Result<Rea
     PgPoolOptions::new()
         .max_connections(options.read_connections_max)
         .acquire_timeout(Duration::from_millis(options.read_wait_ms))
-        .connect_with(settings(database))
+        .connect_with(settings(database).options([("statement_timeout", READ_MS.to_string())]))
         .await
-        .map(Reader::Postgres)
+        .map(|pool| Reader::Postgres { pool, answer: Duration::from_millis(READ_MS) + ANSWER })
         .map_err(|error| unavailable(database, &error))
 }

@@ -115,16 +115,18 @@ async fn select(db: &mut Writer, table: &str) -> Result<String, sqlx::Error> {
     let columns: Vec<String> = columns.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
     let bytewise = match db {
         Writer::Sqlite(_) => "BINARY",
-        Writer::Postgres(_) => "\"C\"",
+        Writer::Postgres { .. } => "\"C\"",
     };
     let columns = columns.join(" || ',' || ");
-    Ok(format!("SELECT line FROM (SELECT {columns} AS line FROM {table}) AS lines ORDER BY line COLLATE {bytewise}"))
+    Ok(format!(
+        "SELECT line FROM (SELECT {columns} AS line FROM {table}) AS lines ORDER BY line COLLATE {bytewise}"
+    ))
 }
 
 fn stream(db: &mut Writer, sql: String) -> BoxStream<'_, Result<String, sqlx::Error>> {
     let sql = AssertSqlSafe(sql);
     match db {
         Writer::Sqlite(db) => sqlx::query_scalar(sql).fetch(db).boxed(),
-        Writer::Postgres(db) => sqlx::query_scalar(sql).fetch(db).boxed(),
+        Writer::Postgres { db, .. } => sqlx::query_scalar(sql).fetch(db).boxed(),
     }
 }

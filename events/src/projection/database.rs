@@ -1,9 +1,14 @@
 //! The two dialects of the views behind one seam: what a projection says and asks is the same in both.
 
+use std::time::Duration;
+
 use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow, Postgres};
 use sqlx::query::Query as Prepared;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, Decode, Row as _, SqlSafeStr as _, SqlStr, Type};
+
+use super::common::NAME_SPACE;
+use crate::store::postgres::{answered, within};
 
 /// A statement as each dialect has it. Its parameters are `$1`, `$2` …
 #[derive(Clone, Copy, Debug)]
@@ -125,7 +130,11 @@ impl Row {
 #[derive(Clone, Debug)]
 pub(super) enum Reader {
     Sqlite(SqlitePool),
-    Postgres(PgPool),
+    /// With how long an answer of the server is waited for.
+    Postgres {
+        pool: PgPool,
+        answer: Duration,
+    },
 }
 
 impl Reader {
@@ -136,7 +145,9 @@ impl Reader {
     ) -> Result<Vec<Row>, sqlx::Error> {
         match self {
             Self::Sqlite(pool) => sqlite_rows(statement.sqlite.into_sql_str(), values, pool).await,
-            Self::Postgres(pool) => postgres_rows(statement.postgres.into_sql_str(), values, pool).await,
+            Self::Postgres { pool, answer } => {
+                bounded_rows(statement.postgres.into_sql_str(), values, pool, *answer).await
+            }
         }
     }
 
@@ -144,14 +155,14 @@ impl Reader {
         let sql = AssertSqlSafe(query.sql).into_sql_str();
         match self {
             Self::Sqlite(pool) => sqlite_rows(sql, query.values, pool).await,
-            Self::Postgres(pool) => postgres_rows(sql, query.values, pool).await,
+            Self::Postgres { pool, answer } => bounded_rows(sql, query.values, pool, *answer).await,
         }
     }
 
     pub(super) async fn close(&self) {
         match self {
             Self::Sqlite(pool) => pool.close().await,
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres { pool, .. } => pool.close().await,
         }
     }
 }
@@ -160,7 +171,11 @@ impl Reader {
 #[derive(Debug)]
 pub(super) enum Writer {
     Sqlite(SqliteConnection),
-    Postgres(PgConnection),
+    /// With how long an answer of the server is waited for.
+    Postgres {
+        db: PgConnection,
+        answer: Duration,
+    },
 }
 
 impl Writer {
@@ -173,8 +188,8 @@ impl Writer {
             Self::Sqlite(db) => {
                 sqlite(statement.sqlite.into_sql_str(), values).execute(db).await?;
             }
-            Self::Postgres(db) => {
-                postgres(statement.postgres.into_sql_str(), values).execute(db).await?;
+            Self::Postgres { db, answer } => {
+                within(*answer, postgres(statement.postgres.into_sql_str(), values).execute(db)).await?;
             }
         }
         Ok(())
@@ -187,29 +202,65 @@ impl Writer {
     ) -> Result<Vec<Row>, sqlx::Error> {
         match self {
             Self::Sqlite(db) => sqlite_rows(statement.sqlite.into_sql_str(), values, db).await,
-            Self::Postgres(db) => postgres_rows(statement.postgres.into_sql_str(), values, db).await,
+            Self::Postgres { db, answer } => {
+                within(*answer, postgres_rows(statement.postgres.into_sql_str(), values, db)).await
+            }
         }
     }
 
-    /// Empties `tables`, which are named by projections and never from outside.
-    pub(super) async fn empty(&mut self, tables: &[&str]) -> Result<(), sqlx::Error> {
+    async fn run(&mut self, sql: String) -> Result<(), sqlx::Error> {
+        let sql = AssertSqlSafe(sql).into_sql_str();
+        match self {
+            Self::Sqlite(db) => sqlite(sql, []).execute(db).await.map(drop),
+            Self::Postgres { db, answer } => within(*answer, postgres(sql, []).execute(db)).await.map(drop),
+        }
+    }
+
+    /// Makes empty temporary tables, which from now on stand before the views' own of the same names in this session.
+    /// Tables are named by projections, never from outside.
+    pub(super) async fn shadow(&mut self, tables: &[&str]) -> Result<(), sqlx::Error> {
+        const MADE_BY: Statement = Statement::common(
+            "SELECT sql FROM main.sqlite_schema WHERE tbl_name = $1 AND sql IS NOT NULL ORDER BY type DESC",
+        );
         for table in tables {
-            let sql = AssertSqlSafe(format!("DELETE FROM {table}")).into_sql_str();
-            match self {
-                Self::Sqlite(db) => {
-                    sqlite(sql, []).execute(db).await?;
-                }
-                Self::Postgres(db) => {
-                    postgres(sql, []).execute(db).await?;
-                }
+            if let Self::Postgres { .. } = self {
+                self.run(format!("CREATE TEMP TABLE {table} (LIKE {NAME_SPACE}.{table} INCLUDING ALL)"))
+                    .await?;
+                continue;
+            }
+            for row in self.fetch(MADE_BY, [(*table).into()]).await? {
+                let (create, rest) = row.get::<&str>(0)?.split_at("CREATE TABLE ".len());
+                self.run(format!("{create}temp.{rest}")).await?;
             }
         }
         Ok(())
     }
 
-    /// Begins a transaction; no other writes until it ends.
-    pub(super) async fn begin(&mut self) -> Result<(), sqlx::Error> {
-        self.execute(Statement { sqlite: "BEGIN IMMEDIATE", postgres: "BEGIN" }, []).await
+    /// Puts the rows of the temporary tables in place of the views' own.
+    pub(super) async fn replace(&mut self, tables: &[&str]) -> Result<(), sqlx::Error> {
+        let (own, temporary) = match self {
+            Self::Sqlite(_) => ("main", "temp"),
+            Self::Postgres { .. } => (NAME_SPACE, "pg_temp"),
+        };
+        for table in tables {
+            self.run(format!("DELETE FROM {own}.{table}")).await?;
+            self.run(format!("INSERT INTO {own}.{table} SELECT * FROM {temporary}.{table}")).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins a transaction in which nobody else moves a projection.
+    pub(super) async fn begin_alone(&mut self) -> Result<(), sqlx::Error> {
+        const LOCK: &str = "LOCK TABLE projections IN SHARE ROW EXCLUSIVE MODE";
+        self.execute(Statement { sqlite: "BEGIN IMMEDIATE", postgres: "BEGIN" }, []).await?;
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres { .. } => self.execute(Statement::common(LOCK), []).await,
+        }
+    }
+    /// Begins a transaction that keeps nobody else from writing, for what only this session sees.
+    pub(super) async fn begin_beside(&mut self) -> Result<(), sqlx::Error> {
+        self.execute(Statement::common("BEGIN"), []).await
     }
     pub(super) async fn commit(&mut self) -> Result<(), sqlx::Error> {
         self.execute(Statement::common("COMMIT"), []).await
@@ -232,7 +283,7 @@ impl Writer {
         use sqlx::Connection as _;
         match self {
             Self::Sqlite(db) => db.close().await,
-            Self::Postgres(db) => db.close().await,
+            Self::Postgres { db, answer } => within(answer, db.close()).await,
         }
     }
 }
@@ -251,6 +302,17 @@ async fn postgres_rows<'c>(
     executor: impl sqlx::Executor<'c, Database = Postgres>,
 ) -> Result<Vec<Row>, sqlx::Error> {
     Ok(postgres(sql, values).fetch_all(executor).await?.into_iter().map(Row::Postgres).collect())
+}
+
+/// Rows over a connection of the pool, which gets it back only if the answer came.
+async fn bounded_rows(
+    sql: SqlStr,
+    values: impl IntoIterator<Item = Value>,
+    pool: &PgPool,
+    answer: Duration,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let rows = answered(pool, postgres(sql, values), answer).await?;
+    Ok(rows.into_iter().map(Row::Postgres).collect())
 }
 
 fn sqlite(

@@ -17,6 +17,9 @@ use crate::store::EventStore;
 /// The schema of the views.
 const SCHEMA: &str = include_str!("../../../migrations/sqlite/0002_views.sql");
 
+/// How long a rebuild waits for its turn to write.
+const TURN: Duration = Duration::from_secs(60);
+
 fn settings(file: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(file)
@@ -76,6 +79,12 @@ async fn make(file: &Path) -> Result<SqliteConnection, ViewError> {
     sqlx::raw_sql(mark).execute(&mut *tx).await.map_err(failed)?;
     tx.commit().await.map_err(failed)?;
     Ok(db)
+}
+
+/// A connection that makes views again beside the one that writes.
+pub(super) async fn beside(file: &Path) -> Result<Writer, sqlx::Error> {
+    let settings = settings(file).busy_timeout(TURN);
+    SqliteConnection::connect_with(&settings).await.map(Writer::Sqlite)
 }
 
 /// A connection that only reads.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::database::{Row, Statement, Value, Writer, twins};
@@ -25,16 +25,10 @@ pub(super) const LOAD_STATUSES: Statement = Statement::common(include_str!("sql/
 /// How often the node that writes shows the server that it lives, and looks whether another node has begun a rebuild.
 const KEEP: Duration = Duration::from_secs(1);
 
-/// What the projector is asked to do.
-#[derive(Debug)]
-pub(super) enum Order {
-    Rebuild { name: Option<String>, done: oneshot::Sender<Result<(), sqlx::Error>> },
-    Close,
-}
-
-struct Running {
+/// A projection that follows the log.
+pub(super) struct Running {
     projection: Box<dyn Projection>,
-    status: Status,
+    pub(super) status: Status,
 }
 
 /// Where this projector writes.
@@ -50,7 +44,8 @@ pub(super) struct Projector {
     session: Session,
     subscription: Subscription,
     options: Options,
-    orders: mpsc::Receiver<Order>,
+    /// When its other end is used or gone, the projector ends.
+    closing: oneshot::Receiver<()>,
     progress: watch::Sender<Position>,
     projections: Vec<Running>,
     /// When the next batch may be read.
@@ -64,8 +59,9 @@ enum Then {
     Close,
 }
 
-fn all() -> Vec<Box<dyn Projection>> {
-    vec![
+/// All projections, or the one of this name, at the beginning of the log.
+pub(super) fn all(name: Option<&str>) -> Vec<Running> {
+    let all: Vec<Box<dyn Projection>> = vec![
         Box::new(Profiles),
         Box::new(Entities::<Crew>::new()),
         Box::new(Entities::<Agent>::new()),
@@ -74,7 +70,13 @@ fn all() -> Vec<Box<dyn Projection>> {
         Box::new(Messages),
         Box::new(Spending),
         Box::new(Audit::new()),
-    ]
+    ];
+    let running = |projection: Box<dyn Projection>| {
+        let name = projection.name().to_owned();
+        Running { projection, status: Status { name, position: Position(0), skipped: 0, error: None } }
+    };
+    let chosen = |projection: &Box<dyn Projection>| name.is_none_or(|name| name == projection.name());
+    all.into_iter().filter(chosen).map(running).collect()
 }
 
 impl Projector {
@@ -82,24 +84,21 @@ impl Projector {
         session: Session,
         store: Arc<dyn EventStore>,
         options: Options,
-        orders: mpsc::Receiver<Order>,
+        closing: oneshot::Receiver<()>,
         progress: watch::Sender<Position>,
     ) -> Result<Self, sqlx::Error> {
-        let running = |projection: Box<dyn Projection>| {
-            let status = fresh(projection.name());
-            Running { projection, status }
-        };
-        let projections = all().into_iter().map(running).collect();
         let subscription = Subscription::after(store, Position(0), options.subscription);
         let not_before = Instant::now();
         let mut projector =
-            Self { session, subscription, options, orders, progress, projections, not_before };
-        projector.load().await?;
-        for running in &mut projector.projections {
-            // What stopped it may be mended by now, so it is tried again.
-            running.status.error = None;
+            Self { session, subscription, options, closing, progress, projections: all(None), not_before };
+        match projector.leads() {
+            false => projector.try_lead().await?,
+            true => {
+                projector.load().await?;
+                projector.forgive().await?;
+                projector.resume();
+            }
         }
-        projector.resume();
         Ok(projector)
     }
 
@@ -141,7 +140,7 @@ impl Projector {
         };
         tokio::select! {
             biased;
-            order = self.orders.recv() => Ok(self.carry_out(order).await),
+            _ = &mut self.closing => Ok(Then::Close),
             events = next => {
                 let events = events.map_err(|error| error.to_string())?;
                 if events.len() < self.options.subscription.batch_events_max {
@@ -163,7 +162,7 @@ impl Projector {
         let poll = Duration::from_millis(self.options.follow_ms);
         tokio::select! {
             biased;
-            order = self.orders.recv() => Ok(self.carry_out(order).await),
+            _ = &mut self.closing => Ok(Then::Close),
             () = tokio::time::sleep(poll) => {
                 self.try_lead().await.map_err(|error| error.to_string())?;
                 Ok(Then::GoOn)
@@ -177,26 +176,14 @@ impl Projector {
         }
         let is_mine = common::try_lead(self.writer().await?).await?;
         self.load().await?;
+        if is_mine {
+            self.forgive().await?;
+        }
         self.resume();
         if let Session::Common { leads, .. } = &mut self.session {
             *leads = is_mine;
         }
         Ok(())
-    }
-
-    async fn carry_out(&mut self, order: Option<Order>) -> Then {
-        match order {
-            None | Some(Order::Close) => Then::Close,
-            Some(Order::Rebuild { name, done }) => {
-                let rebuilt = self.rebuild(name.as_deref()).await;
-                if rebuilt.is_err() {
-                    self.recover().await;
-                }
-                // A caller that went away wants no answer.
-                let _ = done.send(rebuilt);
-                Then::GoOn
-            }
-        }
     }
 
     /// After a failure: what was begun is undone, and what stands there counts.
@@ -249,16 +236,29 @@ impl Projector {
         self.progress.send_replace(cursor);
     }
 
-    /// Begins a transaction. Where other nodes may have begun a rebuild, it says whether what was believed holds.
-    async fn begin(&mut self) -> Result<bool, sqlx::Error> {
-        const EXCLUDE: Statement = Statement::common("LOCK TABLE projections IN SHARE ROW EXCLUSIVE MODE");
-        let is_common = matches!(self.session, Session::Common { .. });
-        let writer = self.writer().await?;
-        writer.begin().await?;
-        if !is_common {
-            return Ok(true);
+    /// What stopped a projection may be mended by now, so it is tried again.
+    async fn forgive(&mut self) -> Result<(), sqlx::Error> {
+        if self.projections.iter().all(|running| running.status.error.is_none()) {
+            return Ok(());
         }
-        writer.execute(EXCLUDE, []).await?;
+        if !self.begin().await? {
+            return self.writer().await?.rollback().await;
+        }
+        for running in &mut self.projections {
+            running.status.error = None;
+        }
+        let projections = std::mem::take(&mut self.projections);
+        let saved = save(self.writer().await?, &projections).await;
+        self.projections = projections;
+        saved?;
+        self.writer().await?.commit().await
+    }
+
+    /// Begins a transaction, and says whether the projections stand where they were believed to: a rebuild may have
+    /// moved them.
+    async fn begin(&mut self) -> Result<bool, sqlx::Error> {
+        let writer = self.writer().await?;
+        writer.begin_alone().await?;
         let stored = statuses(&writer.fetch(LOAD_STATUSES, []).await?)?;
         Ok(!self.take_over(&stored))
     }
@@ -285,21 +285,6 @@ impl Projector {
         self.resume();
         Ok(())
     }
-
-    async fn rebuild(&mut self, name: Option<&str>) -> Result<(), sqlx::Error> {
-        self.begin().await?;
-        let chosen = |running: &&mut Running| name.is_none_or(|name| name == running.projection.name());
-        let mut projections = std::mem::take(&mut self.projections);
-        let emptied = empty_all(self.writer().await?, projections.iter_mut().filter(chosen)).await;
-        self.projections = projections;
-        emptied?;
-        self.writer().await?.commit().await?;
-        for running in self.projections.iter_mut().filter(chosen) {
-            running.status = fresh(running.projection.name());
-        }
-        self.resume();
-        Ok(())
-    }
 }
 
 /// Applies a batch to each projection, and says where they stand then.
@@ -312,24 +297,22 @@ async fn apply_all(
     for running in projections {
         statuses.push(running.advance(db, events).await?);
     }
-    save(db, &statuses).await?;
+    store(db, &statuses).await?;
     Ok(statuses)
 }
 
-async fn empty_all<'a>(
-    db: &mut Writer,
-    projections: impl Iterator<Item = &'a mut Running>,
-) -> Result<(), sqlx::Error> {
-    for running in projections {
-        db.empty(running.projection.tables()).await?;
-        save(db, &[fresh(running.projection.name())]).await?;
-    }
-    Ok(())
-}
-
 impl Running {
+    /// Its tables.
+    pub(super) fn tables(&self) -> &'static [&'static str] {
+        self.projection.tables()
+    }
+
     /// Applies what it has not applied yet; an event that it cannot read stops it just before.
-    async fn advance(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<Status, sqlx::Error> {
+    pub(super) async fn advance(
+        &mut self,
+        db: &mut Writer,
+        events: &[Recorded],
+    ) -> Result<Status, sqlx::Error> {
         let mut status = self.status.clone();
         if status.error.is_some() {
             return Ok(status);
@@ -358,10 +341,6 @@ impl Running {
     }
 }
 
-fn fresh(name: &str) -> Status {
-    Status { name: name.to_owned(), position: Position(0), skipped: 0, error: None }
-}
-
 pub(super) fn statuses(rows: &[Row]) -> Result<Vec<Status>, sqlx::Error> {
     let status = |row: &Row| {
         Ok(Status {
@@ -374,7 +353,13 @@ pub(super) fn statuses(rows: &[Row]) -> Result<Vec<Status>, sqlx::Error> {
     rows.iter().map(status).collect()
 }
 
-async fn save(db: &mut Writer, statuses: &[Status]) -> Result<(), sqlx::Error> {
+/// Writes down where projections stand.
+pub(super) async fn save(db: &mut Writer, projections: &[Running]) -> Result<(), sqlx::Error> {
+    let statuses: Vec<_> = projections.iter().map(|running| running.status.clone()).collect();
+    store(db, &statuses).await
+}
+
+async fn store(db: &mut Writer, statuses: &[Status]) -> Result<(), sqlx::Error> {
     let row = |Status { name, position, skipped, error }: &Status| json!([name, position, skipped, error]);
     let rows: serde_json::Value = statuses.iter().map(row).collect();
     db.execute(twins!("store_projections.sql"), [rows.into()]).await

@@ -210,13 +210,8 @@ pub async fn copy(
     if from.is_same(to) {
         return Err(CopyError::Same { place: from.clone() });
     }
-    let mut work = Copy {
-        source: from.source().await?,
-        target: to.target().await?,
-        from,
-        to,
-        report: &mut report,
-    };
+    let mut work =
+        Copy { source: from.source().await?, target: to.target().await?, from, to, report: &mut report };
     let (head, rest) = (work.source.log().head().await?, work.source.rest().await?);
     let before = work.agreed(head).await?;
     let (artifacts, artifacts_carried) = work.carry_artifacts().await?;
@@ -249,7 +244,8 @@ impl Copy<'_> {
         let last = self.target.last().await?;
         let Some(before) = last.position.0.checked_sub(1) else { return Ok(last) };
         let ours = self.source.log().read(Position(before), 1).await?;
-        let is_ours = ours.first().is_some_and(|event| (event.position, event.hash) == (last.position, last.hash));
+        let is_ours =
+            ours.first().is_some_and(|event| (event.position, event.hash) == (last.position, last.hash));
         match is_ours && last.position <= head.position {
             true => Ok(last),
             false => Err(CopyError::Different { target: self.to.clone(), position: last.position }),

@@ -6,6 +6,7 @@
 //! appender: a statement of a connection that was lost can no longer succeed once the next one is there, and what
 //! became of it is then found by the ids of its commands.
 
+mod answer;
 mod appender;
 mod copy;
 mod database;
@@ -25,10 +26,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::postgres::PgPool;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::answer::Reader;
 use self::appender::Appender;
 use self::writer::Writer;
 use super::intake::{self, Intake};
@@ -36,6 +38,7 @@ use super::{AppendError, AppendRequest, Appended, EventStore, Head, ReadError, R
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
 
+pub(crate) use self::answer::{answered, within};
 pub(super) use self::copy::Side;
 pub use self::database::{Database, InvalidUrl};
 pub use self::error::OpenError;
@@ -104,7 +107,7 @@ pub struct Postgres {
 #[derive(Debug)]
 struct Shared {
     intake: Intake,
-    reader: PgPool,
+    reader: Reader,
     leases: PgPool,
     head: watch::Receiver<Position>,
     appender: Mutex<Option<JoinHandle<()>>>,
@@ -115,8 +118,9 @@ impl Postgres {
     pub async fn open(database: &Database, options: Options) -> Result<Self, OpenError> {
         schema::prepare(database, schema::IfOlder::Refuse).await?;
         let (writer, known) = Writer::open(database, &options).await?;
-        let reader = reader(database, &options).await?;
+        let reader = Reader::open(database, &options).await?;
         let leases = leases::connect(database).await?;
+        leases::forget(&leases).await;
         let (intake, queue) = intake::open(intake::Limits {
             requests_max: options.intake_requests_max,
             bytes_max: options.intake_bytes_max,
@@ -191,21 +195,12 @@ impl EventStore for Postgres {
     }
 }
 
-async fn reader(database: &Database, options: &Options) -> Result<PgPool, OpenError> {
-    PgPoolOptions::new()
-        .max_connections(options.read_connections_max)
-        .acquire_timeout(Duration::from_millis(options.read_wait_ms))
-        .connect_with(database.settings(options.statement_ms))
-        .await
-        .map_err(|error| OpenError::unreachable(database, &error))
-}
-
 /// Hints at what other nodes append, until nobody watches any more.
-async fn look_around(head: Arc<watch::Sender<Position>>, reader: PgPool, pause: Duration) {
+async fn look_around(head: Arc<watch::Sender<Position>>, reader: Reader, pause: Duration) {
     loop {
         tokio::select! {
             () = head.closed() => return,
-            () = reader.close_event() => return,
+            () = reader.closed() => return,
             () = tokio::time::sleep(pause) => {}
         }
         // A database that is away says so to whoever appends or reads.

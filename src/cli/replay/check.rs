@@ -103,7 +103,7 @@ fn tell(shown: &Value) -> String {
     harmless(&format!(
         "NOT OK: the live views are not what the log says\n\
          after {} equal rows, table {} differs first in\n  live      {}\n  replayed  {}\n\
-         `hypercode projection rebuild` makes them anew; --output json has the rows whole",
+         `hypercode projection rebuild --all` makes them anew; --output json has the rows whole",
         shown["rows"],
         difference["table"].as_str().unwrap_or_default(),
         around(live, replayed),

@@ -91,7 +91,10 @@ pub(super) async fn run(
 fn in_order(at_first: &Registry, came: bool, from: &Moment, to: &Moment) -> Result<(), Problem> {
     let (position, at) = (at_first.position(), at_first.at());
     if !came && !from.is_time() {
-        return Err(Problem::new(ProblemKind::NotFound, format!("the log ends at {position}, before {from}")));
+        return Err(Problem::new(
+            ProblemKind::NotFound,
+            format!("the log ends at {position}, before {from}"),
+        ));
     }
     let is_before = match (from, to) {
         (Moment::Time(from), Moment::Time(to)) => to < from,

@@ -267,6 +267,16 @@ impl Home {
     pub(super) async fn common() -> Self {
         Self::Common(Server::shared().database().await)
     }
+    /// Executes statements over the views.
+    pub(super) async fn execute(&self, sql: &str) {
+        match self {
+            Self::File(directory) => {
+                let db = rusqlite::Connection::open(directory.path().join(VIEWS_FILE)).expect("it opens");
+                db.busy_timeout(PATIENCE).and_then(|()| db.execute_batch(sql)).expect("executed");
+            }
+            Self::Common(url) => execute(url, &format!("SET search_path = hypercode_views; {sql}")).await,
+        }
+    }
     /// Another of the same kind.
     pub(super) async fn another(&self) -> Self {
         match self {

@@ -126,7 +126,8 @@ async fn fill(fresh: &Fresh) {
         request.epoch = held.get(number).copied();
         open.log.append(request).await.expect("it is appended");
     }
-    let released = AppendRequest { release: vec![name("s7")], ..request(&stream("s7"), Expected::Any, &["3"]) };
+    let released =
+        AppendRequest { release: vec![name("s7")], ..request(&stream("s7"), Expected::Any, &["3"]) };
     open.log.append(released).await.expect("it is appended");
     for text in ["one", "two", "three"] {
         open.artifacts.put(text.into()).await.expect("it is kept");
@@ -157,7 +158,8 @@ async fn everything_is_carried_over(from: Fresh, to: Fresh) {
     assert!(repeated.repeated && repeated.position == Position(8), "{repeated:?}");
     let conflict = after.log.append(keyed("s3", b"other")).await;
     assert!(matches!(conflict, Err(AppendError::KeyConflict { .. })), "{conflict:?}");
-    let take = |key| AppendRequest { reserve: vec![name(key)], ..request(&stream("x"), Expected::Any, &["1"]) };
+    let take =
+        |key| AppendRequest { reserve: vec![name(key)], ..request(&stream("x"), Expected::Any, &["1"]) };
     assert!(matches!(after.log.append(take("s8")).await, Err(AppendError::Taken { .. })));
     after.log.append(take("s7")).await.expect("a name that was given back is free");
     let (old, new) = (before.claim().await, after.claim().await);
@@ -265,7 +267,8 @@ async fn what_stands_against_a_copy_to_files_is_said() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_source_is_named_and_its_target_is_no_log() {
-    for (from, to) in [(Fresh::directory(), Fresh::database().await), (Fresh::database().await, Fresh::directory())]
+    for (from, to) in
+        [(Fresh::directory(), Fresh::database().await), (Fresh::database().await, Fresh::directory())]
     {
         fill(&from).await;
         from.execute("UPDATE events SET payload = '3' WHERE position = 40").await;

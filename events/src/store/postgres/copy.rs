@@ -9,7 +9,7 @@ use sqlx::{Connection as _, Postgres, Row as _, Transaction};
 
 use super::error::unreadable;
 use super::read::head_of;
-use super::writer::{epochs, make_durable};
+use super::writer::{epochs_of, make_durable};
 use super::{Database, OpenError, Options, ReadOnly, rows, schema};
 use crate::artifact::{self, ArtifactStore};
 use crate::event::Recorded;
@@ -92,7 +92,7 @@ fn unwritten(target: &Place, error: &sqlx::Error) -> CopyError {
 
 /// The nodes that live, and until when they do.
 async fn living(log: &ReadOnly) -> Result<(Vec<String>, Duration), ReadError> {
-    let rows = sqlx::query(include_str!("sql/select_nodes.sql")).fetch_all(&log.reader).await;
+    let rows = log.reader.all(sqlx::query(include_str!("sql/select_nodes.sql"))).await;
     let (mut nodes, mut wait) = (Vec::new(), 0);
     for row in rows.map_err(|error| unreadable(&error))? {
         let moments = |column| row.try_get::<i64, _>(column).map_err(|error| unreadable(&error));
@@ -117,7 +117,7 @@ impl copy::Side for Side {
     }
 
     async fn last(&self) -> Result<Head, ReadError> {
-        let last = sqlx::query(include_str!("sql/select_last_event.sql")).fetch_optional(&self.log.reader);
+        let last = self.log.reader.first(sqlx::query(include_str!("sql/select_last_event.sql")));
         let last = last.await.and_then(|row| row.as_ref().map_or(Ok(Head::EMPTY), head_of));
         last.map_err(|error| unreadable(&error))
     }
@@ -130,7 +130,7 @@ impl copy::Side for Side {
         let query = sqlx::query(include_str!("sql/read_commands.sql"));
         let query = query.bind(after.map(|after| after.0)).bind(signed(limit as u64));
         let pair = |row: &PgRow| Ok((CommandId(row.try_get(0)?), digest(row.try_get(1)?)?));
-        let rows = query.fetch_all(&self.log.reader).await;
+        let rows = self.log.reader.all(query).await;
         rows.and_then(|rows| rows.iter().map(pair).collect()).map_err(|error| unreadable(&error))
     }
 
@@ -151,7 +151,8 @@ impl copy::Side for Side {
         let target = self.place.clone();
         let failed = |error: sqlx::Error| unwritten(&target, &error);
         let (mut tx, _) = self.begin().await?;
-        let (ids, digests): (Vec<_>, Vec<_>) = digests.into_iter().map(|(id, digest)| (id.0, digest.0)).unzip();
+        let (ids, digests): (Vec<_>, Vec<_>) =
+            digests.into_iter().map(|(id, digest)| (id.0, digest.0)).unzip();
         let insert = sqlx::query(include_str!("sql/carry_commands.sql")).bind(ids).bind(digests);
         insert.execute(&mut *tx).await.map_err(failed)?;
         tx.commit().await.map_err(failed)
@@ -177,20 +178,22 @@ impl copy::Side for Side {
 
 async fn rest(side: &Side) -> Result<Rest, sqlx::Error> {
     let reader = &side.log.reader;
-    let fence = sqlx::query_scalar(include_str!("sql/select_fence.sql")).fetch_one(reader).await?;
+    let fence = reader.one(sqlx::query(include_str!("sql/select_fence.sql"))).await?.try_get(0)?;
     let name = |row: &PgRow| {
         let (namespace, key) = (row.try_get::<&str, _>(0)?.into(), row.try_get::<&str, _>(1)?.into());
         Ok((Reservation { namespace, key }, parse_stream(row.try_get(2)?)?))
     };
-    let rows = sqlx::query(include_str!("sql/read_reservations.sql")).fetch_all(reader).await?;
+    let rows = reader.all(sqlx::query(include_str!("sql/read_reservations.sql"))).await?;
     let mut names: Vec<_> = rows.iter().map(name).collect::<Result<_, sqlx::Error>>()?;
     names.sort();
-    Ok(Rest { fence, names, epochs: epochs(reader).await?.to_vec() })
+    let epochs = reader.all(sqlx::query(include_str!("sql/select_epochs.sql"))).await?;
+    Ok(Rest { fence, names, epochs: epochs_of(&epochs)?.to_vec() })
 }
 
 async fn take_over(connection: &mut PgConnection, rest: &Rest) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM reservations").execute(&mut *connection).await?;
-    let column = |of: fn(&Reservation) -> &str| -> Vec<&str> { rest.names.iter().map(|(name, _)| of(name)).collect() };
+    let column =
+        |of: fn(&Reservation) -> &str| -> Vec<&str> { rest.names.iter().map(|(name, _)| of(name)).collect() };
     let streams: Vec<String> = rest.names.iter().map(|(_, stream)| stream.to_string()).collect();
     sqlx::query(include_str!("sql/carry_reservations.sql"))
         .bind(column(|name| &name.namespace))

@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, PgRow};
 
 use super::{Database, OpenError, Postgres};
-use crate::lease::{LeaseError, Leases, Secret, Table};
+use crate::lease::{FORGOTTEN_AFTER, LeaseError, Leases, Secret, Table};
 use crate::store::columns::{self, signed, unsigned};
 use crate::store::{AppendError, Epoch};
 
@@ -23,6 +23,14 @@ pub(super) async fn connect(database: &Database) -> Result<PgPool, OpenError> {
         .connect_with(database.settings(WAIT_MS))
         .await
         .map_err(|error| OpenError::unreachable(database, &error))
+}
+
+/// Forgets nodes that were not seen for long. Where the role may not, they stay listed.
+pub(super) async fn forget(pool: &PgPool) {
+    let forget = sqlx::query(include_str!("sql/forget_nodes.sql")).bind(micros(FORGOTTEN_AFTER));
+    if let Err(error) = forget.execute(pool).await {
+        tracing::warn!(%error, "nodes that are long gone are not forgotten; run `deploy/postgres/roles.sql` again");
+    }
 }
 
 /// Claims shards within a transaction of the appender's that holds the head.

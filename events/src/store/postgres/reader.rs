@@ -1,10 +1,10 @@
 //! The log of a database, only read: beside the nodes that append to it, by a role that may do no more.
 
 use async_trait::async_trait;
-use sqlx::postgres::PgPool;
 use tokio::sync::watch;
 
-use super::{Database, OpenError, Options, READ_EVENTS_MAX, read, reader, schema};
+use super::answer::Reader;
+use super::{Database, OpenError, Options, READ_EVENTS_MAX, read, schema};
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
 use crate::store::{AppendError, AppendRequest, Appended, EventStore, Head, ReadError, Reservation};
@@ -12,14 +12,14 @@ use crate::store::{AppendError, AppendRequest, Appended, EventStore, Head, ReadE
 /// A log that is only read.
 #[derive(Clone, Debug)]
 pub struct ReadOnly {
-    pub(super) reader: PgPool,
+    pub(super) reader: Reader,
 }
 
 impl ReadOnly {
     /// Opens the log of `database`, which must hold one.
     pub async fn open(database: &Database, options: &Options) -> Result<Self, OpenError> {
         schema::check(database).await?;
-        Ok(Self { reader: reader(database, options).await? })
+        Ok(Self { reader: Reader::open(database, options).await? })
     }
 
     /// Closes the connections.

@@ -65,6 +65,19 @@ impl crate::lease::conformance::Fixture for Fresh {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_long_ago_are_forgotten() {
+    let mut fresh = Fresh::new(Options::default()).await;
+    for node in ["long-gone", "gone"] {
+        fresh.store.renew(node, &[], std::time::Duration::from_secs(60)).await.expect("it joins");
+    }
+    execute(&fresh.url, "UPDATE nodes SET seen_at = seen_at - 31 * 86400000000 WHERE id = 'long-gone'").await;
+    execute(&fresh.url, "UPDATE nodes SET seen_at = seen_at - 29 * 86400000000 WHERE id = 'gone'").await;
+    Fixture::restart(&mut fresh).await;
+    let nodes = fresh.store.table().await.expect("the table").nodes;
+    assert_eq!(nodes.iter().map(|node| &*node.id).collect::<Vec<_>>(), ["gone"]);
+}
+
 mod leases {
     crate::lease_conformance!(super::Fresh::new(super::Options::default()));
 }
@@ -251,8 +264,8 @@ async fn the_nodes_role_inserts_and_reads_events_but_neither_changes_nor_removes
     let views = views.expect("the views are the node's");
     let patience = std::time::Duration::from_secs(30);
     views.wait_for(Position(3), patience).await.expect("they are made");
-    views.rebuild(None).await.expect("they are made again");
-    views.wait_for(Position(3), patience).await.expect("they are made");
+    views.rebuild(None).expect("it begins");
+    views.rebuilt().await.expect("they are made again");
 
     let mut connection = PgConnection::connect(&url).await.expect("it connects");
     for forbidden in [

@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Executor, Postgres, Row as _, Transaction};
 use uuid::Uuid;
 
+use super::answer::within;
 use super::error::WriteError;
 use super::read::head_of;
 use super::{Database, OpenError, Options, leases, rows};
@@ -181,15 +182,6 @@ pub(super) async fn make_durable(connection: &mut PgConnection) -> Result<(), sq
     sqlx::query(DURABLE).execute(connection).await.map(|_| ())
 }
 
-/// Waits no longer than this for the server; a connection that was given up on is not used again.
-async fn within<T>(
-    answer: Duration,
-    work: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, sqlx::Error> {
-    let late = |_| Err(sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::TimedOut)));
-    tokio::time::timeout(answer, work).await.unwrap_or_else(late)
-}
-
 /// Whether the head was where it was believed to be.
 async fn append(
     executor: impl Executor<'_, Database = Postgres>,
@@ -224,9 +216,14 @@ async fn versions(
     query.fetch_all(executor).await?.into_iter().map(version).collect()
 }
 
-pub(super) async fn epochs(executor: impl Executor<'_, Database = Postgres>) -> Result<[u64; 256], sqlx::Error> {
+async fn epochs(executor: impl Executor<'_, Database = Postgres>) -> Result<[u64; 256], sqlx::Error> {
+    epochs_of(&sqlx::query(include_str!("sql/select_epochs.sql")).fetch_all(executor).await?)
+}
+
+/// The epochs of all shards, from rows of shards and epochs.
+pub(super) fn epochs_of(rows: &[PgRow]) -> Result<[u64; 256], sqlx::Error> {
     let mut epochs = [0; 256];
-    for row in sqlx::query(include_str!("sql/select_epochs.sql")).fetch_all(executor).await? {
+    for row in rows {
         let shard = usize::try_from(row.try_get::<i16, _>(0)?).unwrap_or_default();
         epochs[shard] = unsigned(row.try_get(1)?);
     }

@@ -126,9 +126,9 @@ impl copy::Side for Side {
     async fn insert_digests(&mut self, digests: Vec<(CommandId, Digest)>) -> Result<(), CopyError> {
         let insert = move |tx: &Transaction<'_>| {
             let mut insert = tx.prepare_cached(include_str!("sql/carry_command.sql"))?;
-            digests.iter().try_for_each(|(id, digest)| {
-                insert.execute(params![id.0.as_bytes(), digest.0]).map(drop)
-            })
+            digests
+                .iter()
+                .try_for_each(|(id, digest)| insert.execute(params![id.0.as_bytes(), digest.0]).map(drop))
         };
         self.write(insert).await
     }

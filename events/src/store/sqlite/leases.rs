@@ -10,15 +10,17 @@ use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 use super::rows::{Unreadable, number};
 use super::{OpenError, Sqlite, connection};
 use crate::id::Timestamp;
-use crate::lease::{LeaseError, Leases, Secret, Table};
+use crate::lease::{FORGOTTEN_AFTER, LeaseError, Leases, Secret, Table};
 use crate::store::columns::{self, signed};
 use crate::store::{AppendError, Epoch, ReadError};
 
-/// Ends all leases of a log that was just opened: whoever held them is gone.
+/// Ends all leases of a log that was just opened: whoever held them is gone, and forgotten after a while.
 pub(super) fn end_all(file: &Path) -> Result<(), OpenError> {
     let ended = connection::writing(file).and_then(|connection| {
         connection.execute(include_str!("sql/end_leases.sql"), [])?;
-        connection.execute(include_str!("sql/end_nodes.sql"), [])
+        connection.execute(include_str!("sql/end_nodes.sql"), [])?;
+        let long_ago = Timestamp::now().0 - micros(FORGOTTEN_AFTER);
+        connection.execute(include_str!("sql/forget_nodes.sql"), [long_ago])
     });
     ended.map(|_| ()).map_err(|error| OpenError::database(file, &error))
 }
@@ -61,7 +63,11 @@ fn json(values: &impl serde::Serialize) -> String {
 }
 
 fn after(now: Timestamp, ttl: Duration) -> i64 {
-    now.0.saturating_add(i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX))
+    now.0.saturating_add(micros(ttl))
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn table(connection: &Connection) -> rusqlite::Result<Table> {

@@ -94,6 +94,22 @@ mod without_a_memory {
 const LONG: std::time::Duration = std::time::Duration::from_secs(600);
 
 #[tokio::test]
+async fn nodes_of_long_ago_are_forgotten() {
+    let mut fresh = Fresh::new(Options::default()).await;
+    for node in ["long-gone", "gone"] {
+        fresh.store.renew(node, &[], LONG).await.expect("it joins");
+    }
+    let file = fresh.directory.path().join(LOG_FILE);
+    let db = rusqlite::Connection::open(file).expect("it opens");
+    db.execute("UPDATE nodes SET seen_at = seen_at - 31 * 86400000000 WHERE id = 'long-gone'", [])
+        .expect("set");
+    db.execute("UPDATE nodes SET seen_at = seen_at - 29 * 86400000000 WHERE id = 'gone'", []).expect("set");
+    Fixture::restart(&mut fresh).await;
+    let nodes = fresh.store.table().await.expect("the table").nodes;
+    assert_eq!(nodes.iter().map(|node| &*node.id).collect::<Vec<_>>(), ["gone"]);
+}
+
+#[tokio::test]
 async fn whoever_opens_the_log_finds_no_lease_of_another() {
     let mut fresh = Fresh::new(Options::default()).await;
     fresh.store.renew("gone", &[], LONG).await.expect("it joins");
