@@ -12,6 +12,7 @@
 //! associated data). Hashes, proofs and backups cover the ciphertext and hold when the key is gone, when
 //! the same fields read as [`ERASED`].
 
+mod carry;
 mod field;
 mod key;
 mod keys;
@@ -30,6 +31,7 @@ use crate::api::{Problem, ProblemKind};
 use crate::id::{KeyId, StreamId};
 use crate::store::{AppendError, ReadError};
 
+pub(crate) use carry::carry;
 pub use field::marked;
 pub use keys::{KEYS_FILE, Keys, MASTER_FILE};
 pub use store::Sealing;

@@ -35,11 +35,11 @@ impl Log {
         let Self::Copy(CopyArgs { from, to }) = self;
         let (from, to) = (place("--from", &from)?, place("--to", &to)?);
         let copied = copy(&from, &to, progress()).await?;
-        let Copied { head, events, artifacts, artifacts_carried, digests, names } = copied;
+        let Copied { head, events, artifacts, artifacts_carried, digests, names, keys } = copied;
         let shown = json!({
             "from": from.to_string(), "to": to.to_string(), "verified": true,
             "position": head.position, "hash": head.hash, "events": events,
-            "artifacts": artifacts, "artifactsCarried": artifacts_carried, "digests": digests, "names": names,
+            "artifacts": artifacts, "artifactsCarried": artifacts_carried, "digests": digests, "names": names, "keys": keys,
         });
         output.value(&shown, |_| tell(&from, &to, &copied));
         Ok(ExitCode::SUCCESS)
@@ -70,11 +70,11 @@ fn progress() -> impl FnMut(Progress) + Send {
 
 fn tell(from: &Place, to: &Place, copied: &Copied) -> String {
     let count = |number: u64, what| files::count(usize::try_from(number).unwrap_or(usize::MAX), what);
-    let Copied { head, events, artifacts, artifacts_carried, digests, names } = copied;
+    let Copied { head, events, artifacts, artifacts_carried, digests, names, keys } = copied;
     format!(
         "ok: {to} holds the log of {from}\n\
          verified    the hash chain of all {}; both logs end with hash {}\n\
-         carried     {} and {} now, the rest was there; {digests} digests of commands, {names} names\n\
+         carried     {} and {} now, the rest was there; {digests} digests of commands, {names} names, {keys} keys of data subjects\n\
          artifacts   {artifacts}\n\
          Only one of the two may go on: start platforms on the copy alone, with the data directory that they had.\n",
         count(head.position.0, "event"),

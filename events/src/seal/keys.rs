@@ -64,12 +64,6 @@ struct Shared {
     remembered: Mutex<HashMap<KeyId, Remembered>>,
 }
 
-#[derive(Debug)]
-enum Pool {
-    Sqlite(SqlitePool),
-    Postgres(PgPool),
-}
-
 /// The same query in either dialect; what is executed is answered with the number of rows.
 macro_rules! on {
     ($pool:expr, $query:expr, execute) => {
@@ -85,15 +79,19 @@ macro_rules! on {
         }
     };
 }
+pub(super) use on;
 
-impl Keys {
-    /// Opens the keys in `directory`, wrapped by the master key in the file `master`; each is made where it is missing.
-    pub async fn open(directory: &Path, master: &Path) -> Result<Self, SealError> {
+#[derive(Debug)]
+pub(super) enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+impl Pool {
+    /// The keys in a data directory, whose file is made where it is missing.
+    pub(super) async fn of_directory(directory: &Path) -> Result<Self, sqlx::Error> {
         let file = directory.join(KEYS_FILE);
-        let place: Arc<str> = file.display().to_string().into();
-        let failed = |error: &dyn std::fmt::Display| SealError::unavailable(&place, error);
-        let made = OpenOptions::new().append(true).create(true).mode(0o600).open(&file);
-        made.map_err(|error| failed(&error))?;
+        OpenOptions::new().append(true).create(true).mode(0o600).open(&file)?;
         // What is deleted is overwritten, and no write-ahead log holds on to it.
         let options = SqliteConnectOptions::new()
             .filename(&file)
@@ -101,28 +99,21 @@ impl Keys {
             .synchronous(SqliteSynchronous::Full)
             .pragma("secure_delete", "ON")
             .busy_timeout(Duration::from_millis(STATEMENT_MS));
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
-        let pool = pool.map_err(|error| failed(&error))?;
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
         for statement in SCHEMA {
             let statement = sqlx::AssertSqlSafe(statement.replace("$BYTES", "BLOB"));
-            sqlx::raw_sql(statement).execute(&pool).await.map_err(|error| failed(&error))?;
+            sqlx::raw_sql(statement).execute(&pool).await?;
         }
-        Self::over(place, Pool::Sqlite(pool), master)
+        Ok(Self::Sqlite(pool))
     }
 
-    /// Opens the keys in `database`, which nodes share: each of them needs the same master key.
-    pub async fn open_common(database: &Database, master: &Path) -> Result<Self, SealError> {
-        let place: Arc<str> = database.to_string().into();
-        let pool = Self::common(database).await.map_err(|error| SealError::unavailable(&place, &error))?;
-        Self::over(place, Pool::Postgres(pool), master)
-    }
-
-    async fn common(database: &Database) -> Result<PgPool, sqlx::Error> {
+    /// The keys in a database, whose tables are made where they are missing.
+    pub(super) async fn of_database(database: &Database) -> Result<Self, sqlx::Error> {
         let settings = database.settings(STATEMENT_MS).options([("search_path", "hypercode_keys")]);
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(settings).await?;
         let is_there = "SELECT to_regclass('hypercode_keys.master_mark') IS NOT NULL";
         if sqlx::query_scalar::<_, bool>(is_there).fetch_one(&pool).await? {
-            return Ok(pool);
+            return Ok(Self::Postgres(pool));
         }
         let mut tx = pool.begin().await?;
         sqlx::raw_sql(LOCK).execute(&mut *tx).await?;
@@ -136,7 +127,39 @@ impl Keys {
             sqlx::raw_sql(statement).execute(&mut *tx).await?;
         }
         tx.commit().await?;
-        Ok(pool)
+        Ok(Self::Postgres(pool))
+    }
+
+    pub(super) async fn mark(&self) -> Result<Option<Vec<u8>>, sqlx::Error> {
+        on!(self, sqlx::query_scalar("SELECT mark FROM master_mark"), fetch_optional)
+    }
+
+    pub(super) async fn set_mark(&self, mark: &[u8]) -> Result<u64, sqlx::Error> {
+        let first = "INSERT INTO master_mark (one, mark) VALUES (1, $1) ON CONFLICT (one) DO NOTHING";
+        on!(self, sqlx::query(first).bind(mark), execute)
+    }
+
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+impl Keys {
+    /// Opens the keys in `directory`, wrapped by the master key in the file `master`; each is made where it is missing.
+    pub async fn open(directory: &Path, master: &Path) -> Result<Self, SealError> {
+        let place: Arc<str> = directory.join(KEYS_FILE).display().to_string().into();
+        let pool = Pool::of_directory(directory).await;
+        Self::over(Arc::clone(&place), pool.map_err(|error| SealError::unavailable(&place, &error))?, master)
+    }
+
+    /// Opens the keys in `database`, which nodes share: each of them needs the same master key.
+    pub async fn open_common(database: &Database, master: &Path) -> Result<Self, SealError> {
+        let place: Arc<str> = database.to_string().into();
+        let pool = Pool::of_database(database).await;
+        Self::over(Arc::clone(&place), pool.map_err(|error| SealError::unavailable(&place, &error))?, master)
     }
 
     fn over(place: Arc<str>, pool: Pool, master: &Path) -> Result<Self, SealError> {
@@ -146,16 +169,12 @@ impl Keys {
 
     /// Whether the keys that are there, if any, are wrapped by this master key.
     pub async fn check(&self) -> Result<(), SealError> {
-        match self.mark().await.map_err(|error| self.failed(&error))? {
+        match self.0.pool.mark().await.map_err(|error| self.failed(&error))? {
             Some(mark) if mark != self.own_mark() => {
                 Err(SealError::Master { place: Arc::clone(&self.0.place) })
             }
             _ => Ok(()),
         }
-    }
-
-    async fn mark(&self) -> Result<Option<Vec<u8>>, sqlx::Error> {
-        on!(&self.0.pool, sqlx::query_scalar("SELECT mark FROM master_mark"), fetch_optional)
     }
 
     fn own_mark(&self) -> [u8; 32] {
@@ -185,8 +204,7 @@ impl Keys {
 
     async fn make(&self, tenant: &Tenant, subject: &str) -> Result<(), sqlx::Error> {
         let mark = &self.own_mark()[..];
-        let first = "INSERT INTO master_mark (one, mark) VALUES (1, $1) ON CONFLICT (one) DO NOTHING";
-        on!(&self.0.pool, sqlx::query(first).bind(mark), execute)?;
+        self.0.pool.set_mark(mark).await?;
         let id = KeyId::fresh();
         let wrapped = self.0.master.encrypt(id.as_str(), &random());
         // Another node may make it at the same time: the first is everybody's. Under another master key nothing is made.
@@ -264,10 +282,7 @@ impl Keys {
 
     /// Lets go of the store.
     pub async fn close(&self) {
-        match &self.0.pool {
-            Pool::Sqlite(pool) => pool.close().await,
-            Pool::Postgres(pool) => pool.close().await,
-        }
+        self.0.pool.close().await;
     }
 
     fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<KeyId, Remembered>> {

@@ -7,6 +7,7 @@ use crate::artifact::{self, ArtifactStore as _};
 use crate::chain;
 use crate::event::{Meta, NewEvent, Principal, Recorded};
 use crate::id::{CommandId, Digest, EntityKind, Position, TaskId, Tenant, Timestamp, Version};
+use crate::store::copy::Place;
 use crate::store::postgres::server::Server;
 use crate::store::{AppendRequest, EventStore, Expected, Memory};
 
@@ -208,4 +209,36 @@ async fn artifacts_of_a_subject_alone_are_traced() {
     assert!(traced.artifacts.is_superset(&[kept[0], kept[2], body].into()), "{traced:?}");
     assert!(!traced.artifacts.contains(&kept[1]) && !traced.artifacts.contains(&kept[3]), "{traced:?}");
     assert_eq!(traced.tasks, [task.id.parse().expect("an id")].into());
+}
+
+/// The keys go with their log, under the same master key; what was destroyed here is destroyed there.
+#[tokio::test]
+async fn keys_are_carried_over_wrapped_as_they_are() {
+    let tenant = Tenant::default();
+    let directory = || tempfile::tempdir().expect("a directory");
+    let (home, back, strange) = (directory(), directory(), directory());
+    let place = |dir: &tempfile::TempDir| -> Place {
+        format!("sqlite:{}", dir.path().display()).parse().expect("a place")
+    };
+    let url = Server::shared().database().await;
+    let (from, to): (Place, Place) = (place(&home), url.parse().expect("a place"));
+    assert_eq!(carry(&from, &to).await, Ok(0), "there are none yet");
+    let master = home.path().join(MASTER_FILE);
+    let keys = Keys::open(home.path(), &master).await.expect("they open");
+    let (kept, _) = keys.of_subject(&tenant, "patient/1").await.expect("it is made");
+    let (gone, _) = keys.of_subject(&tenant, "patient/2").await.expect("it is made");
+    assert_eq!(carry(&from, &to).await, Ok(2));
+    let there = Keys::open_common(&url.parse().expect("a URL"), &master).await.expect("they open");
+    assert!(there.find(&kept).await.expect("it is unwrapped").is_some());
+    assert_eq!(there.find_subject(&tenant, "patient/1").await, Ok(Some(kept.clone())));
+
+    keys.destroy(&gone).await.expect("it is destroyed");
+    assert_eq!(carry(&from, &to).await, Ok(1));
+    assert_eq!((there.has(&kept).await, there.has(&gone).await), (Ok(true), Ok(false)));
+    assert_eq!(carry(&to, &place(&back)).await, Ok(1));
+
+    let other = Keys::open(strange.path(), &strange.path().join(MASTER_FILE)).await.expect("they open");
+    other.of_subject(&tenant, "patient/3").await.expect("it is made");
+    let refused = carry(&place(&strange), &to).await;
+    assert!(matches!(refused, Err(SealError::Master { .. })), "{refused:?}");
 }

@@ -1,4 +1,4 @@
-//! Carrying a whole log over to another database: events, command digests, names, epochs and artifacts.
+//! Carrying a whole log over to another database: events, command digests, names, epochs, artifacts and keys.
 //!
 //! Events are inserted behind the target's head, which stays where it is until everything is there and was verified.
 //! So a target that is copied to by half cannot be opened by a platform, and a copy that was interrupted at any moment
@@ -15,6 +15,7 @@ use crate::artifact::{ArtifactError, ArtifactStore};
 use crate::chain::{Broken, Verifier};
 use crate::event::Recorded;
 use crate::id::{CommandId, Digest, Position, StreamId};
+use crate::seal::{self, SealError};
 
 pub use place::{InvalidPlace, Place};
 
@@ -51,6 +52,8 @@ pub struct Copied {
     pub digests: u64,
     /// Names that are taken.
     pub names: u64,
+    /// Keys of data subjects.
+    pub keys: u64,
 }
 
 /// Why a log was not copied. What was carried over until then stays, and the next copy goes on after it.
@@ -138,6 +141,9 @@ pub enum CopyError {
         /// What is wrong.
         reason: Arc<str>,
     },
+    /// The keys of data subjects cannot be carried over.
+    #[error(transparent)]
+    Keys(#[from] SealError),
     /// An artifact cannot be carried over.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
@@ -217,6 +223,7 @@ pub async fn copy(
     let (artifacts, artifacts_carried) = work.carry_artifacts().await?;
     work.carry_events(before, head).await?;
     let digests = work.carry_digests().await?;
+    let keys = seal::carry(from, to).await?;
     work.verify(head).await?;
     work.compare_digests().await?;
     // Whoever opens a log raises its fence, so equality means that nobody has.
@@ -226,7 +233,7 @@ pub async fn copy(
     work.target.finish(head, rest.clone()).await?;
     work.compare_rest(head, &rest).await?;
     let events = head.position.0 - before.position.0;
-    Ok(Copied { head, events, artifacts, artifacts_carried, digests, names: rest.names.len() as u64 })
+    Ok(Copied { head, events, artifacts, artifacts_carried, digests, names: rest.names.len() as u64, keys })
 }
 
 /// A copy under way.

@@ -97,11 +97,11 @@ async fn an_event_that_cannot_be_read_ends_the_rebuild_and_leaves_the_old_rows(h
 
 async fn a_rebuild_that_is_cut_off_leaves_the_old_rows_and_no_others(home: Home) {
     let world = World::new().await;
-    world.task_is_talked_about(200).await;
+    world.task_is_talked_about(40).await;
     let views = world.views(&home, 1).await;
     let dump = views.dump().await.expect("dumped");
     views.rebuild(None).expect("it begins");
-    while views.rebuilding().is_some_and(|rebuilding| rebuilding.position.0 < 20) {
+    while views.rebuilding().is_some_and(|rebuilding| rebuilding.position.0 < 5) {
         tokio::task::yield_now().await;
     }
     views.close().await;
