@@ -34,8 +34,9 @@ use events::api::{Problem, ProblemKind};
 use events::artifact::ArtifactStore;
 use events::lease::Leases;
 use events::projection::Views;
-use events::{EventStore, SandboxId};
+use events::{EventStore, SandboxId, TaskId};
 use serde_json::Value;
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Service;
@@ -109,6 +110,8 @@ pub trait Logs: Send + Sync + 'static {
         sandbox: &SandboxId,
         bytes_max: u64,
     ) -> Result<Option<String>, Problem>;
+    /// What the handler that has the task in hand on this node says of it from now on to live watchers only.
+    fn deltas(&self, task: &TaskId) -> broadcast::Receiver<Arc<str>>;
 }
 
 /// What kind of sandbox the platform's agents run in.

@@ -217,6 +217,11 @@ impl Platform {
         self.actors.log(node, sandbox, bytes_max).await
     }
 
+    /// What the handler that has the task in hand on this node says of it from now on to live watchers only.
+    pub fn deltas(&self, task: &events::TaskId) -> tokio::sync::broadcast::Receiver<Arc<str>> {
+        self.actors.deltas(task)
+    }
+
     /// Figures about what is in memory.
     pub fn figures(&self) -> actors::Figures {
         self.actors.figures()

@@ -21,6 +21,8 @@ mod faults;
 mod hostile;
 #[path = "e2e/input.rs"]
 mod input;
+#[path = "e2e/lifecycle.rs"]
+mod lifecycle;
 #[path = "e2e/moving.rs"]
 mod moving;
 #[path = "e2e/nats.rs"]

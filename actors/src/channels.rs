@@ -1,11 +1,14 @@
 //! The manifest's channels as the gateway checks them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use events::domain::crew::State;
 use events::store::Epoch;
 use gateway::{Channel, CrewPolicy, Kind, Member};
-use manifest::{ChannelKind, CrewSpec};
+use manifest::{ChannelKind, CrewSpec, Hibernate, Millis};
+
+use crate::roster::Hibernation;
 
 /// The specification that the crew was assembled from.
 pub(crate) fn spec(state: &State) -> Option<CrewSpec> {
@@ -56,6 +59,17 @@ pub(crate) fn compile(state: &State, epoch: Option<Epoch>) -> CrewPolicy {
         messages_max: state.allowance.messages,
         exhausted,
     }
+}
+
+/// When agents of which member hibernate.
+pub(crate) fn hibernation(state: &State) -> BTreeMap<String, Hibernation> {
+    let members = spec(state).map(|spec| spec.members).unwrap_or_default();
+    let hibernating = members.into_iter().filter_map(|member| {
+        let Hibernate { after, wake_every } = member.hibernate?;
+        let (after_ms, wake_every_ms) = (after.as_millis(), wake_every.map(Millis::as_millis));
+        Some((member.name.as_str().to_owned(), Hibernation { after_ms, wake_every_ms }))
+    });
+    hibernating.collect()
 }
 
 fn carried(kind: ChannelKind) -> Kind {

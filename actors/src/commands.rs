@@ -50,7 +50,9 @@ impl Answerer {
             Command::CrewResume { crew, raised } => {
                 self.crew(asked, &crew, crew::Command::Resume { raised }).await
             }
-            Command::CrewDrain { crew } => self.crew(asked, &crew, crew::Command::Drain).await,
+            Command::CrewDrain { crew, grace_ms } => {
+                self.crew(asked, &crew, crew::Command::Drain { grace_ms }).await
+            }
             Command::CrewDisband { crew, reason } => {
                 self.crew(asked, &crew, crew::Command::Disband { reason }).await?;
                 let gone = self.core.crews.wait(crew.as_str(), |state| state.status == Status::Disbanded);
@@ -64,7 +66,7 @@ impl Answerer {
                 self.submit(asked, &crew, wanted).await
             }
             Command::TaskCancel { task, reason } => {
-                self.task(asked, &task, task::Command::Cancel { reason }).await
+                self.task(asked, &task, task::Command::Cancel { reason, by_parent: false }).await
             }
             Command::TaskRetry { task } => self.retry(asked, &task).await,
             Command::InputAnswer { task, key, accept, content } => {

@@ -22,6 +22,7 @@ use crate::entity::{Cause, Hosted, Outcome, Request};
 use crate::homes::Homes;
 use crate::keeper::Keeper;
 use crate::links::Links;
+use crate::live::Live;
 use crate::meters::Meters;
 use crate::options::Options;
 use crate::peers::Peers;
@@ -52,6 +53,7 @@ pub(crate) struct Core {
     pub(crate) posts: Posts,
     pub(crate) tallies: Tallies,
     pub(crate) meters: Meters,
+    pub(crate) live: Live,
     pub(crate) effects: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) shards: Shards,
@@ -82,6 +84,7 @@ impl Core {
             posts: Posts::default(),
             tallies: Tallies::default(),
             meters: Meters::default(),
+            live: Live::default(),
             effects: TaskTracker::new(),
             stop: CancellationToken::new(),
             shards: Shards::new(),

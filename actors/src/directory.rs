@@ -1,15 +1,15 @@
 //! Where entities are found: by kind and id, started when needed, put away when idle.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use events::api::{Problem, ProblemKind};
 use ractor::{ActorRef, ActorRuntime, RpcReplyPort};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::admission::{Admission, Admitted, Gate, Refused};
+use crate::changes::Changes;
 use crate::core::Core;
 use crate::entity::{Args, Entity, Hosted, Message, Outcome, Request, Shown};
 
@@ -28,13 +28,13 @@ pub(crate) struct Directory<D: Hosted> {
     core: OnceLock<Weak<Core>>,
     admission: Admission,
     slots: Mutex<BTreeMap<Arc<str>, Slot<D>>>,
-    changed: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
+    changes: Changes,
 }
 
 impl<D: Hosted> Directory<D> {
     /// A directory whose mailboxes are bounded by `admission`, which other directories may share.
     pub(crate) fn new(admission: Admission) -> Self {
-        Self { core: OnceLock::new(), admission, slots: Mutex::default(), changed: Mutex::default() }
+        Self { core: OnceLock::new(), admission, slots: Mutex::default(), changes: Changes::default() }
     }
 
     /// Tells the directory whose it is; once, before it is used.
@@ -44,10 +44,6 @@ impl<D: Hosted> Directory<D> {
 
     fn slots(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Slot<D>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn changed(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Notify>>> {
-        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many entities are in memory.
@@ -144,9 +140,7 @@ impl<D: Hosted> Directory<D> {
         if let Some(slot) = self.slots().get_mut(id) {
             slot.is_final = is_final;
         }
-        if let Some(notify) = self.changed().get(id) {
-            notify.notify_waiters();
-        }
+        self.changes.happened(id);
     }
 
     /// Waits until the entity satisfies `wanted`.
@@ -155,23 +149,17 @@ impl<D: Hosted> Directory<D> {
         id: &str,
         wanted: impl Fn(&D::State) -> bool + Send,
     ) -> Result<Arc<D::State>, Problem> {
-        let notify = Arc::clone(self.changed().entry(id.into()).or_default());
-        let found = loop {
-            let changed = notify.notified();
+        let waiting = self.changes.of(id);
+        loop {
+            let changed = waiting.next();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            match self.read(id).await {
-                Ok(state) if wanted(&state) => break Ok(state),
-                Ok(_) => changed.await,
-                Err(problem) => break Err(problem),
+            let state = self.read(id).await?;
+            if wanted(&state) {
+                return Ok(state);
             }
-        };
-        let mut waiting = self.changed();
-        // Two handles are the map's and ours: nobody else waits.
-        if Arc::strong_count(&notify) <= 2 {
-            waiting.remove(id);
+            changed.await;
         }
-        found
     }
 
     /// Puts away entities that nobody has used for `idle`, or that have ended.

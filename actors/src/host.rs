@@ -6,17 +6,18 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use events::domain::agent::Command;
 use events::domain::crew::Resource;
+use events::domain::message::Recipient;
 use events::domain::task::{self, Attempt};
 use events::supervision::Exit;
-use events::{CommandId, SandboxId, TaskId};
+use events::{CommandId, CrewId, SandboxId, TaskId};
 use gateway::{Activity, HeldTask, HostCall, Linked, Peer};
 use link::{Error, ErrorType};
 use serde_json::Value;
 
 use crate::core::Core;
-use crate::hosted;
 use crate::posts::Post;
 use crate::watchdog::{Beat, Sign, Signal, Subject};
+use crate::{hibernation, hosted};
 
 mod call;
 mod coalesce;
@@ -94,8 +95,11 @@ impl Host {
         for task in self.core.tallies.of(&post.crew) {
             let state = self.core.look(&self.core.tasks, task.as_str()).await;
             let theirs = |live: &&Attempt| live.placement.agent == post.agent;
-            if let Some(attempt) = state.attempt.as_ref().filter(theirs) {
-                hosted::dispatch(&self.core, task.as_str(), attempt).await;
+            if let Some(attempt) = state.attempt.clone().filter(|live| theirs(&live)) {
+                let worker = Arc::clone(&self.core);
+                self.core.spawn_for(&post.crew, async move {
+                    hosted::dispatch(&worker, task.as_str(), &attempt).await;
+                });
             }
         }
     }
@@ -162,7 +166,8 @@ impl gateway::Host for Host {
     async fn exited(&self, sandbox: &SandboxId, exited: link::Exited) {
         let what = if exited.oom { "its handler ran out of memory" } else { "its handler ended" };
         let detail = ended_as(what, exited.exit_code, exited.signal, &exited.log_tail);
-        self.down(sandbox, Exit::Failed, detail).await;
+        let exit = if exited.oom { Exit::OutOfMemory } else { Exit::Failed };
+        self.down(sandbox, exit, detail).await;
     }
 
     async fn drained(&self, sandbox: &SandboxId) {
@@ -220,6 +225,10 @@ impl gateway::Host for Host {
         self.answer_call(peer, command, call).await
     }
 
+    fn posted(&self, crew: &CrewId, recipients: &[Recipient]) {
+        recipients.iter().for_each(|recipient| hibernation::awaken(&self.core, crew, recipient));
+    }
+
     async fn messages_spent(&self, peer: &Peer, sent: u64) {
         hosted::spend(&self.core, &peer.crew, Resource::Messages, sent).await;
     }
@@ -229,7 +238,9 @@ impl gateway::Host for Host {
             link::Note::Progress(progress) => self.take_progress(peer, progress).await,
             link::Note::Busy(busy) => {
                 let subject = Subject { agent: peer.agent.clone(), incarnation: peer.incarnation };
-                self.core.tell(Signal::Of(subject, Sign::Busy { for_ms: busy.for_ms }));
+                if let Ok(task) = busy.task_id.as_str().parse() {
+                    self.core.tell(Signal::Of(subject, Sign::Busy { task, for_ms: busy.for_ms }));
+                }
             }
             link::Note::Usage(usage) => self.take_usage(peer, &usage).await,
             link::Note::Log(log) => {

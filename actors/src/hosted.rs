@@ -13,9 +13,11 @@ mod assign;
 mod crew;
 mod task;
 
-pub(crate) use agent::{destroy, down, enroll as enroll_agent};
+pub(crate) use agent::{destroy, down, enroll as enroll_agent, wake};
 pub(crate) use crew::{check_tokens, enroll as enroll_crew, is_out_of_tokens, seats, spend};
-pub(crate) use task::{dispatch, end_if_orphaned, end_with_parent, place_waiting, route, wire_answer};
+pub(crate) use task::{
+    dispatch, end_hung, end_if_orphaned, end_with_parent, place_waiting, route, wire_answer,
+};
 
 impl Hosted for Profile {
     fn crew(_: &State) -> Option<&CrewId> {

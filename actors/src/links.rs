@@ -45,6 +45,8 @@ pub trait Links: Send + Sync + 'static {
     fn forget_crew(&self, crew: &CrewId);
     /// Puts back messages that were not settled, to be delivered once their crews are set.
     async fn restore(&self, pending: Vec<Pending>);
+    /// Whether a message waits for the agent, or it has one in hand.
+    fn has_messages(&self, crew: &CrewId, agent: &AgentId) -> bool;
     /// Whether messages to the agent are to be delivered now.
     fn set_ready(&self, agent: &AgentId, ready: bool);
 }
@@ -101,6 +103,10 @@ impl Links for Gateway {
 
     async fn restore(&self, pending: Vec<Pending>) {
         self.restore(pending).await;
+    }
+
+    fn has_messages(&self, crew: &CrewId, agent: &AgentId) -> bool {
+        self.has_messages(crew, agent)
     }
 
     fn set_ready(&self, agent: &AgentId, ready: bool) {

@@ -33,6 +33,10 @@ pub struct Limits {
     pub passivate_ended_ms: u64,
     /// How often idle entities are looked for.
     pub passivate_every_ms: u64,
+    /// How often agents are looked for that have had nothing to do for long enough to hibernate.
+    pub hibernate_every_ms: u64,
+    /// Bytes of the end of an incarnation's log that are kept when it ends.
+    pub log_kept_bytes_max: u64,
     /// How often what should run is compared with what runs.
     pub reconcile_every_ms: u64,
     /// The first wait before an unanswered command is given again.
@@ -65,6 +69,8 @@ impl Default for Limits {
             passivate_idle_ms: 60_000,
             passivate_ended_ms: 2_000,
             passivate_every_ms: 1_000,
+            hibernate_every_ms: 1_000,
+            log_kept_bytes_max: 64 * 1024,
             reconcile_every_ms: 30_000,
             effect_retry_initial_ms: 20,
             effect_retry_max_ms: 2_000,

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use events::EventStore;
-use events::SandboxId;
 use events::api::{Commands, Problem, ProblemKind};
 use events::artifact::ArtifactStore;
 use events::lease::Leases;
 use events::supervision::{Backoff, OnExhausted, Policy};
+use events::{SandboxId, TaskId};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::clock::Clock;
@@ -22,7 +22,7 @@ use crate::recovery::Registry;
 use crate::route::Router;
 use crate::supervisor::{self, Entry, Journal, JournalError};
 use crate::watchdog::{self, Finding, HungReason, Sign, Signal, Subject, Verdict};
-use crate::{hosted, recovery, route, service};
+use crate::{hibernation, hosted, recovery, route, service};
 
 /// What the platform stands on.
 pub struct Seams {
@@ -100,6 +100,11 @@ impl Platform {
         route::log(&self.core, node, sandbox, bytes_max).await
     }
 
+    /// What the handler that has the task in hand on this node says of it from now on to live watchers only.
+    pub fn deltas(&self, task: &TaskId) -> broadcast::Receiver<Arc<str>> {
+        self.core.live.watch(task)
+    }
+
     /// Figures about what is in memory.
     pub fn figures(&self) -> Figures {
         let core = &self.core;
@@ -166,6 +171,10 @@ impl Platform {
                 let core = Arc::clone(&self.core);
                 move || passivate(Arc::clone(&core))
             }),
+            service::child("hibernation", {
+                let core = Arc::clone(&self.core);
+                move || hibernation::keep(Arc::clone(&core))
+            }),
             service::child("reconciliation", {
                 let core = Arc::clone(&self.core);
                 move || reconcile(Arc::clone(&core))
@@ -230,9 +239,14 @@ async fn judge(core: Arc<Core>, verdicts: Arc<tokio::sync::Mutex<mpsc::Receiver<
     while let Some(Verdict { subject, finding }) = verdicts.recv().await {
         use events::supervision::Exit;
         let (exit, detail) = match finding {
-            Finding::Dead { reason } => (Exit::Killed, reason),
+            Finding::Dead { reason, oom: true } => (Exit::OutOfMemory, reason),
+            Finding::Dead { reason, oom: false } => (Exit::Killed, reason),
             Finding::Lost => (Exit::Lost, "nothing was heard from it for too many heartbeats".to_owned()),
             Finding::Hung { reason } => (Exit::Hung, hung(reason).to_owned()),
+            Finding::TaskHung { task } => {
+                hung_task(&core, &subject, task);
+                continue;
+            }
             Finding::Waiting | Finding::Recovered => continue,
         };
         // An agent that no sandbox of this node serves any more is nobody's concern here.
@@ -244,6 +258,13 @@ async fn judge(core: Arc<Core>, verdicts: Arc<tokio::sync::Mutex<mpsc::Receiver<
     }
     // The watchdog's thread is gone for good only when the platform ends.
     std::future::pending::<()>().await;
+}
+
+/// One of an agent's tasks makes no progress while the others do: that attempt is over, and the agent stays.
+fn hung_task(core: &Arc<Core>, subject: &Subject, task: TaskId) {
+    let Some(crew) = core.posts.crew_of(&subject.agent) else { return };
+    let (worker, subject) = (Arc::clone(core), subject.clone());
+    core.spawn_for(&crew, async move { hosted::end_hung(&worker, &subject, &task).await });
 }
 
 fn hung(reason: HungReason) -> &'static str {
@@ -278,9 +299,9 @@ pub(crate) fn exited(core: &Arc<Core>, exit: &sandbox::Exit) {
         (Some(code), None) => format!("its sandbox ended with exit code {code}"),
         (None, None) => "its sandbox ended".to_owned(),
     };
-    let reason = if exit.oom { format!("{how}, out of memory") } else { how };
+    let reason = if exit.oom { format!("{how}: it ran out of memory") } else { how };
     let subject = Subject { agent: post.agent, incarnation: post.incarnation };
-    core.tell(Signal::Of(subject, Sign::SandboxExited { reason }));
+    core.tell(Signal::Of(subject, Sign::SandboxExited { reason, oom: exit.oom }));
 }
 
 async fn keep(core: Arc<Core>) {

@@ -13,10 +13,10 @@ use events::{Position, SandboxId};
 use sandbox::State;
 
 use crate::core::Core;
-use crate::hosted;
 use crate::platform::exited;
 use crate::shards::Tenure;
 use crate::takeover;
+use crate::{hibernation, hosted};
 
 /// Who knows what had not ended.
 #[async_trait]
@@ -100,6 +100,11 @@ async fn bring_back(core: &Arc<Core>, mut unfinished: Unfinished) -> Result<(), 
             }
         }
     }
+    let awaited: Vec<_> = unfinished
+        .messages
+        .iter()
+        .map(|message| (message.sent.crew.clone(), message.recipient.clone()))
+        .collect();
     core.links().restore(std::mem::take(&mut unfinished.messages)).await;
     for agent in &agents {
         core.agents.resume(agent.as_str()).await?;
@@ -107,6 +112,9 @@ async fn bring_back(core: &Arc<Core>, mut unfinished: Unfinished) -> Result<(), 
     for crew in &unfinished.crews {
         core.crews.resume(crew.as_str()).await?;
         hosted::check_tokens(core, crew).await;
+    }
+    for (crew, recipient) in &awaited {
+        hibernation::awaken(core, crew, recipient);
     }
     for (_, task) in &unfinished.tasks {
         hosted::end_if_orphaned(core, task).await?;

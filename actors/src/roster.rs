@@ -8,6 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use events::domain::task::Placement;
 use events::{AgentId, CrewId, Incarnation, SandboxId, TaskId, Tenant};
+use tokio::time::Instant;
+
+mod sleep;
+
+pub(crate) use sleep::{Hibernation, Idle};
 
 /// Contexts that an agent is remembered to have served.
 const CONTEXTS_PER_AGENT_MAX: usize = 256;
@@ -57,6 +62,10 @@ pub(crate) struct Place {
     pub(crate) ready: bool,
     pub(crate) capacity: u32,
     pub(crate) held: BTreeSet<TaskId>,
+    /// Parked without a sandbox until it is needed.
+    asleep: bool,
+    /// Since when it has had nothing in hand.
+    idle_since: Instant,
     served: Served,
 }
 
@@ -76,6 +85,8 @@ struct Roster {
     open: bool,
     places: BTreeMap<AgentId, Place>,
     queues: BTreeMap<String, VecDeque<Wish>>,
+    /// By member.
+    hibernation: BTreeMap<String, Hibernation>,
 }
 
 /// What becomes of a wish.
@@ -134,6 +145,7 @@ impl Rosters {
             open,
             places: BTreeMap::new(),
             queues: BTreeMap::new(),
+            hibernation: BTreeMap::new(),
         });
         roster.open = open;
     }
@@ -175,13 +187,15 @@ impl Rosters {
                 ready: false,
                 capacity: 0,
                 held: BTreeSet::new(),
+                asleep: false,
+                idle_since: Instant::now(),
                 served: Served::default(),
             });
             // Whoever is seated again as it is goes on with what it does.
             if (place.incarnation, place.sandbox.as_ref()) != (incarnation, sandbox) {
                 place.incarnation = incarnation;
                 place.sandbox = sandbox.cloned();
-                place.ready = false;
+                (place.ready, place.asleep) = (false, false);
             }
         }
     }
@@ -189,6 +203,9 @@ impl Rosters {
     /// The agent takes work.
     pub(crate) fn ready(&self, crew: &CrewId, agent: &AgentId, capacity: u32) {
         self.change(crew, agent, |place| {
+            if !place.ready {
+                place.idle_since = Instant::now();
+            }
             place.ready = true;
             place.capacity = capacity;
         });
@@ -263,7 +280,9 @@ impl Rosters {
     /// The agent no longer has the task in hand.
     pub(crate) fn release(&self, crew: &CrewId, agent: &AgentId, task: &TaskId) {
         self.change(crew, agent, |place| {
-            place.held.remove(task);
+            if place.held.remove(task) {
+                place.idle_since = Instant::now();
+            }
         });
     }
 

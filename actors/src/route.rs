@@ -48,7 +48,7 @@ impl Router {
             Command::CrewScale { crew, .. }
             | Command::CrewPause { crew }
             | Command::CrewResume { crew, .. }
-            | Command::CrewDrain { crew }
+            | Command::CrewDrain { crew, .. }
             | Command::CrewDisband { crew, .. }
             | Command::TaskSubmit { crew, .. } => Some(crew.clone()),
             Command::AgentRestart { agent } => homes.of::<Agent>(&self.core, agent.as_str()).await?,

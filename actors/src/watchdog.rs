@@ -7,7 +7,8 @@
 //! - *dead*: the sandbox is gone.
 //! - *lost*: it lives, but for `missed` heartbeats nothing was heard from it.
 //! - *hung*: it is busy, and for `progress` its handler has said nothing, while no call of it was pending, no bytes
-//!   moved, no busy lease ran and no input was open; or its process is stopped, or a ping goes unanswered.
+//!   moved, no busy lease ran and no input was open; or its process is stopped, or a ping goes unanswered. Silence is
+//!   judged for each task in hand: while the handler gets on with others, only that task is hung.
 //! - *waiting*: an input or an approval is open, which is not hanging.
 
 use std::cmp::Reverse;
@@ -62,6 +63,8 @@ pub enum Sign {
     Frame,
     /// The handler said that it will be silent for so long.
     Busy {
+        /// The task that takes so long.
+        task: TaskId,
         /// The length of the lease from now on.
         for_ms: u64,
     },
@@ -75,6 +78,8 @@ pub enum Sign {
     SandboxExited {
         /// Exit code or signal, in words.
         reason: String,
+        /// Whether it used more memory than it may.
+        oom: bool,
     },
     /// It has a task in hand.
     TaskStarted {
@@ -90,21 +95,36 @@ pub enum Sign {
         task: TaskId,
     },
     /// An input or an approval was asked for.
-    InputOpened,
+    InputOpened {
+        /// For this task.
+        task: TaskId,
+    },
     /// It came, or is wanted no more.
-    InputClosed,
+    InputClosed {
+        /// The task that waited for it.
+        task: TaskId,
+    },
 }
 
 /// What of a heartbeat concerns the watchdog.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Beat {
     /// The handler's process is stopped.
     pub stopped: bool,
     /// For how long the oldest ping has been without an answer.
     pub ping_ms: u64,
-    /// For how long the handler has been silent, as the runner sees it; none without a task in hand.
-    pub idle_ms: Option<u64>,
-    /// How long a busy lease still runs.
+    /// The tasks in hand.
+    pub tasks: Vec<Pulse>,
+}
+
+/// A task in hand, as the runner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// The task.
+    pub task: TaskId,
+    /// For how long the handler has been silent about it.
+    pub idle_ms: u64,
+    /// How long its busy lease still runs.
     pub lease_ms: u64,
 }
 
@@ -113,10 +133,14 @@ impl From<&Heartbeat> for Beat {
         Self {
             stopped: beat.stopped,
             ping_ms: beat.ping_ms,
-            idle_ms: beat.tasks.iter().map(|task| task.idle_ms).min(),
-            lease_ms: beat.tasks.iter().map(|task| task.lease_ms).max().unwrap_or(0),
+            tasks: beat.tasks.iter().filter_map(pulse).collect(),
         }
     }
+}
+
+fn pulse(held: &link::HeldTask) -> Option<Pulse> {
+    let link::HeldTask { task_id, idle_ms, lease_ms, .. } = held;
+    Some(Pulse { task: task_id.as_str().parse().ok()?, idle_ms: *idle_ms, lease_ms: *lease_ms })
 }
 
 /// What the watchdog found.
@@ -135,6 +159,8 @@ pub enum Finding {
     Dead {
         /// Exit code or signal, in words.
         reason: String,
+        /// Whether it used more memory than it may.
+        oom: bool,
     },
     /// Nothing is heard from it.
     Lost,
@@ -142,6 +168,11 @@ pub enum Finding {
     Hung {
         /// How that shows.
         reason: HungReason,
+    },
+    /// It gets on with others, but not with this task.
+    TaskHung {
+        /// The task.
+        task: TaskId,
     },
     /// It waits for an input or an approval. Says also that it is not lost or hung any more.
     Waiting,
@@ -258,9 +289,8 @@ impl Watchdog {
 
     fn judge(&mut self, subject: Subject, verdicts: &mut Vec<Verdict>) {
         let Some(agent) = self.agents.get_mut(&subject) else { return };
-        if let Some(finding) = agent.judge(self.now_ms) {
-            verdicts.push(Verdict { subject: subject.clone(), finding });
-        }
+        let findings = agent.judge(self.now_ms).into_iter();
+        verdicts.extend(findings.map(|finding| Verdict { subject: subject.clone(), finding }));
         // A look that is planned earlier will plan the next one; so a heartbeat costs no entry.
         if let Some(at_ms) = agent.next_check_ms(self.now_ms)
             && agent.check_ms.is_none_or(|planned| at_ms < planned)

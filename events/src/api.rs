@@ -81,6 +81,9 @@ pub enum Command {
     CrewDrain {
         /// The crew.
         crew: CrewId,
+        /// What is left in hand after so many milliseconds is called off.
+        #[serde(default)]
+        grace_ms: Option<u64>,
     },
     /// End the crew: cancel its tasks, stop its agents.
     CrewDisband {

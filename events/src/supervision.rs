@@ -69,12 +69,21 @@ pub enum Exit {
     Lost,
     /// It lived but made no progress.
     Hung,
+    /// It used more memory than it may.
+    OutOfMemory,
+    /// The machine or the platform under it ended: not its doing.
+    NodeLost,
 }
 
 impl Exit {
     /// Whether the child ended as it was meant to.
     pub fn is_normal(self) -> bool {
         matches!(self, Self::Done | Self::Drained)
+    }
+
+    /// Whether a restart after it is charged to the supervisor's budget.
+    pub fn is_charged(self) -> bool {
+        self != Self::NodeLost
     }
 }
 

@@ -373,6 +373,11 @@ impl Board {
         }
     }
 
+    /// Whether a message waits for the agent, or it has one in hand.
+    pub(crate) fn has_messages(&self, agent: &AgentId) -> bool {
+        self.agents.get(agent).is_some_and(|mailbox| mailbox.load() > 0)
+    }
+
     /// The depth of the deepest message that the agent has in hand.
     pub(crate) fn depth(&self, agent: &AgentId) -> Option<u32> {
         self.agents.get(agent)?.in_hand.values().map(|in_hand| in_hand.waiting.sent.depth).max()

@@ -102,10 +102,16 @@ impl Gateway {
     }
 
     /// Closes a sandbox's link (4005) and socket. Calls of it that still wait are dropped, nothing more is accepted,
-    /// and no token of it is good for anything (law ID-1).
+    /// and no token of it is good for anything (law ID-1). Of one that was never opened here, the socket that an
+    /// earlier platform left is removed.
     pub async fn close(&self, sandbox: &SandboxId) {
         let closed = self.core.sandboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(sandbox);
-        let Some(closed) = closed else { return };
+        let Some(closed) = closed else {
+            if let Err(error) = socket::remove_left(&self.core.options.run_dir, sandbox) {
+                tracing::warn!(%sandbox, %error, "cannot remove the socket that an earlier platform left");
+            }
+            return;
+        };
         closed.closed.cancel();
         closed.wake.notify_one();
         closed.tracker.close();
@@ -223,6 +229,11 @@ impl Gateway {
     /// from the log.
     pub fn forget_crew(&self, crew: &CrewId) {
         self.core.crews.lock().unwrap_or_else(PoisonError::into_inner).remove(crew);
+    }
+
+    /// Whether a message waits for the agent, or it has one in hand.
+    pub fn has_messages(&self, crew: &CrewId, agent: &AgentId) -> bool {
+        self.core.crew(crew).is_some_and(|crew| crew.state().board.has_messages(agent))
     }
 
     /// Says whether an agent takes work: messages to its member go to agents that do.

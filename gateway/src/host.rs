@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use serde_json::Value;
 
+use events::domain::message::Recipient;
 use events::{AgentId, CommandId, CrewId, Incarnation, SandboxId, TaskId, Tenant};
 
 /// Who a link is, once its sandbox is an agent's. Everything that a link says is stamped with it (law CH-3).
@@ -134,6 +135,8 @@ pub trait Host: Send + Sync + 'static {
     ) -> Result<(), link::Error>;
     /// A request of the handler; may stay pending for long. The same command id is the same request, sent again.
     async fn call(&self, peer: &Peer, command: CommandId, call: HostCall) -> Result<Value, link::Error>;
+    /// A message is accepted for these recipients. Must be cheap.
+    fn posted(&self, crew: &CrewId, recipients: &[Recipient]);
     /// An agent wanted to send a message although the crew had sent as many as its policy lets it.
     async fn messages_spent(&self, peer: &Peer, sent: u64);
     /// A notification of the handler.

@@ -265,6 +265,9 @@ impl Sender {
                     dead
                 };
                 self.core.bury(&crew, dead);
+                if let Ok(host) = self.core.host() {
+                    host.posted(&crew.id, &recipients);
+                }
                 Ok(answer(&sent, position))
             }
             Err(error) => {

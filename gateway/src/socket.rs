@@ -56,6 +56,17 @@ pub(crate) fn remove(directory: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes the directory that an earlier platform left for the sandbox, if it is that sandbox's.
+pub(crate) fn remove_left(run_dir: &Path, sandbox: &SandboxId) -> io::Result<()> {
+    let directory = directory(run_dir, sandbox);
+    match std::fs::read_to_string(directory.join(OWNER)) {
+        Ok(owner) if owner == sandbox.as_str() => remove(&directory),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes a directory that nobody else may enter. One that is there already must be ours: under `/tmp`, somebody else
 /// may have been first.
 fn private_directory(path: &Path) -> io::Result<()> {
@@ -86,7 +97,9 @@ mod tests {
         }
         let error = bind(&run_dir, &directory, &SandboxId::derive(&["two"])).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        remove(&directory).unwrap();
+        remove_left(&run_dir, &SandboxId::derive(&["two"])).unwrap();
+        assert!(directory.exists(), "it is another sandbox's");
+        remove_left(&run_dir, &sandbox).unwrap();
         remove(&directory).unwrap();
         assert!(!directory.exists());
     }

@@ -85,6 +85,9 @@ pub struct Member {
     /// Whether an agent that ended is started again.
     #[serde(default)]
     pub restart: Restart,
+    /// When its agents are parked without a sandbox. Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hibernate: Option<Hibernate>,
     /// Environment variables, over those of the profile.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("propertyNames" = {"pattern": "^(?!HYPERCODE_)[A-Za-z_][A-Za-z0-9_]*$"}))]
@@ -99,6 +102,17 @@ impl Member {
     pub const fn default_replicas() -> u32 {
         1
     }
+}
+
+/// When an agent that has nothing to do is parked without a sandbox. A task or a message for it wakes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Hibernate {
+    /// After so long without a task or a message.
+    pub after: Millis,
+    /// It is woken after so long, whether there is something to do or not. Absent: only when there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake_every: Option<Millis>,
 }
 
 /// Whether an agent that ended is started again.

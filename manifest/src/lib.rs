@@ -22,8 +22,8 @@ mod units;
 mod yaml;
 
 pub use crew::{
-    Backoff, Budget, Channel, ChannelKind, Crew, CrewSpec, Gym, Liveness, Member, OnBreach, OnExhausted,
-    Restart, SandboxChoice, Strategy, Supervision,
+    Backoff, Budget, Channel, ChannelKind, Crew, CrewSpec, Gym, Hibernate, Liveness, Member, OnBreach,
+    OnExhausted, Restart, SandboxChoice, Strategy, Supervision,
 };
 pub use fault::{Code, Fault, Location, Severity};
 pub use manifest::{ApiVersion, Kind, Manifest, Metadata};

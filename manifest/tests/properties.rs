@@ -4,10 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "tests may fail by panicking")]
 
 use hypercode_manifest::{
-    Backoff, Budget, Channel, ChannelKind, Crew, CrewSpec, Gym, Handler, Liveness, Manifest, Member,
-    Metadata, Millis, Model, Name, OnBreach, OnExhausted, Parsed, Profile, ProfileSpec, Protocol, Rate,
-    Resources, Response, Restart, Retry, RetryClass, SandboxChoice, Secret, SecretSource, Severity, Stdin,
-    Stdout, Strategy as Restarting, Supervision, ToolServer, parse,
+    Backoff, Budget, Channel, ChannelKind, Crew, CrewSpec, Gym, Handler, Hibernate, Liveness, Manifest,
+    Member, Metadata, Millis, Model, Name, OnBreach, OnExhausted, Parsed, Profile, ProfileSpec, Protocol,
+    Rate, Resources, Response, Restart, Retry, RetryClass, SandboxChoice, Secret, SecretSource, Severity,
+    Stdin, Stdout, Strategy as Restarting, Supervision, ToolServer, parse,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -149,12 +149,15 @@ fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = Millis> {
 
 fn member(number: usize) -> impl Strategy<Value = Member> {
     let restart = select(vec![Restart::Permanent, Restart::Transient, Restart::Temporary]);
-    (0..9_usize, 1..=Member::REPLICAS_MAX, restart, env()).prop_map(
-        move |(profile, replicas, restart, env)| Member {
+    let hibernate = (seconds(1..100_000), option::of(seconds(1..100_000)))
+        .prop_map(|(after, wake_every)| Hibernate { after, wake_every });
+    (0..9_usize, 1..=Member::REPLICAS_MAX, restart, option::of(hibernate), env()).prop_map(
+        move |(profile, replicas, restart, hibernate, env)| Member {
             name: name(number),
             profile: name(profile),
             replicas,
             restart,
+            hibernate,
             env,
         },
     )

@@ -140,8 +140,24 @@ macro_rules! of_a_crew {
 of_a_crew! {
     /// A crew that is to give out no tasks.
     Pause => CrewPause,
-    /// A crew that is to finish what it has in hand.
-    Drain => CrewDrain,
+}
+
+/// A crew that is to finish what it has in hand.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Drain {
+    /// The crew: its id or its name.
+    crew: String,
+    /// What is left in hand after so many milliseconds is called off; however long it takes when absent.
+    #[serde(default)]
+    grace_ms: Option<u64>,
+}
+
+impl Body for Drain {
+    async fn command(self, service: &Service, caller: &Caller) -> Outcome {
+        let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
+        Ok(Command::CrewDrain { crew, grace_ms: self.grace_ms })
+    }
 }
 
 /// A crew that is to give out tasks again.

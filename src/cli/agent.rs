@@ -1,5 +1,7 @@
 //! `hypercode agent`.
 
+mod logs;
+
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -27,13 +29,7 @@ pub(super) enum Agent {
         agent: String,
     },
     /// Show the end of what the agent's handler has written: its stderr, and what is no protocol on its stdout.
-    Logs {
-        /// Its id.
-        agent: String,
-        /// At most so many bytes.
-        #[arg(long, value_name = "BYTES", default_value_t = 65_536)]
-        tail: u64,
-    },
+    Logs(logs::Logs),
     /// End the agent's incarnation and start the next.
     Restart {
         /// Its id.
@@ -62,14 +58,7 @@ impl Agent {
                 let agent = session.client.get(&format!("/v1/agents/{}", escape(&agent)), &[]).await?;
                 session.output.details(&agent);
             }
-            Self::Logs { agent, tail } => {
-                let path = format!("/v1/agents/{}/logs", escape(&agent));
-                let log = session.client.get(&path, &[("tailBytes", tail.to_string())]).await?;
-                session.output.value(&log, |log| match log["log"].as_str() {
-                    Some(text) => text.trim_end().to_owned(),
-                    None => "there is no log: the sandbox is gone".to_owned(),
-                });
-            }
+            Self::Logs(logs) => logs.run(session).await?,
             Self::Restart { agent } => {
                 let path = format!("/v1/agents/{}/restart", escape(&agent));
                 let done = session.client.post(&path, &json!({}), None).await?;

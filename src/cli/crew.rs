@@ -72,6 +72,9 @@ pub(super) enum Crew {
     Drain {
         /// The crew's name or id.
         crew: String,
+        /// Call off what is left in hand after this time, such as `10m`.
+        #[arg(long, value_name = "DURATION")]
+        grace: Option<manifest::Millis>,
     },
     /// Cancel the crew's tasks and stop its agents.
     Disband {
@@ -130,7 +133,10 @@ impl Crew {
                 let body = json!({"tokens": tokens, "messages": messages, "wallTimeMs": wall_time_ms});
                 command(session, &crew, "resume", &body, "resumed").await?;
             }
-            Self::Drain { crew } => command(session, &crew, "drain", &json!({}), "is draining").await?,
+            Self::Drain { crew, grace } => {
+                let body = json!({ "graceMs": grace.map(manifest::Millis::as_millis) });
+                command(session, &crew, "drain", &body, "is draining").await?;
+            }
             Self::Disband { crew, reason } => {
                 command(session, &crew, "disband", &json!({ "reason": reason }), "is disbanded").await?;
             }

@@ -12,10 +12,10 @@ use events::store::postgres::{self, Database};
 use events::store::{Head, sqlite};
 use events::{Digest, EventStore, Position, Recorded};
 
-use super::sse::{Feed, Query};
+use super::sse::{Feed, Item, Query};
 use crate::client::Client;
 use crate::config::Config;
-use crate::http::{CheckpointPage, Envelope, StandingModel};
+use crate::http::{CheckpointPage, StandingModel};
 
 /// Where the platform's log ends.
 pub(super) async fn head(client: &Client) -> Result<Head, Problem> {
@@ -49,10 +49,14 @@ impl Online {
     /// The next events; none at the end.
     pub(super) async fn events(&mut self) -> Result<Vec<Recorded>, Problem> {
         let Some(feed) = &mut self.feed else { return Ok(Vec::new()) };
-        let recorded = |event: &Envelope| {
-            Recorded::try_from(event).map_err(|error| Problem::new(ProblemKind::Failed, error.to_string()))
+        let recorded = |item: &Item| match item {
+            Item::Event(event) => Some(
+                Recorded::try_from(&**event)
+                    .map_err(|error| Problem::new(ProblemKind::Failed, error.to_string())),
+            ),
+            Item::Delta(_) => None,
         };
-        feed.next().await?.iter().map(recorded).collect()
+        feed.next().await?.iter().filter_map(recorded).collect()
     }
 
     /// The whole log until now, and what it is to be held to.

@@ -30,20 +30,42 @@ pub(super) struct Query {
     pub(super) filter: Vec<(&'static str, String)>,
 }
 
+/// What comes over the feed.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// An event.
+    Event(Box<Envelope>),
+    /// What a handler says of a task to live watchers only.
+    Delta(String),
+}
+
 /// Gives every event to `take` until that breaks off or `until` is reached.
 pub(super) async fn follow(
     client: &Client,
     query: Query,
     mut take: impl FnMut(Envelope) -> Result<ControlFlow<()>, Problem>,
 ) -> Result<(), Problem> {
+    let take = |item| match item {
+        Item::Event(event) => take(*event),
+        Item::Delta(_) => Ok(ControlFlow::Continue(())),
+    };
+    follow_live(client, query, take).await
+}
+
+/// Gives everything to `take` until that breaks off or `until` is reached.
+pub(super) async fn follow_live(
+    client: &Client,
+    query: Query,
+    mut take: impl FnMut(Item) -> Result<ControlFlow<()>, Problem>,
+) -> Result<(), Problem> {
     let mut feed = Feed::new(client, query);
     loop {
-        let events = feed.next().await?;
-        if events.is_empty() {
+        let items = feed.next().await?;
+        if items.is_empty() {
             return Ok(());
         }
-        for event in events {
-            if take(event)?.is_break() {
+        for item in items {
+            if take(item)?.is_break() {
                 return Ok(());
             }
         }
@@ -78,34 +100,38 @@ impl Feed {
         }
     }
 
-    /// The next events, as many as have come; none when `until` is reached.
-    pub(super) async fn next(&mut self) -> Result<Vec<Envelope>, Problem> {
+    /// What comes next, as much as has come; nothing when `until` is reached.
+    pub(super) async fn next(&mut self) -> Result<Vec<Item>, Problem> {
         loop {
             match self.step().await? {
                 Step::Done => return Ok(Vec::new()),
                 Step::Cut(problem) => self.pause(problem).await?,
                 Step::Messages(messages) => {
-                    let events = self.events(messages)?;
-                    if !events.is_empty() {
-                        return Ok(events);
+                    let items = self.items(messages)?;
+                    if !items.is_empty() {
+                        return Ok(items);
                     }
                 }
             }
         }
     }
 
-    fn events(&mut self, messages: Vec<Message>) -> Result<Vec<Envelope>, Problem> {
-        let mut events = Vec::new();
+    fn items(&mut self, messages: Vec<Message>) -> Result<Vec<Item>, Problem> {
+        let mut items = Vec::new();
         for message in messages {
             if let Some(data) = message.data {
-                events.push(serde_json::from_str(&data).map_err(|error| strange(&error.to_string()))?);
+                let read = match message.is_delta {
+                    true => serde_json::from_str(&data).map(|Delta { delta }| Item::Delta(delta)),
+                    false => serde_json::from_str(&data).map(|event| Item::Event(Box::new(event))),
+                };
+                items.push(read.map_err(|error| strange(&error.to_string()))?);
             }
             if let Some(id) = message.id {
                 self.query.after = id;
                 (self.tries, self.pause) = (0, PAUSE);
             }
         }
-        Ok(events)
+        Ok(items)
     }
 
     async fn step(&mut self) -> Result<Step, Problem> {
@@ -149,9 +175,16 @@ fn strange(reason: &str) -> Problem {
     Problem::new(ProblemKind::Unavailable, format!("the feed is not of this version: {reason}"))
 }
 
+/// The data of a `task_delta`.
+#[derive(serde::Deserialize)]
+struct Delta {
+    delta: String,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 struct Message {
     id: Option<u64>,
+    is_delta: bool,
     data: Option<String>,
 }
 
@@ -160,6 +193,7 @@ struct Message {
 struct Parser {
     line: Vec<u8>,
     id: Option<u64>,
+    is_delta: bool,
     data: Option<String>,
 }
 
@@ -184,7 +218,8 @@ impl Parser {
     fn line(&mut self, line: &str) -> Option<Message> {
         if line.is_empty() {
             let (id, data) = (self.id.take(), self.data.take());
-            return (id.is_some() || data.is_some()).then_some(Message { id, data });
+            let is_delta = std::mem::take(&mut self.is_delta);
+            return (id.is_some() || data.is_some()).then_some(Message { id, is_delta, data });
         }
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
@@ -194,7 +229,9 @@ impl Parser {
                 Some(data) => *data += &format!("\n{value}"),
                 None => self.data = Some(value.to_owned()),
             },
-            // A comment, the event's name (which the envelope has too), or a field of another version.
+            // Other names the envelope has too.
+            "event" => self.is_delta = value == "task_delta",
+            // A comment, or a field of another version.
             _ => {}
         }
         None
@@ -207,10 +244,12 @@ mod tests {
 
     #[test]
     fn messages_are_the_same_however_the_bytes_are_cut() {
-        let text = ": hello\n\nid: 7\nevent: crew_paused\ndata: {\"a\":\ndata: 1}\n\nid: 9\n\n:\n\n";
+        let text = ": hello\n\nid: 7\nevent: crew_paused\ndata: {\"a\":\ndata: 1}\n\nid: 9\n\n:\n\n\
+            event: task_delta\ndata: {}\n\n";
         let expected = vec![
-            Message { id: Some(7), data: Some("{\"a\":\n1}".to_owned()) },
-            Message { id: Some(9), data: None },
+            Message { id: Some(7), is_delta: false, data: Some("{\"a\":\n1}".to_owned()) },
+            Message { id: Some(9), is_delta: false, data: None },
+            Message { id: None, is_delta: true, data: Some("{}".to_owned()) },
         ];
         assert_eq!(Parser::default().push(text.as_bytes()).unwrap(), expected);
         let mut parser = Parser::default();

@@ -15,7 +15,7 @@ use super::session::Session;
 use super::sse::{self, Query};
 use super::{Outcome, audit};
 use crate::client::escape;
-use crate::output::{Column, Format};
+use crate::output::{self, Column, Format};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Task {
@@ -124,13 +124,20 @@ fn ending(kind: &str) -> Option<bool> {
 async fn watch(session: &Session, task: &str) -> Outcome {
     let shown = get(session, task, 0).await?;
     let query = Query {
-        filter: vec![("stream", format!("task/{}", shown["id"].as_str().unwrap_or(task)))],
+        filter: vec![("task", shown["id"].as_str().unwrap_or(task).to_owned()), ("deltas", true.to_string())],
         ..Query::default()
     };
     // A task that was retried has ended before: only the last ending counts.
     let last = shown["updated"].as_u64().unwrap_or(0);
     let mut ended = None;
-    sse::follow(&session.client, query, |event| {
+    sse::follow_live(&session.client, query, |item| {
+        let event = match item {
+            sse::Item::Event(event) => *event,
+            sse::Item::Delta(text) => {
+                session.output.item(&json!({ "delta": text }), |_| output::harmless(&text));
+                return Ok(ControlFlow::Continue(()));
+            }
+        };
         session.output.item(&json!(event), |_| audit::line(&event));
         ended = ending(&event.kind);
         Ok(match ended.is_some() && event.position >= last {

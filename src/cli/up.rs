@@ -132,6 +132,10 @@ impl http::Logs for Platform {
     ) -> Result<Option<String>, Problem> {
         Platform::log(self, node, sandbox, bytes_max).await
     }
+
+    fn deltas(&self, task: &events::TaskId) -> tokio::sync::broadcast::Receiver<Arc<str>> {
+        Platform::deltas(self, task)
+    }
 }
 
 /// The signals that end the platform in good order.

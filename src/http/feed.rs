@@ -15,7 +15,8 @@ use events::{CrewId, EntityKind, Position, Recorded, StreamId, TaskId, Tenant};
 use futures_util::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use tokio::time::Instant;
 
 use super::Api;
@@ -41,6 +42,9 @@ pub(super) struct Filter {
     stream: Option<String>,
     /// Only events of this task.
     task: Option<String>,
+    /// Also, as `task_delta`, what the handler that has this task in hand says of it to live watchers only. It is no
+    /// event: it has no id and does not come again. Heard at the node that runs the task.
+    deltas: Option<bool>,
     /// Only events of this crew, its agents, tasks and messages: its id or name.
     crew: Option<String>,
 }
@@ -117,7 +121,9 @@ pub(super) async fn follow(
         (Some(position), _) | (None, Some(position)) => Position(position),
         (None, None) => api.store.head().await?.position,
     };
+    let deltas = deltas(&api, &caller.tenant, &filter).await?;
     let feed = Feed {
+        deltas,
         wanted: Wanted::new(&api, caller.tenant, &filter).await?,
         until: filter.until.map(Position),
         cursor,
@@ -131,6 +137,36 @@ pub(super) async fn follow(
     Ok(Sse::new(futures_util::stream::unfold(feed, Feed::next)))
 }
 
+/// What is said of the task whose deltas are wanted.
+async fn deltas(
+    api: &Api,
+    tenant: &Tenant,
+    filter: &Filter,
+) -> Result<Option<broadcast::Receiver<Arc<str>>>, Refusal> {
+    if filter.deltas != Some(true) {
+        return Ok(None);
+    }
+    let Some(task) = &filter.task else {
+        return Err(Refusal::invalid("`deltas`: they are of one task; name it with `task`"));
+    };
+    let task: TaskId = parse("task", task)?;
+    api.settle(None).await?;
+    match api.views.task(tenant, &task).await.map_err(Problem::from)? {
+        Some(_) => Ok(Some(api.logs.deltas(&task))),
+        None => Err(Problem::not_found(EntityKind::Task, task.as_str()).into()),
+    }
+}
+
+/// What a reader that is up to date waits for.
+enum Heard {
+    /// There may be more in the log.
+    More,
+    /// Something for live watchers only.
+    Delta(Arc<str>),
+    /// Nothing for so long that a sign of life is due.
+    Quiet,
+}
+
 /// One reader of the feed.
 struct Feed {
     api: Arc<Api>,
@@ -141,6 +177,7 @@ struct Feed {
     /// Up to where the reader knows that it was read.
     shown: Position,
     waiting: VecDeque<Recorded>,
+    deltas: Option<broadcast::Receiver<Arc<str>>>,
     hint: watch::Receiver<Position>,
     quiet_until: Instant,
     _permit: OwnedSemaphorePermit,
@@ -158,11 +195,11 @@ impl Feed {
             }
             match self.read().await {
                 Ok(true) => {}
-                Ok(false) => {
-                    if self.is_quiet().await {
-                        return Some((Ok(self.sign_of_life()), self.heard()));
-                    }
-                }
+                Ok(false) => match self.hear().await {
+                    Heard::More => {}
+                    Heard::Delta(text) => return Some((Ok(delta(&text)), self.heard())),
+                    Heard::Quiet => return Some((Ok(self.sign_of_life()), self.heard())),
+                },
                 Err(error) => {
                     // The client comes back with its position.
                     tracing::warn!(%error, "feed ended");
@@ -202,15 +239,25 @@ impl Feed {
         Ok(lines.items.into_iter().map(|line| line.position).collect())
     }
 
-    /// Waits for a hint that there is more, or for the moment to show a sign of life: then true.
-    async fn is_quiet(&mut self) -> bool {
+    /// Waits for a hint that there is more, for a delta, or for the moment to show a sign of life.
+    async fn hear(&mut self) -> Heard {
         let poll = Instant::now() + Duration::from_millis(self.api.limits.feed_poll_ms);
+        let deltas = &mut self.deltas;
+        let said = async {
+            match deltas {
+                Some(deltas) => deltas.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep_until(self.quiet_until.min(poll)) => {}
-            _ = self.hint.changed() => {}
+            biased;
             () = self.api.stop.cancelled() => {}
+            _ = self.hint.changed() => {}
+            // A reader that is too slow for them misses some.
+            Ok(text) = said => return Heard::Delta(text),
+            () = tokio::time::sleep_until(self.quiet_until.min(poll)) => {}
         }
-        Instant::now() >= self.quiet_until
+        if Instant::now() >= self.quiet_until { Heard::Quiet } else { Heard::More }
     }
 
     /// An id without data moves the reader's `Last-Event-ID` past what it did not want, and is no event to it (HTML
@@ -227,6 +274,11 @@ impl Feed {
         self.quiet_until = Instant::now() + Duration::from_millis(self.api.limits.keep_alive_ms);
         self
     }
+}
+
+/// Without an id it moves nobody's `Last-Event-ID`.
+fn delta(text: &str) -> Event {
+    Event::default().event("task_delta").data(json!({ "delta": text }).to_string())
 }
 
 fn sse(event: &Recorded) -> Event {

@@ -1,6 +1,7 @@
 //! Crews, agents, tasks and the rest as the API shows them.
 
 mod budget;
+mod in_hand;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use self::budget::{BudgetModel, SpentModel, UsageModel};
+use self::in_hand::InHandModel;
 use super::SandboxKind;
 
 fn time_of_ms(ms: i64) -> String {
@@ -153,9 +155,18 @@ pub(super) struct AgentModel {
     tasks: u32,
     /// Tasks that it takes at the same time.
     concurrency: u32,
+    /// The tasks in hand, and what they wait for; only where one agent is asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    in_hand: Vec<InHandModel>,
     /// Why it drains, was set aside, or ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// When it is woken, if it hibernates and is not needed before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wakes_at: Option<String>,
+    /// Incarnations that have ended and of whose log something is kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    logs: Vec<u64>,
     /// How the last incarnation that ended did so, and what was seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_exit: Option<Value>,
@@ -186,7 +197,13 @@ impl AgentModel {
             profile_digest: text(|requested| requested.profile_digest.to_string()),
             tasks: attempts_live,
             concurrency: state.concurrency,
+            in_hand: Vec::new(),
             reason: some(&state.reason),
+            wakes_at: state
+                .wake_at_ms
+                .filter(|_| state.status == events::domain::agent::Status::Hibernating)
+                .map(time_of_ms),
+            logs: state.logs.keys().map(|incarnation| incarnation.0).collect(),
             last_exit: state.down.map(
                 |down| json!({"incarnation": down.incarnation, "exit": down.exit, "detail": down.detail}),
             ),
@@ -194,6 +211,10 @@ impl AgentModel {
             updated: lifespan.updated.0,
             updated_at: lifespan.updated_at.rfc3339(),
         }
+    }
+
+    pub(super) fn with_tasks(self, tasks: &[TaskView]) -> Self {
+        Self { in_hand: tasks.iter().map(InHandModel::of).collect(), ..self }
     }
 }
 

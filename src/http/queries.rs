@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use events::api::Problem;
+use events::api::{Problem, ProblemKind};
+use events::artifact::ArtifactError;
 use events::projection::{
     AgentFilter, AuditFilter, CrewFilter, MessageFilter, Outcome, TaskFilter, TaskView, ViewError,
 };
-use events::{AgentId, EntityKind, Principal, TaskId, domain};
+use events::{AgentId, Digest, EntityKind, Incarnation, Principal, TaskId, domain};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -134,7 +135,8 @@ pub(super) async fn agent(
     api.settle(query.min_position).await?;
     let id: AgentId = parse("agent", &agent)?;
     let view = found(api.views.agent(&caller.tenant, &id).await, EntityKind::Agent, id.as_str())?;
-    Ok(Json(AgentModel::new(view, &api.sandbox)))
+    let in_hand = api.views.in_hand(&caller.tenant, &id).await.map_err(Problem::from)?;
+    Ok(Json(AgentModel::new(view, &api.sandbox).with_tasks(&in_hand)))
 }
 
 /// How much of a log is asked for.
@@ -144,6 +146,8 @@ pub(super) struct LogEnd {
     /// At most so many bytes, from its end.
     #[schemars(range(max = 1_048_576))]
     tail_bytes: Option<u64>,
+    /// Which incarnation's log; the newest's when absent.
+    incarnation: Option<u64>,
 }
 
 /// The end of what an agent's handler has written.
@@ -154,7 +158,7 @@ pub(super) struct AgentLog {
     agent: String,
     /// The incarnation whose log it is.
     incarnation: u64,
-    /// The log's end; absent where the sandbox is gone, and its log with it.
+    /// The log's end; absent where nothing of it is kept.
     log: Option<String>,
 }
 
@@ -173,11 +177,26 @@ pub(super) async fn agent_log(
     let id: AgentId = parse("agent", &agent)?;
     let view = found(api.views.agent(&caller.tenant, &id).await, EntityKind::Agent, id.as_str())?;
     let bytes = query.tail_bytes.unwrap_or(LOG_BYTES).min(LOG_BYTES_MAX);
-    let log = match &view.state.sandbox {
-        Some(sandbox) => api.logs.log(view.state.node.as_deref(), sandbox, bytes).await?,
+    let state = &view.state;
+    let incarnation = query.incarnation.map_or(state.incarnation, Incarnation);
+    let live = match state.sandbox.as_ref().filter(|_| incarnation == state.incarnation) {
+        Some(sandbox) => api.logs.log(state.node.as_deref(), sandbox, bytes).await?,
         None => None,
     };
-    Ok(Json(AgentLog { agent: id.to_string(), incarnation: view.state.incarnation.0, log }))
+    let log = match (live, state.logs.get(&incarnation)) {
+        (Some(log), _) => Some(log),
+        (None, Some(kept)) => kept_log(&api, kept.digest, bytes).await?,
+        (None, None) => None,
+    };
+    Ok(Json(AgentLog { agent: id.to_string(), incarnation: incarnation.0, log }))
+}
+
+/// The end of a log that is kept as an artifact.
+async fn kept_log(api: &Api, digest: Digest, bytes_max: u64) -> Result<Option<String>, Problem> {
+    let unavailable = |error: ArtifactError| Problem::new(ProblemKind::Unavailable, error.to_string());
+    let Some(bytes) = api.artifacts.get(digest).await.map_err(unavailable)? else { return Ok(None) };
+    let from = bytes.len().saturating_sub(usize::try_from(bytes_max).unwrap_or(usize::MAX));
+    Ok(Some(String::from_utf8_lossy(&bytes[from..]).into_owned()))
 }
 
 listing! {

@@ -92,3 +92,24 @@ async fn a_handler_s_noise_and_second_answers_do_no_harm() {
     assert_eq!(agent["incarnation"], 1, "{agent:#}");
     stage.leave().await;
 }
+
+/// A handler that works at several tasks is judged by each of them; a lease excuses one that is slow, and no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_tasks_only_the_silent_one_is_hung_and_a_lease_excuses_slowness() {
+    let stage = Stage::empty().await;
+    let liveness = "liveness: {heartbeat: 500ms, missed: 20, progress: 11s}";
+    stage.assemble(&CREW.replace("liveness: {heartbeat: 500ms, missed: 60}", liveness)).await.ok();
+    let slow = json!({"do": "lease", "ms": 600_000, "for": stage.home.path("go")});
+    let slow = stage.submit(&slow).await;
+    stage.in_hand(&slow, 1).await;
+    let silent = stage.submit(&wait_for(&stage.home, "never")).await;
+    stage.in_hand(&silent, 2).await;
+    let shown = stage.json(&["task", "show", &silent]).await;
+    assert_eq!(shown["history"][0]["outcome"], "hung", "{shown:#}");
+    stage.home.write("go", "");
+    let ended = stage.ended(&slow).await;
+    assert_eq!((&ended["status"], &ended["attempts"]), (&json!("completed"), &json!(1)), "{ended:#}");
+    let agent = stage.agent("lead", "the same incarnation", |agent| agent["incarnation"] == 1).await;
+    assert!(agent["lastExit"].is_null(), "{agent:#}");
+    stage.leave().await;
+}

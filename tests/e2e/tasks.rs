@@ -89,6 +89,10 @@ async fn a_question_waits_for_a_person_s_answer() {
         })
         .await;
         assert_eq!(question["request"]["title"], "may I?", "{question:#}");
+        let agent = stage.agent("lead", "waiting", |agent| agent["status"] == "waiting").await;
+        let shown = stage.json(&["agent", "show", agent["id"].as_str().expect("an id")]).await;
+        let waits_for = json!([{"key": "question", "title": "may I?"}]);
+        assert_eq!(shown["inHand"][0]["waitsFor"], waits_for, "{shown:#}");
         let table = stage.hypercode(&["approval", "list"]).await.ok();
         assert!(table.contains("may I?") && table.contains(&task), "{table}");
         stage.hypercode(&["approval", verb, &task, "question"]).await.ok();
@@ -194,5 +198,21 @@ async fn messages_cross_only_where_a_channel_is() {
     assert!(ended["error"].as_str().is_some_and(|error| error.contains("channel")), "{ended:#}");
     let denied = stage.api.list("/v1/audit?outcome=denied").await;
     assert_eq!(denied.len(), 1, "{denied:#?}");
+    stage.leave().await;
+}
+
+/// What a handler says on the way is for those who watch at the moment, and nowhere in the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn deltas_reach_those_who_watch_and_are_no_events() {
+    let stage = Stage::with_crew().await;
+    let deed = json!({"do": "mutter", "text": "word by word", "for": stage.home.path("heard")});
+    let task = stage.submit(&deed).await;
+    let mut watching = stage.home.start(&["task", "watch", &task]);
+    watching.says("word by word").await;
+    stage.home.write("heard", "");
+    assert!(watching.ends().await.success());
+    let events = stage.api.list(&format!("/v1/audit?entity=task/{task}")).await;
+    let told = serde_json::to_string(&events).expect("JSON");
+    assert!(!told.contains("word by word") && !told.contains("task_progressed"), "{told}");
     stage.leave().await;
 }

@@ -1,6 +1,10 @@
 //! The command line, as a user gives it.
 
+use std::process::{ExitStatus, Stdio};
+
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout};
 
 use super::{Home, PATIENCE, program};
 
@@ -35,7 +39,46 @@ impl Ran {
     }
 }
 
+/// A command that goes on until it is told to end, or has seen enough.
+pub(crate) struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    /// Waits until it prints a line that has this in it.
+    pub(crate) async fn says(&mut self, text: &str) {
+        let said = async {
+            while let Some(line) = self.lines.next_line().await.expect("lines of text") {
+                if line.contains(text) {
+                    return;
+                }
+            }
+            panic!("it ended and never said `{text}`");
+        };
+        let heard = tokio::time::timeout(PATIENCE, said).await;
+        heard.unwrap_or_else(|_| panic!("it does not say `{text}`"));
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) async fn ends(self) -> ExitStatus {
+        let Self { mut child, lines } = self;
+        drop(lines);
+        let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+        ended.expect("it ends").expect("it is our child")
+    }
+}
+
 impl Home {
+    /// Starts `hypercode` with these arguments over this home's data directory.
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
+        let mut command = program();
+        let command = command.arg("--data-dir").arg(self.data()).args(args).envs(self.environment());
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+        let output = child.stdout.take().expect("it is a pipe");
+        Running { child, lines: BufReader::new(output).lines() }
+    }
+
     /// Runs `hypercode` with these arguments over this home's data directory.
     pub(crate) async fn hypercode(&self, args: &[&str]) -> Ran {
         let data = self.data();

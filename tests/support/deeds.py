@@ -92,6 +92,14 @@ def execute(task, deed):
             return {"result": call(deed["method"], **deed["params"])}
         except Refused as refused:
             return {"error": refused.args[0]}
+    if what == "mutter":  # to whoever listens, until there is a file
+        while not os.path.exists(deed["for"]):
+            send({"method": "task/progress", "params": {"taskId": task_id, "delta": deed["text"]}})
+            canceled[task_id].wait(0.05)
+        return "said"
+    if what == "lease":  # says that it will be silent, and is
+        send({"method": "busy", "params": {"taskId": task_id, "forMs": deed["ms"]}})
+        return execute(task, {"do": "wait", "for": deed["for"]})
     if what == "use":  # tokens of a model, as it says; then perhaps, when there is a file, something else
         send({"method": "usage", "params": {"taskId": task_id, "model": "small", "inputTokens": deed["tokens"]}})
         if "for" in deed:

@@ -266,7 +266,7 @@ impl Host {
         let (_, children) = self.parent_of(peer, std::slice::from_ref(&call.task_id)).await?;
         let Some(child) = children.first() else { return Ok(Value::Null) };
         let reason = if call.reason.is_empty() { "its parent called it off".to_owned() } else { call.reason };
-        let canceled = self.execute(peer, command, child, Command::Cancel { reason }).await;
+        let canceled = self.execute(peer, command, child, Command::Cancel { reason, by_parent: true }).await;
         let state = self.core.tasks.read(child.as_str()).await.map_err(|problem| wire_error(&problem))?;
         if let Err(error) = canceled
             && !state.status.is_terminal()

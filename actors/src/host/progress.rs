@@ -33,9 +33,12 @@ impl Noted for link::Progress {
 }
 
 impl Host {
-    /// Has a handler's progress recorded, if it says any.
+    /// Has a handler's progress recorded, if it says any; what it says to watchers only, they are told.
     pub(super) async fn take_progress(&self, peer: &Peer, note: link::Progress) {
         let Ok(task) = note.task_id.as_str().parse::<TaskId>() else { return };
+        if let Some(delta) = &note.delta {
+            self.core.live.tell(&task, delta);
+        }
         if note.message.is_some() || note.progress.is_some() {
             self.progress.take(&self.core, peer, &task, note).await;
         }

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use events::domain::agent::{Agent, Command, Effect, Event, Requested, State, Status};
+use bytes::Bytes;
+use events::domain::agent::{self, Agent, Command, Effect, Event, Requested, State, Status};
 use events::domain::{crew, task};
 use events::supervision::Exit;
 use events::{AgentId, CommandId, CrewId, Incarnation, SandboxId};
 use gateway::Peer;
+use link::handler::ShutdownReason;
 
 use super::assign;
 use crate::core::{Core, notify};
 use crate::entity::{Cause, Hosted};
+use crate::hibernation;
 use crate::posts::Post;
 use crate::roster::Place;
 use crate::watchdog::{Sign, Signal, Subject};
@@ -33,7 +36,7 @@ impl Hosted for Agent {
     }
 
     fn takes_away(effect: &Effect) -> bool {
-        matches!(effect, Effect::Destroy { .. })
+        matches!(effect, Effect::Destroy { .. } | Effect::Park { .. })
     }
 
     async fn perform(core: Arc<Core>, id: Arc<str>, cause: Cause, effect: Effect) {
@@ -64,7 +67,12 @@ fn observe_one(core: &Arc<Core>, requested: &Requested, state: &Arc<State>, even
             core.rosters.unready(crew, agent);
             end_attempts(core, requested, state.incarnation, Exit::Killed, "its agent was ended");
         }
-        Event::Requested(_) | Event::Warming(_) | Event::Recovering(_) => {}
+        Event::Hibernating(_) => {
+            core.links().set_ready(agent, false);
+            core.rosters.sleep(crew, agent);
+            hibernation::look(core, crew, agent);
+        }
+        Event::Requested(_) | Event::Warming(_) | Event::Recovering(_) | Event::LogKept(_) => {}
     }
 }
 
@@ -78,6 +86,9 @@ pub(crate) fn enroll(core: &Core, requested: &Requested, state: &State) {
         state.incarnation,
         state.sandbox.as_ref(),
     );
+    if state.status == Status::Hibernating {
+        core.rosters.sleep(&requested.crew, &requested.agent);
+    }
 }
 
 /// The agent is ready: its crew hears of it, and waiting work goes to it.
@@ -97,7 +108,7 @@ fn settled(core: &Arc<Core>, requested: &Requested, incarnation: Incarnation) {
 /// What an incarnation had in hand when it ended goes back to be tried again, or not.
 fn end_attempts(core: &Arc<Core>, requested: &Requested, incarnation: Incarnation, exit: Exit, detail: &str) {
     let ended = match exit {
-        Exit::Lost => task::Ended::Lost,
+        Exit::Lost | Exit::NodeLost => task::Ended::Lost,
         Exit::Hung => task::Ended::Hung,
         _ => task::Ended::Crash,
     };
@@ -124,7 +135,19 @@ fn end_attempts(core: &Arc<Core>, requested: &Requested, incarnation: Incarnatio
 async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
     match effect {
         Effect::Run { incarnation, sandbox } => run(core, id, incarnation, &sandbox).await,
-        Effect::Destroy { sandbox } => destroy(core, &sandbox).await,
+        Effect::Park { sandbox } => {
+            let state = core.look(&core.agents, id).await;
+            ask_to_end(core, state.incarnation, &sandbox, ShutdownReason::Drain).await;
+            put_away(core, id, &sandbox).await;
+        }
+        Effect::WakeAt { incarnation, at_ms } => {
+            core.clock.sleep_until_ms(at_ms).await;
+            let Ok(agent) = id.parse::<AgentId>() else { return };
+            if core.look(&core.agents, id).await.incarnation.next() == incarnation {
+                wake(core, &agent).await;
+            }
+        }
+        Effect::Destroy { sandbox } => put_away(core, id, &sandbox).await,
         Effect::Drain { sandbox, reason } => drain(core, id, cause, &sandbox, &reason).await,
         Effect::ReportDown { incarnation, exit, detail } => {
             let Ok(agent) = id.parse::<AgentId>() else { return };
@@ -178,7 +201,7 @@ async fn bring_up(
     let incarnation = state.incarnation;
     if let Some(node) = state.node.as_ref().filter(|node| **node != core.options.node) {
         let detail = format!("the node `{node}`, on which it was, no longer runs it");
-        down(core, &requested.agent, incarnation, Exit::Lost, detail).await;
+        down(core, &requested.agent, incarnation, Exit::NodeLost, detail).await;
         return Ok(());
     }
     let prepared =
@@ -226,7 +249,7 @@ async fn bring_up(
         core.tell(Signal::Of(subject, Sign::Adopted(liveness)));
     } else {
         let detail = "its sandbox was gone when the platform came back".to_owned();
-        down(core, &requested.agent, incarnation, Exit::Lost, detail).await;
+        down(core, &requested.agent, incarnation, Exit::NodeLost, detail).await;
         return Ok(());
     }
     let wait_ms = if adopted { limits.adopt_ms.max(start_ms) } else { limits.link_ms + start_ms };
@@ -261,6 +284,61 @@ pub(crate) async fn destroy(core: &Arc<Core>, sandbox: &SandboxId) {
     }
 }
 
+/// Has the handler end, and gives it the grace to do so.
+async fn ask_to_end(core: &Arc<Core>, incarnation: Incarnation, sandbox: &SandboxId, reason: ShutdownReason) {
+    let poll = Duration::from_millis(core.options.limits.effect_retry_initial_ms);
+    let grace_ms = core.options.limits.grace_ms;
+    let frame = link::DrainFrame { id: assign::frame_id("drain", incarnation), reason, grace_ms };
+    if core.links().drain(sandbox, frame).await.is_ok() {
+        let gone = async {
+            while core.posts.get(sandbox).is_some() {
+                tokio::time::sleep(poll).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(grace_ms), gone).await;
+    }
+}
+
+/// Takes the sandbox away and keeps the end of what was written in it.
+async fn put_away(core: &Arc<Core>, id: &str, sandbox: &SandboxId) {
+    let written = written(core, sandbox).await;
+    destroy(core, sandbox).await;
+    let state = core.look(&core.agents, id).await;
+    let Some(requested) = &state.requested else { return };
+    // The sandbox is that of the newest incarnation, or of the one before.
+    let incarnation = match state.sandbox.as_ref() == Some(sandbox) {
+        true => state.incarnation,
+        false => Incarnation(state.incarnation.0.saturating_sub(1)),
+    };
+    let Some(text) = written.filter(|_| !state.logs.contains_key(&incarnation)) else { return };
+    let kept = match core.artifacts.put(Bytes::from(text)).await {
+        Ok(artifact) => agent::Kept { digest: artifact.digest, bytes: artifact.size },
+        Err(error) => {
+            tracing::warn!(agent = id, %incarnation, %error, "what it wrote is not kept");
+            return;
+        }
+    };
+    let command_id = CommandId::derive(&["log", id, &incarnation.to_string()]);
+    let meta = core.system_meta(&requested.tenant, PART);
+    core.command(&core.agents, id, Command::KeepLog { incarnation, kept }, command_id, meta).await.ok();
+}
+
+/// The end of what was written in the sandbox, if anything was.
+async fn written(core: &Core, sandbox: &SandboxId) -> Option<String> {
+    let id = sandbox::Id::new(sandbox.as_str()).ok()?;
+    let log = core.provider.log(&id, core.options.limits.log_kept_bytes_max).await;
+    log.ok().flatten().filter(|text| !text.is_empty())
+}
+
+/// Has an agent that hibernates begin its next incarnation.
+pub(crate) async fn wake(core: &Arc<Core>, agent: &AgentId) {
+    let state = core.look(&core.agents, agent.as_str()).await;
+    if let (Some(requested), Status::Hibernating) = (&state.requested, state.status) {
+        let meta = core.system_meta(&requested.tenant, PART);
+        super::crew::begin(core, meta, agent, state.incarnation.next()).await;
+    }
+}
+
 /// Waits for the work in hand, has the handler end, and ends the agent.
 async fn drain(core: &Arc<Core>, id: &str, cause: &Cause, sandbox: &SandboxId, reason: &str) {
     let state = core.look(&core.agents, id).await;
@@ -270,20 +348,7 @@ async fn drain(core: &Arc<Core>, id: &str, cause: &Cause, sandbox: &SandboxId, r
     while core.rosters.place(&requested.crew, &requested.agent, is_busy).unwrap_or(false) {
         tokio::time::sleep(poll).await;
     }
-    let grace_ms = core.options.limits.grace_ms;
-    let frame = link::DrainFrame {
-        id: assign::frame_id("drain", state.incarnation),
-        reason: link::handler::ShutdownReason::ScaleDown,
-        grace_ms,
-    };
-    if core.links().drain(sandbox, frame).await.is_ok() {
-        let gone = async {
-            while core.posts.get(sandbox).is_some() {
-                tokio::time::sleep(poll).await;
-            }
-        };
-        let _ = tokio::time::timeout(Duration::from_millis(grace_ms), gone).await;
-    }
+    ask_to_end(core, state.incarnation, sandbox, ShutdownReason::ScaleDown).await;
     let command = Command::Terminate { reason: reason.to_owned() };
     core.follow(&core.agents, id, command, cause, PART, 1).await;
     core.rosters.leave(&requested.crew, &requested.agent);

@@ -8,11 +8,12 @@ use events::domain::agent::{self, Claim};
 use events::domain::crew::{Command, Crew, Effect, Event, Resource, Seat, State, Status};
 use events::domain::task;
 use events::supervision::ChildKind;
-use events::{AgentId, CrewId, Incarnation, SandboxId, TaskId, Tenant};
+use events::{AgentId, CrewId, Incarnation, Meta, SandboxId, TaskId, Tenant};
 
 use crate::channels;
 use crate::core::{Core, notify};
 use crate::entity::{Cause, Hosted};
+use crate::hibernation;
 
 const PART: &str = "supervisor";
 
@@ -37,6 +38,7 @@ impl Hosted for Crew {
             && let Some(started) = &state.started
         {
             super::task::place_waiting(core, &started.crew);
+            hibernation::wake_for_tasks(core, &started.crew);
             let (worker, crew) = (Arc::clone(core), started.crew.clone());
             core.spawn_for(&started.crew, async move { check_tokens(&worker, &crew).await });
         }
@@ -59,6 +61,7 @@ pub(crate) fn enroll(core: &Arc<Core>, state: &State) {
     }
     let open = matches!(state.status, Status::Running | Status::Draining);
     core.rosters.add(&started.crew, &started.tenant, &started.name, open);
+    core.rosters.set_hibernation(&started.crew, channels::hibernation(state));
     // Without a tenure the crew is another node's by now, and what the gateway still writes is refused.
     let epoch = core.shards.holding(started.crew.as_str()).ok().map(|tenure| tenure.epoch);
     core.links().set_crew(&started.crew, channels::compile(state, epoch));
@@ -82,19 +85,21 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
         }
         Effect::Recover { agent, incarnation, at_ms } => {
             core.clock.sleep_until_ms(at_ms).await;
-            recover(core, cause, &agent, incarnation).await;
+            begin(core, cause.meta(PART), &agent, incarnation).await;
         }
         Effect::Quarantine { agent, reason } => {
             let command = agent::Command::Quarantine { reason };
             core.follow(&core.agents, agent.as_str(), command, cause, PART, 3).await;
         }
         Effect::Release { agent } => release(core, cause, &agent).await,
-        Effect::DisbandWhenIdle => {
+        Effect::DisbandWhenIdle { until_ms } => {
             let Ok(crew) = id.parse::<CrewId>() else { return };
-            while !core.tallies.of(&crew).is_empty() {
+            let is_late = || until_ms.is_some_and(|until_ms| core.clock.now().millis() >= until_ms);
+            while !core.tallies.of(&crew).is_empty() && !is_late() {
                 tokio::time::sleep(Duration::from_millis(core.options.limits.effect_retry_initial_ms)).await;
             }
-            follow(core, id, Command::Disband { reason: "it was drained".to_owned() }, cause, 4).await;
+            let how = if is_late() { "the grace of its drain is over" } else { "it was drained" };
+            follow(core, id, Command::Disband { reason: how.to_owned() }, cause, 4).await;
         }
         Effect::Dissolve { agents, reason } => dissolve(core, id, cause, &agents, &reason).await,
     }
@@ -163,10 +168,11 @@ async fn request(core: &Arc<Core>, id: &str, cause: &Cause, seat: Seat) {
     }
 }
 
-async fn recover(core: &Arc<Core>, cause: &Cause, agent: &AgentId, incarnation: Incarnation) {
+/// Has an agent begin this incarnation.
+pub(super) async fn begin(core: &Arc<Core>, meta: Meta, agent: &AgentId, incarnation: Incarnation) {
     let command = agent::Command::Recover { incarnation, claim: claim(core, agent, incarnation) };
     let command_id = events::CommandId::derive(&["recover", agent.as_str(), &incarnation.to_string()]);
-    let answer = core.command(&core.agents, agent.as_str(), command, command_id, cause.meta(PART)).await;
+    let answer = core.command(&core.agents, agent.as_str(), command, command_id, meta).await;
     if let Err(problem) = answer {
         tracing::warn!(%agent, %incarnation, %problem, "agent is not recovered");
     }
@@ -199,7 +205,8 @@ async fn dissolve(core: &Arc<Core>, id: &str, cause: &Cause, agents: &[AgentId],
 }
 
 async fn cancel(core: &Arc<Core>, cause: &Cause, task: &TaskId, reason: &str) {
-    let command = task::Command::Cancel { reason: format!("its crew was disbanded: {reason}") };
+    let reason = format!("its crew was disbanded: {reason}");
+    let command = task::Command::Cancel { reason, by_parent: false };
     let command_id = events::CommandId::derive(&["disband", task.as_str()]);
     core.command(&core.tasks, task.as_str(), command, command_id, cause.meta(PART)).await.ok();
 }

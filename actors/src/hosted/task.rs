@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::contents;
 use crate::core::{Core, notify};
 use crate::entity::{Cause, Hosted};
+use crate::hibernation;
 use crate::links::NotSent;
 use crate::roster::{Place, Routed, Wish};
 use crate::watchdog::{Sign, Signal, Subject};
@@ -63,9 +64,11 @@ fn observe_one(core: &Arc<Core>, submitted: &Submitted, event: &Event) {
         }
         // A parked attempt is over: nobody holds the task while it waits.
         Event::InputRequested(requested) if !requested.parks => {
-            tell_holder(core, submitted, Sign::InputOpened)
+            tell_holder(core, submitted, Sign::InputOpened { task: submitted.task.clone() });
         }
-        Event::InputAnswered(_) => tell_holder(core, submitted, Sign::InputClosed),
+        Event::InputAnswered(_) => {
+            tell_holder(core, submitted, Sign::InputClosed { task: submitted.task.clone() });
+        }
         _ => {}
     }
 }
@@ -83,11 +86,6 @@ fn released(core: &Arc<Core>, submitted: &Submitted, state: &State) {
     let sandbox = core.rosters.place(&submitted.crew, &agent, |place| place.sandbox.clone());
     if let Some(sandbox) = sandbox.flatten() {
         core.posts.forget_send(&sandbox, &submitted.task, state.fence);
-    }
-    if !state.parked {
-        for _ in state.open_questions() {
-            core.tell(Signal::Of(Subject { agent: agent.clone(), incarnation }, Sign::InputClosed));
-        }
     }
     let sign = Sign::TaskEnded { task: submitted.task.clone() };
     core.tell(Signal::Of(Subject { agent, incarnation }, sign));
@@ -157,7 +155,7 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
         Effect::Abandon { children, reason } => {
             let reason = format!("its parent {id} is over: {reason}");
             for child in &children {
-                let command = Command::Cancel { reason: reason.clone() };
+                let command = Command::Cancel { reason: reason.clone(), by_parent: true };
                 core.follow(&core.tasks, child.as_str(), command, cause, PART, 5).await;
             }
         }
@@ -174,12 +172,13 @@ async fn queue(core: &Arc<Core>, id: &str, cause: &Cause, not_before_ms: i64) {
     // Whether the crew ended before or after it got the task: one of the two sees the other, and calls it off.
     let crew = core.look(&core.crews, submitted.crew.as_str()).await;
     if crew.status.has_ended() {
-        let command = Command::Cancel { reason: format!("its crew is {}", crew.status) };
+        let command = Command::Cancel { reason: format!("its crew is {}", crew.status), by_parent: false };
         core.follow(&core.tasks, id, command, cause, PART, 4).await;
         return;
     }
     core.rosters.queue(&submitted.crew, wish(submitted));
     place_waiting(core, &submitted.crew);
+    hibernation::wake_for_tasks(core, &submitted.crew);
 }
 
 /// Hands the attempt to its agent's runner, now if the handler is up, else as soon as it is.
@@ -191,8 +190,9 @@ pub(crate) async fn dispatch(core: &Arc<Core>, id: &str, attempt: &Attempt) {
     let Some(sandbox) = serving(core, attempt).await else {
         return end(core, id, submitted, attempt, Ended::Crash, ORPHANED).await;
     };
-    let params = match execute_params(core, &state, submitted, attempt).await {
-        Ok(params) => params,
+    let params = match until_readable(core, &state, submitted, attempt).await {
+        Ok(Some(params)) => params,
+        Ok(None) => return,
         Err(problem) => return end(core, id, submitted, attempt, Ended::Transient, &problem.detail).await,
     };
     if !core.posts.take_send(&sandbox, &submitted.task, attempt.fence) {
@@ -234,6 +234,32 @@ async fn end(
     let command_id = CommandId::derive(&["end", id, &attempt.fence.to_string()]);
     let meta = core.system_meta(&submitted.tenant, PART);
     core.command(&core.tasks, id, command, command_id, meta).await.ok();
+}
+
+/// The parameters of `task/execute`, asked for until the store of bodies answers; nothing if the attempt is over by then.
+async fn until_readable(
+    core: &Arc<Core>,
+    state: &State,
+    submitted: &Submitted,
+    attempt: &Attempt,
+) -> Result<Option<link::handler::Execute>, Problem> {
+    let mut wait = core.options.limits.effect_retry_initial_ms;
+    loop {
+        match execute_params(core, state, submitted, attempt).await {
+            Ok(params) => return Ok(Some(params)),
+            // Nothing is wrong with the handler: the attempt is not spent on that.
+            Err(problem) if problem.kind.is_retryable() => {
+                tracing::warn!(task = %submitted.task, %problem, "attempt waits for the task's bodies");
+            }
+            Err(problem) => return Err(problem),
+        }
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        wait = (wait * 2).min(core.options.limits.effect_retry_max_ms);
+        let now = core.look(&core.tasks, submitted.task.as_str()).await;
+        if now.attempt.as_ref().is_none_or(|live| live.fence != attempt.fence) {
+            return Ok(None);
+        }
+    }
 }
 
 /// The parameters of `task/execute` for this attempt, with bodies as they were.
@@ -306,7 +332,8 @@ async fn stop(
     reason: &str,
 ) {
     for child in children {
-        let command = Command::Cancel { reason: format!("its parent {id} was canceled: {reason}") };
+        let reason = format!("its parent {id} was canceled: {reason}");
+        let command = Command::Cancel { reason, by_parent: true };
         let command_id = CommandId::derive(&["cancel-child", id, child.as_str()]);
         core.command(&core.tasks, child.as_str(), command, command_id, cause.meta(PART)).await.ok();
     }
@@ -365,6 +392,20 @@ async fn end_canceled(core: &Arc<Core>, id: &str, submitted: &Submitted, fence: 
     core.command(&core.tasks, id, command, command_id, meta).await.ok();
 }
 
+/// Ends the attempt at a task of which its agent was not heard for too long, while it got on with others.
+pub(crate) async fn end_hung(core: &Arc<Core>, subject: &Subject, task: &TaskId) {
+    let state = core.look(&core.tasks, task.as_str()).await;
+    let theirs = |live: &&Attempt| {
+        live.placement.agent == subject.agent && live.placement.incarnation == subject.incarnation
+    };
+    let (Some(submitted), Some(attempt)) = (&state.submitted, state.attempt.as_ref().filter(theirs)) else {
+        return;
+    };
+    let detail = "its handler said nothing of it for too long, while it worked at others";
+    end(core, task.as_str(), submitted, attempt, Ended::Hung, detail).await;
+    halt(core, task.as_str(), attempt, detail).await;
+}
+
 /// Answers a question by its timeout.
 async fn answer_by(core: &Arc<Core>, id: &str, cause: &Cause, key: String, at_ms: i64) {
     core.clock.sleep_until_ms(at_ms).await;
@@ -418,7 +459,8 @@ pub(crate) async fn end_with_parent(core: &Arc<Core>, id: &TaskId) -> Result<(),
     };
     let above = core.tasks.read(parent.as_str()).await?;
     if above.abandons_children() {
-        let command = Command::Cancel { reason: format!("its parent {parent} is {}", above.status) };
+        let reason = format!("its parent {parent} is {}", above.status);
+        let command = Command::Cancel { reason, by_parent: true };
         let command_id = CommandId::derive(&["end-with-parent", id.as_str(), &above.fence.to_string()]);
         let meta = core.system_meta(&submitted.tenant, PART);
         core.command(&core.tasks, id.as_str(), command, command_id, meta).await.ok();

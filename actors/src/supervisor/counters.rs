@@ -47,8 +47,8 @@ impl Tally {
         match exit {
             Exit::Panicked => add(&self.panics),
             Exit::Failed => add(&self.errors),
-            Exit::Killed => add(&self.kills),
-            Exit::Hung | Exit::Lost => add(&self.replaced),
+            Exit::Killed | Exit::OutOfMemory => add(&self.kills),
+            Exit::Hung | Exit::Lost | Exit::NodeLost => add(&self.replaced),
             Exit::StartFailed => add(&self.start_failures),
             Exit::Done | Exit::Drained => {}
         }

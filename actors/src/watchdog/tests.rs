@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
@@ -22,6 +22,11 @@ fn started(frames: bool) -> Sign {
 
 fn beat() -> Sign {
     Sign::Heartbeat(Beat::default())
+}
+
+/// A heartbeat that says this of a task.
+fn pulse(number: u8, idle_ms: u64, lease_ms: u64) -> Sign {
+    Sign::Heartbeat(Beat { tasks: vec![Pulse { task: task(number), idle_ms, lease_ms }], ..Beat::default() })
 }
 
 /// One agent under watch, with heartbeats every second for as long as nothing else is said.
@@ -112,11 +117,10 @@ fn the_clock_stands_still_while_a_call_is_pending() {
 #[test]
 fn a_busy_lease_excuses_silence_until_it_ends() {
     let mut scene = Scene::busy();
-    assert_eq!(scene.sign(Sign::Busy { for_ms: PROGRESS_MS }), []);
+    assert_eq!(scene.sign(Sign::Busy { task: task(1), for_ms: PROGRESS_MS }), []);
     assert_eq!(scene.silence(2 * PROGRESS_MS - 500), []);
     assert_eq!(scene.silence(500), [SILENT]);
-    let leased = Beat { lease_ms: 60_000, ..Beat::default() };
-    assert_eq!(scene.sign(Sign::Heartbeat(leased)), [Finding::Recovered]);
+    assert_eq!(scene.sign(pulse(1, PROGRESS_MS, 60_000)), [Finding::Recovered]);
 }
 
 #[test]
@@ -131,8 +135,7 @@ fn bytes_that_move_are_progress() {
 fn the_runner_knows_best_when_it_last_heard_the_handler() {
     let mut scene = Scene::busy();
     scene.silence(PROGRESS_MS - 500);
-    let heard = Beat { idle_ms: Some(60_000), ..Beat::default() };
-    assert_eq!(scene.sign(Sign::Heartbeat(heard)), []);
+    assert_eq!(scene.sign(pulse(1, 60_000, 0)), []);
     assert_eq!(scene.silence(PROGRESS_MS - 60_500), []);
     assert_eq!(scene.silence(500), [SILENT]);
 }
@@ -140,11 +143,42 @@ fn the_runner_knows_best_when_it_last_heard_the_handler() {
 #[test]
 fn an_open_input_is_waiting_not_hanging() {
     let mut scene = Scene::busy();
-    assert_eq!(scene.sign(Sign::InputOpened), [Finding::Waiting]);
-    assert_eq!(scene.sign(Sign::InputOpened), []);
+    let (opened, closed) = (Sign::InputOpened { task: task(1) }, Sign::InputClosed { task: task(1) });
+    assert_eq!(scene.sign(opened.clone()), [Finding::Waiting]);
+    assert_eq!(scene.sign(opened), []);
     assert_eq!(scene.silence(3 * PROGRESS_MS), []);
-    assert_eq!(scene.sign(Sign::InputClosed), []);
-    assert_eq!(scene.sign(Sign::InputClosed), [Finding::Recovered]);
+    assert_eq!(scene.sign(closed.clone()), []);
+    assert_eq!(scene.sign(closed), [Finding::Recovered]);
+}
+
+#[test]
+fn of_several_tasks_only_the_silent_one_is_hung() {
+    let mut scene = Scene::busy();
+    assert_eq!(scene.sign(Sign::TaskStarted { task: task(2), frames: true }), []);
+    let hung = Finding::TaskHung { task: task(2) };
+    let mut findings = Vec::new();
+    for _ in 0..PROGRESS_MS / 60_000 {
+        findings.extend(scene.silence(60_000));
+        findings.extend(scene.sign(Sign::Frame));
+        findings.extend(scene.sign(pulse(1, 0, 0)));
+    }
+    assert_eq!(findings, [hung], "whose frame it was, the heartbeats tell");
+    // Where none of them gets on, it is the handler.
+    assert_eq!(scene.silence(PROGRESS_MS), [SILENT]);
+    assert_eq!(scene.sign(Sign::TaskEnded { task: task(2) }), []);
+    assert_eq!(scene.sign(Sign::Frame), [Finding::Recovered]);
+}
+
+#[test]
+fn a_lease_or_a_question_of_one_task_excuses_no_other() {
+    for excuse in [Sign::Busy { task: task(1), for_ms: 3 * PROGRESS_MS }, Sign::InputOpened { task: task(1) }]
+    {
+        let mut scene = Scene::busy();
+        scene.sign(Sign::TaskStarted { task: task(2), frames: true });
+        scene.sign(excuse);
+        assert_eq!(scene.silence(PROGRESS_MS), [Finding::TaskHung { task: task(2) }]);
+        assert_eq!(scene.silence(PROGRESS_MS), [], "that is said once");
+    }
 }
 
 #[test]
@@ -189,18 +223,25 @@ fn silence_without_a_link_is_not_the_handlers() {
 fn death_is_the_last_word() {
     let mut scene = Scene::busy();
     scene.pass(3_000, false);
-    let exited = Sign::SandboxExited { reason: "signal 9".to_owned() };
-    assert_eq!(scene.sign(exited.clone()), [Finding::Dead { reason: "signal 9".to_owned() }]);
+    let exited = Sign::SandboxExited { reason: "signal 9".to_owned(), oom: false };
+    assert_eq!(scene.sign(exited.clone()), [Finding::Dead { reason: "signal 9".to_owned(), oom: false }]);
     assert_eq!(scene.sign(exited), []);
     assert_eq!(scene.sign(Sign::Linked), []);
     assert_eq!(scene.pass(60_000, false), []);
 }
 
 #[test]
+fn a_death_by_want_of_memory_is_said_to_be_one() {
+    let mut scene = Scene::new();
+    let exited = Sign::SandboxExited { reason: "signal 9".to_owned(), oom: true };
+    assert_eq!(scene.sign(exited), [Finding::Dead { reason: "signal 9".to_owned(), oom: true }]);
+}
+
+#[test]
 fn other_incarnations_and_removed_agents_concern_nobody() {
     let mut scene = Scene::new();
     let later = Subject { incarnation: Incarnation(2), ..subject(1) };
-    let exited = Sign::SandboxExited { reason: String::new() };
+    let exited = Sign::SandboxExited { reason: String::new(), oom: false };
     assert_eq!(scene.watchdog.step(0, Signal::Of(later, exited.clone())), []);
     assert_eq!(scene.sign(Sign::Removed), []);
     assert_eq!(scene.pass(60_000, false), []);
@@ -250,7 +291,7 @@ fn a_pause_of_those_who_pass_signals_on_condemns_nobody() {
     verdicts.extend(pass(&mut watchdog, 60_000, false));
     verdicts.extend(watchdog.step(61_000, Signal::Of(subject(1), Sign::LinkLost)));
     assert_eq!(verdicts, [], "a deaf watchdog does not judge by silence");
-    let exited = Sign::SandboxExited { reason: String::new() };
+    let exited = Sign::SandboxExited { reason: String::new(), oom: false };
     let dead = watchdog.step(61_000, Signal::Of(subject(0), exited));
     assert_eq!(dead.len(), 1, "but death is no silence");
     assert_eq!(pass(&mut watchdog, 3_000, true), []);
@@ -297,35 +338,53 @@ struct Model {
 struct ModelAgent {
     watched: bool,
     unheard_ms: u64,
-    silent_ms: u64,
-    lease_ms: u64,
     linked: bool,
     beat: Beat,
-    tasks: BTreeSet<TaskId>,
-    frames: BTreeSet<TaskId>,
+    tasks: BTreeMap<TaskId, ModelTask>,
     calls: u32,
-    inputs: u32,
     dead: bool,
     known: Option<Finding>,
+}
+
+#[derive(Clone, Default)]
+struct ModelTask {
+    frames: bool,
+    silent_ms: u64,
+    lease_ms: u64,
+    inputs: u32,
+    told: bool,
 }
 
 const MODEL_LIVENESS: Liveness = Liveness { heartbeat_ms: 10, missed: 3, progress_ms: 50 };
 const MODEL_PAUSE_MS: u64 = 40;
 
 impl ModelAgent {
+    fn waits_for(&self, task: &ModelTask) -> bool {
+        self.linked && task.frames && task.inputs == 0 && (self.calls == 0 || self.tasks.len() > 1)
+    }
+
     fn pass(&mut self, ms: u64) {
         if ms > MODEL_PAUSE_MS {
-            self.lease_ms = self.lease_ms.saturating_sub(ms);
+            self.tasks.values_mut().for_each(|task| task.lease_ms = task.lease_ms.saturating_sub(ms));
             if self.known != Some(Finding::Lost) {
                 self.unheard_ms = 0;
             }
             return;
         }
         for _ in 0..ms {
-            let waited_for = self.linked && self.calls == 0 && self.inputs == 0 && !self.frames.is_empty();
-            self.silent_ms += u64::from(waited_for && self.lease_ms == 0);
+            let waited_for: Vec<bool> = self.tasks.values().map(|task| self.waits_for(task)).collect();
+            for (task, waited_for) in self.tasks.values_mut().zip(waited_for) {
+                task.silent_ms += u64::from(waited_for && task.lease_ms == 0);
+                task.lease_ms = task.lease_ms.saturating_sub(1);
+            }
             self.unheard_ms += 1;
-            self.lease_ms = self.lease_ms.saturating_sub(1);
+        }
+    }
+
+    fn heard(&mut self) {
+        self.unheard_ms = 0;
+        if self.tasks.len() == 1 {
+            self.tasks.values_mut().for_each(|task| task.silent_ms = 0);
         }
     }
 
@@ -336,59 +395,83 @@ impl ModelAgent {
             Sign::Linked => (self.linked, self.unheard_ms) = (true, 0),
             Sign::LinkLost => self.linked = false,
             Sign::Heartbeat(beat) => {
+                for pulse in &beat.tasks {
+                    self.tasks.entry(pulse.task.clone()).and_modify(|task| {
+                        task.silent_ms = task.silent_ms.min(pulse.idle_ms);
+                        task.lease_ms = task.lease_ms.max(pulse.lease_ms);
+                    });
+                }
                 (self.beat, self.unheard_ms) = (beat, 0);
-                self.lease_ms = self.lease_ms.max(beat.lease_ms);
-                self.silent_ms = self.silent_ms.min(beat.idle_ms.unwrap_or(u64::MAX));
             }
-            Sign::Frame | Sign::BytesMoved => (self.unheard_ms, self.silent_ms) = (0, 0),
-            Sign::Busy { for_ms } => {
-                (self.unheard_ms, self.silent_ms) = (0, 0);
-                self.lease_ms = self.lease_ms.max(for_ms);
+            Sign::Frame => self.heard(),
+            Sign::BytesMoved => {
+                self.unheard_ms = 0;
+                self.tasks.values_mut().for_each(|task| task.silent_ms = 0);
             }
-            Sign::CallOpened => (self.unheard_ms, self.silent_ms, self.calls) = (0, 0, self.calls + 1),
+            Sign::Busy { task, for_ms } => {
+                self.unheard_ms = 0;
+                self.tasks.entry(task).and_modify(|task| {
+                    task.silent_ms = 0;
+                    task.lease_ms = task.lease_ms.max(for_ms);
+                });
+            }
+            Sign::CallOpened => {
+                self.heard();
+                self.calls += 1;
+            }
             Sign::CallClosed => self.calls = self.calls.saturating_sub(1),
             Sign::SandboxExited { .. } => self.dead = true,
             Sign::TaskStarted { task, frames } => {
-                if self.tasks.is_empty() {
-                    self.silent_ms = 0;
-                }
-                self.frames.remove(&task);
-                self.frames.extend(frames.then(|| task.clone()));
-                self.tasks.insert(task);
+                self.tasks.insert(task, ModelTask { frames, ..ModelTask::default() });
             }
             Sign::TaskEnded { task } => {
-                self.frames.remove(&task);
                 self.tasks.remove(&task);
                 if self.tasks.is_empty() {
-                    (self.calls, self.inputs, self.lease_ms) = (0, 0, 0);
+                    self.calls = 0;
                 }
             }
-            Sign::InputOpened => self.inputs += 1,
-            Sign::InputClosed => self.inputs = self.inputs.saturating_sub(1),
+            Sign::InputOpened { task } => drop(self.tasks.entry(task).and_modify(|task| task.inputs += 1)),
+            Sign::InputClosed { task } => {
+                drop(self.tasks.entry(task).and_modify(|task| task.inputs = task.inputs.saturating_sub(1)));
+            }
         }
     }
 
-    fn finding(&mut self) -> Option<Finding> {
-        let waited_for = self.linked && self.calls == 0 && self.inputs == 0 && !self.frames.is_empty();
+    fn findings(&mut self) -> Vec<Finding> {
+        if !self.watched || matches!(self.known, Some(Finding::Dead { .. })) {
+            return Vec::new();
+        }
+        let is_hung = |task: &ModelTask| self.waits_for(task) && task.silent_ms >= 50 && task.lease_ms == 0;
+        let hung: Vec<TaskId> =
+            self.tasks.iter().filter(|(_, task)| is_hung(task)).map(|(name, _)| name.clone()).collect();
         let is = if self.dead {
-            Some(Finding::Dead { reason: String::new() })
+            Some(Finding::Dead { reason: String::new(), oom: false })
         } else if self.unheard_ms >= 30 {
             Some(Finding::Lost)
         } else if self.beat.stopped {
             Some(Finding::Hung { reason: HungReason::Stopped })
         } else if self.beat.ping_ms >= 10_000 {
             Some(Finding::Hung { reason: HungReason::Ping })
-        } else if waited_for && self.silent_ms >= 50 && self.lease_ms == 0 {
+        } else if !hung.is_empty() && hung.len() == self.tasks.len() {
             Some(SILENT)
         } else {
-            (self.inputs > 0).then_some(Finding::Waiting)
+            self.tasks.values().any(|task| task.inputs > 0).then_some(Finding::Waiting)
         };
-        let news = self.watched && self.known != is && !matches!(self.known, Some(Finding::Dead { .. }));
-        if !news {
-            return None;
+        let mut findings = Vec::new();
+        if is.as_ref().is_none_or(|is| *is == Finding::Waiting) {
+            for (name, task) in &mut self.tasks {
+                let now = hung.contains(name);
+                if now && !task.told {
+                    findings.push(Finding::TaskHung { task: name.clone() });
+                }
+                task.told = now;
+            }
         }
-        self.known = is.clone();
-        Some(is.unwrap_or(Finding::Recovered))
+        if self.known != is {
+            self.known = is.clone();
+            findings.push(is.unwrap_or(Finding::Recovered));
+        }
+        findings
     }
 }
 
@@ -400,19 +483,26 @@ impl Model {
         {
             self.agents[number].take_in(sign);
         }
-        let news =
-            |(number, agent): (usize, &mut ModelAgent)| Some((subject(number as u64), agent.finding()?));
-        self.agents.iter_mut().enumerate().filter_map(news).collect()
+        let news = |(number, agent): (usize, &mut ModelAgent)| {
+            let findings = agent.findings().into_iter();
+            findings.map(|finding| (subject(number as u64), finding)).collect::<Vec<_>>()
+        };
+        self.agents.iter_mut().enumerate().flat_map(news).collect()
     }
 }
 
+fn pulses() -> impl Strategy<Value = Vec<Pulse>> {
+    let pulse = (0u8..3, 0u64..60, 0u64..40);
+    let pulse = pulse.prop_map(|(number, idle_ms, lease_ms)| Pulse { task: task(number), idle_ms, lease_ms });
+    vec(pulse, 0..3)
+}
+
 fn signs() -> impl Strategy<Value = Sign> {
-    let beats = (any::<bool>(), 0u64..12_000, proptest::option::of(0u64..60), 0u64..40).prop_map(
-        |(stopped, ping_ms, idle_ms, lease_ms)| {
-            let ping_ms = if ping_ms > 9_000 { ping_ms } else { 0 };
-            Sign::Heartbeat(Beat { stopped: stopped && ping_ms > 0, ping_ms, idle_ms, lease_ms })
-        },
-    );
+    let beats = (any::<bool>(), 0u64..12_000, pulses()).prop_map(|(stopped, ping_ms, tasks)| {
+        let ping_ms = if ping_ms > 9_000 { ping_ms } else { 0 };
+        Sign::Heartbeat(Beat { stopped: stopped && ping_ms > 0, ping_ms, tasks })
+    });
+    let tasks = || (0u8..3).prop_map(task);
     prop_oneof![
         3 => Just(Sign::Adopted(MODEL_LIVENESS)),
         1 => Just(Sign::Removed),
@@ -422,14 +512,14 @@ fn signs() -> impl Strategy<Value = Sign> {
         4 => beats,
         2 => Just(Sign::Frame),
         1 => Just(Sign::BytesMoved),
-        1 => (0u64..100).prop_map(|for_ms| Sign::Busy { for_ms }),
+        1 => (tasks(), 0u64..100).prop_map(|(task, for_ms)| Sign::Busy { task, for_ms }),
         1 => Just(Sign::CallOpened),
         2 => Just(Sign::CallClosed),
-        1 => Just(Sign::SandboxExited { reason: String::new() }),
+        1 => Just(Sign::SandboxExited { reason: String::new(), oom: false }),
         6 => (0u8..3, any::<bool>()).prop_map(|(number, frames)| Sign::TaskStarted { task: task(number), frames }),
-        2 => (0u8..3).prop_map(|number| Sign::TaskEnded { task: task(number) }),
-        1 => Just(Sign::InputOpened),
-        2 => Just(Sign::InputClosed),
+        2 => tasks().prop_map(|task| Sign::TaskEnded { task }),
+        1 => tasks().prop_map(|task| Sign::InputOpened { task }),
+        2 => tasks().prop_map(|task| Sign::InputClosed { task }),
     ]
 }
 
@@ -466,6 +556,9 @@ proptest! {
         for (passed_ms, sign) in steps {
             now_ms += passed_ms;
             for verdict in watchdog.step(now_ms, Signal::Of(subject(1), sign)) {
+                if matches!(verdict.finding, Finding::TaskHung { .. }) {
+                    continue;
+                }
                 prop_assert!(verdict.finding != last, "twice {last:?}");
                 prop_assert!(!matches!(last, Finding::Dead { .. }), "after death");
                 last = verdict.finding;

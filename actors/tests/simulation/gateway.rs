@@ -141,5 +141,9 @@ impl Links for Gateway {
 
     async fn restore(&self, _: Vec<Pending>) {}
 
+    fn has_messages(&self, _: &CrewId, _: &AgentId) -> bool {
+        false
+    }
+
     fn set_ready(&self, _: &AgentId, _: bool) {}
 }

@@ -98,10 +98,11 @@ impl Story {
             .collect()
     }
 
-    /// Agents that are neither ready nor given up.
+    /// Agents that are neither ready nor parked nor given up.
     pub fn unsettled(&self) -> Vec<String> {
         use agent::Status as S;
-        let settled = |status| matches!(status, S::Ready | S::Quarantined | S::Failed | S::Terminated);
+        let settled =
+            |status| matches!(status, S::Ready | S::Hibernating | S::Quarantined | S::Failed | S::Terminated);
         let unsettled = self.agents.iter().filter(|(_, told)| !settled(told.state.status));
         unsettled.map(|(id, told)| format!("{id} is {}", told.state.status)).collect()
     }
@@ -222,6 +223,9 @@ fn budget_is_kept(told: &Told<Crew>) -> Result<(), Broken> {
     let mut times = Vec::new();
     for (recorded, event) in &told.events {
         let crew::Event::RestartScheduled(scheduled) = event else { continue };
+        if !scheduled.exit.is_charged() {
+            continue;
+        }
         let window = i64::try_from(policy.within_ms).unwrap_or(i64::MAX);
         let spent = times.iter().filter(|&&at_ms| scheduled.at_ms - at_ms < window).count();
         let by_itself = recorded.meta.principal.as_str().starts_with("system:");

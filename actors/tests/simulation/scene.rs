@@ -95,12 +95,13 @@ fn profile(handler: &Value) -> Value {
 fn crew_spec(dice: &Dice) -> Value {
     let strategy = dice.weighted(&[(6, "one_for_one"), (1, "one_for_all"), (1, "rest_for_one")]);
     let exhausted = dice.weighted(&[(4, "quarantine"), (1, "disband")]);
+    let mut analyst = json!({ "name": "analyst", "profile": "analyst", "replicas": 2 });
+    if dice.one_in(3) {
+        analyst["hibernate"] = json!({ "after": "5s", "wakeEvery": "90s" });
+    }
     json!({
         "entry": "scout",
-        "members": [
-            { "name": "scout", "profile": "scout" },
-            { "name": "analyst", "profile": "analyst", "replicas": 2 },
-        ],
+        "members": [{ "name": "scout", "profile": "scout" }, analyst],
         "channels": [{ "from": "scout", "to": "analyst", "kinds": ["task"], "maxDepth": 2 }],
         "supervision": {
             "strategy": strategy, "maxRestarts": 5 + dice.below(30), "within": "60s", "onExhausted": exhausted,
@@ -352,7 +353,7 @@ impl Scene {
             let crew: CrewId = id.parse().expect("a crew's stream is named by its id");
             let reason = "enough".to_owned();
             let command = if self.dice.one_in(2) {
-                Command::CrewDrain { crew }
+                Command::CrewDrain { crew, grace_ms: None }
             } else {
                 Command::CrewDisband { crew, reason }
             };

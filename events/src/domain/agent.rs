@@ -1,5 +1,7 @@
 //! Agents: one running instance of a crew's member, the same across incarnations.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Problem, ProblemKind};
@@ -21,12 +23,14 @@ crate::domain_events! {
         "sandbox_claimed" v 1 => SandboxClaimed,
         "agent_warming" v 1 => Warming,
         "agent_ready" v 1 => Ready,
+        "agent_hibernating" v 1 => Hibernating,
         "agent_unhealthy" v 1 => Unhealthy,
         "agent_recovering" v 1 => Recovering,
         "agent_draining" v 1 => Draining,
         "agent_quarantined" v 1 => Quarantined,
         "agent_failed" v 1 => Failed,
         "agent_terminated" v 1 => Terminated,
+        "agent_log_kept" v 1 => LogKept,
     }
 }
 
@@ -81,6 +85,26 @@ pub struct Ready {
     pub incarnation: Incarnation,
     /// Tasks that it takes at the same time.
     pub concurrency: u32,
+}
+
+/// It has nothing to do: its incarnation ends, and the next one begins when there is something.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hibernating {
+    /// The incarnation that ends.
+    pub incarnation: Incarnation,
+    /// It is woken then, whether there is something to do or not; in milliseconds since the Unix epoch.
+    pub wake_at_ms: Option<i64>,
+}
+
+/// The end of what an incarnation wrote is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogKept {
+    /// The incarnation, which has ended.
+    pub incarnation: Incarnation,
+    /// The artifact that holds it.
+    pub digest: Digest,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// The incarnation cannot be counted on any more.
@@ -151,6 +175,24 @@ pub struct State {
     pub reason: String,
     /// Tasks that it takes at the same time.
     pub concurrency: u32,
+    /// When it is woken if it hibernates, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub wake_at_ms: Option<i64>,
+    /// What the last incarnations that ended wrote.
+    #[serde(default)]
+    pub logs: BTreeMap<Incarnation, Kept>,
+}
+
+/// Incarnations whose logs are known; of older ones they are forgotten.
+pub const LOGS_MAX: usize = 16;
+
+/// The end of a log, as an artifact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The artifact.
+    pub digest: Digest,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// The sandbox into which an incarnation is to go.
@@ -192,7 +234,21 @@ pub enum Command {
         /// What was seen.
         detail: String,
     },
-    /// Start this incarnation in place of the one before.
+    /// Be parked without a sandbox, if this is its incarnation and it is ready.
+    Hibernate {
+        /// The incarnation.
+        incarnation: Incarnation,
+        /// When it is to be woken at the latest, in milliseconds since the Unix epoch.
+        wake_at_ms: Option<i64>,
+    },
+    /// The end of what an incarnation wrote is kept.
+    KeepLog {
+        /// The incarnation.
+        incarnation: Incarnation,
+        /// Where it is kept.
+        kept: Kept,
+    },
+    /// Start this incarnation in place of the one before; of one that hibernates, wake it.
     Recover {
         /// The incarnation to start.
         incarnation: Incarnation,
@@ -239,6 +295,18 @@ pub enum Effect {
         exit: Exit,
         /// What was seen.
         detail: String,
+    },
+    /// The handler was told to end, and this sandbox is gone, with everything in it.
+    Park {
+        /// The sandbox.
+        sandbox: SandboxId,
+    },
+    /// It is woken when this moment has passed.
+    WakeAt {
+        /// The incarnation that comes.
+        incarnation: Incarnation,
+        /// Milliseconds since the Unix epoch.
+        at_ms: i64,
     },
     /// This sandbox is gone, with everything in it.
     Destroy {
@@ -343,6 +411,8 @@ impl Decider for Agent {
             Command::Request { .. } => unreachable!("answered above"),
             Command::Ready { incarnation, concurrency } => ready(state, *incarnation, *concurrency),
             Command::Down { incarnation, exit, detail } => down(state, *incarnation, *exit, detail),
+            Command::Hibernate { incarnation, wake_at_ms } => hibernate(state, *incarnation, *wake_at_ms),
+            Command::KeepLog { incarnation, kept } => Ok(keep_log(state, *incarnation, *kept)),
             Command::Recover { incarnation, claim } => recover(state, *incarnation, claim),
             Command::Drain { reason } => {
                 to(state, Status::Draining, || Draining { reason: reason.clone() }.into())
@@ -377,6 +447,16 @@ impl Decider for Agent {
                 state.status = Status::Ready;
                 state.concurrency = ready.concurrency;
             }
+            Event::Hibernating(hibernating) => {
+                state.status = Status::Hibernating;
+                state.wake_at_ms = hibernating.wake_at_ms;
+            }
+            Event::LogKept(kept) => {
+                state.logs.insert(kept.incarnation, Kept { digest: kept.digest, bytes: kept.bytes });
+                while state.logs.len() > LOGS_MAX {
+                    state.logs.pop_first();
+                }
+            }
             Event::Unhealthy(unhealthy) => {
                 state.status = Status::Unhealthy;
                 state.down = Some(unhealthy.clone());
@@ -396,7 +476,12 @@ impl Decider for Agent {
             state.retired.iter().map(|sandbox| Effect::Destroy { sandbox: sandbox.clone() }).collect();
         let Some(sandbox) = state.sandbox.clone() else { return effects };
         match state.status {
-            Status::Requested | Status::Recovering | Status::Paused | Status::Hibernating => {}
+            Status::Requested | Status::Recovering | Status::Paused => {}
+            Status::Hibernating => {
+                effects.push(Effect::Park { sandbox });
+                let incarnation = incarnation.next();
+                effects.extend(state.wake_at_ms.map(|at_ms| Effect::WakeAt { incarnation, at_ms }));
+            }
             Status::Provisioning | Status::Warming | Status::Ready => {
                 effects.push(Effect::Run { incarnation, sandbox });
             }
@@ -453,7 +538,11 @@ fn ready(state: &State, incarnation: Incarnation, concurrency: u32) -> Result<Ve
 fn down(state: &State, incarnation: Incarnation, exit: Exit, detail: &str) -> Result<Vec<Event>, Rejection> {
     state.newest(incarnation)?;
     match state.status {
-        Status::Unhealthy | Status::Terminated | Status::Failed | Status::Quarantined => Ok(Vec::new()),
+        Status::Unhealthy
+        | Status::Hibernating
+        | Status::Terminated
+        | Status::Failed
+        | Status::Quarantined => Ok(Vec::new()),
         Status::Draining => Ok(vec![Terminated { reason: state.reason.clone() }.into()]),
         _ => {
             state.step(Status::Unhealthy)?;
@@ -462,12 +551,30 @@ fn down(state: &State, incarnation: Incarnation, exit: Exit, detail: &str) -> Re
     }
 }
 
+fn hibernate(
+    state: &State,
+    incarnation: Incarnation,
+    wake_at_ms: Option<i64>,
+) -> Result<Vec<Event>, Rejection> {
+    state.newest(incarnation)?;
+    to(state, Status::Hibernating, || Hibernating { incarnation, wake_at_ms }.into())
+}
+
+fn keep_log(state: &State, incarnation: Incarnation, kept: Kept) -> Vec<Event> {
+    let is_known = state.logs.contains_key(&incarnation) || incarnation > state.incarnation;
+    let Kept { digest, bytes } = kept;
+    if is_known { Vec::new() } else { vec![LogKept { incarnation, digest, bytes }.into()] }
+}
+
 fn recover(state: &State, incarnation: Incarnation, claim: &Claim) -> Result<Vec<Event>, Rejection> {
     if incarnation == state.incarnation {
         return Ok(Vec::new());
     }
     if incarnation != Incarnation(state.incarnation.0 + 1) {
         return Err(Rejection::Stale { found: incarnation, newest: state.incarnation });
+    }
+    if state.status == Status::Hibernating {
+        return Ok(vec![claimed(incarnation, claim)]);
     }
     if !lifecycle::allows(state.status, Status::Recovering) {
         state.step(Status::Unhealthy)?;

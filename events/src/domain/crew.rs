@@ -35,6 +35,7 @@ crate::domain_events! {
         "restart_completed" v 1 => RestartCompleted,
         "restarts_exhausted" v 1 => RestartsExhausted,
         "agent_let_go" v 1 => LetGo,
+        "agent_woke" v 1 => Woke,
         "budget_exhausted" v 1 => BudgetExhausted,
         "budget_raised" v 1 => BudgetRaised,
     }
@@ -124,7 +125,11 @@ pub struct Resumed {}
 
 /// No new tasks are taken; when those in hand are done, it disbands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Draining {}
+pub struct Draining {
+    /// What is left in hand then is called off, in milliseconds since the Unix epoch; never if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<i64>,
+}
 
 /// Its tasks are cancelled and its agents stopped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -183,6 +188,17 @@ pub struct LetGo {
     pub agent: AgentId,
     /// How it ended.
     pub exit: Exit,
+}
+
+/// An agent that hibernated is ready again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Woke {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its new incarnation.
+    pub incarnation: Incarnation,
+    /// When it was ready, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
 }
 
 /// Where a crew stands.
@@ -281,6 +297,9 @@ pub struct State {
     pub budget: Budget<AgentId>,
     /// Why it ended.
     pub reason: String,
+    /// When its drain is over at the latest, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub drain_until_ms: Option<i64>,
     /// When it was assembled, in milliseconds since the Unix epoch.
     #[serde(default)]
     pub assembled_ms: Option<i64>,
@@ -356,7 +375,10 @@ pub enum Command {
         used: u64,
     },
     /// Take no more tasks.
-    Drain,
+    Drain {
+        /// What is left in hand after so many milliseconds is called off.
+        grace_ms: Option<u64>,
+    },
     /// End.
     Disband {
         /// Why.
@@ -410,7 +432,10 @@ pub enum Effect {
         agent: AgentId,
     },
     /// The crew disbands once its tasks are done.
-    DisbandWhenIdle,
+    DisbandWhenIdle {
+        /// Or when this moment has passed, in milliseconds since the Unix epoch.
+        until_ms: Option<i64>,
+    },
     /// Its tasks are cancelled and its agents ended; then it is disbanded.
     Dissolve {
         /// The agents.
@@ -475,8 +500,10 @@ fn hold(seat: &Seat) -> Held {
 
 fn schedule(state: &mut State, scheduled: &RestartScheduled) {
     let Some(policy) = state.started.as_ref().map(|started| started.policy.clone()) else { return };
-    state.budget = state.budget_at(&policy, &scheduled.failed, scheduled.at_ms);
-    state.budget.restarted(&policy, &scheduled.failed, ms(scheduled.at_ms));
+    if scheduled.exit.is_charged() {
+        state.budget = state.budget_at(&policy, &scheduled.failed, scheduled.at_ms);
+        state.budget.restarted(&policy, &scheduled.failed, ms(scheduled.at_ms));
+    }
     for agent in &scheduled.agents {
         if let Some(held) = state.seat_mut(agent) {
             if *agent == scheduled.failed {
@@ -533,7 +560,10 @@ impl Decider for Crew {
                 }
             }
             Event::Paused(_) => state.status = Status::Paused,
-            Event::Draining(_) => state.status = Status::Draining,
+            Event::Draining(draining) => {
+                state.status = Status::Draining;
+                state.drain_until_ms = draining.until_ms;
+            }
             Event::Disbanding(disbanding) => {
                 state.status = Status::Disbanding;
                 state.reason.clone_from(&disbanding.reason);
@@ -557,6 +587,12 @@ impl Decider for Crew {
                     .exhausted
                     .retain(|what, used| allowance.limit(*what).is_some_and(|limit| limit <= *used));
             }
+            Event::Woke(woke) => {
+                if let Some(held) = state.seat_mut(&woke.agent) {
+                    held.incarnation = woke.incarnation;
+                    held.up_since_ms = woke.at_ms;
+                }
+            }
             Event::LetGo(gone) => state.give_up(&gone.agent, GivenUp::Removed),
             Event::RestartsExhausted(exhausted) => {
                 state.give_up(&exhausted.failed, GivenUp::Quarantined);
@@ -575,7 +611,7 @@ impl Decider for Crew {
                 return vec![Effect::Dissolve { agents, reason: state.reason.clone() }];
             }
             Status::Assembling => effects.push(Effect::AssembleBy { at_ms: started.ready_by_ms }),
-            Status::Draining => effects.push(Effect::DisbandWhenIdle),
+            Status::Draining => effects.push(Effect::DisbandWhenIdle { until_ms: state.drain_until_ms }),
             Status::Running | Status::Paused => {}
         }
         effects.extend(started.expires_at_ms.map(|at_ms| Effect::ExpireAt { at_ms }));

@@ -161,6 +161,9 @@ pub struct State {
     pub questions: BTreeMap<String, Question>,
     /// Why it is being called off.
     pub cancel: Option<String>,
+    /// Whether that is only because its parent is over or no longer wants it.
+    #[serde(default)]
+    pub is_canceled_by_parent: bool,
     /// What came out.
     pub output: Option<Value>,
     /// The artifacts that came out.
@@ -301,6 +304,8 @@ pub enum Command {
     Cancel {
         /// Why.
         reason: String,
+        /// Whether only because its parent is over or no longer wants it.
+        by_parent: bool,
     },
     /// Its children are cancelled and no attempt is live: it can end.
     CancelNow,
@@ -308,7 +313,7 @@ pub enum Command {
     Expire,
     /// Try it again although it ended in failure.
     Retry,
-    /// Its parent, at work again, asks for it again although it was called off.
+    /// Its parent, at work again, asks for it again although it was called off with it.
     Revive,
 }
 
@@ -434,7 +439,10 @@ impl Decider for Task {
             }
             Event::InputRequested(requested) => ask(&mut state, requested),
             Event::InputAnswered(answered) => answer(&mut state, answered),
-            Event::CancelRequested(requested) => state.cancel = Some(requested.reason.clone()),
+            Event::CancelRequested(requested) => {
+                state.cancel = Some(requested.reason.clone());
+                state.is_canceled_by_parent = requested.by_parent;
+            }
             Event::Completed(completed) => {
                 state.output = Some(completed.output.clone());
                 state.artifacts = completed.artifacts.clone();
@@ -450,6 +458,7 @@ impl Decider for Task {
                 state.not_before_ms = 0;
                 state.error = None;
                 state.cancel = None;
+                state.is_canceled_by_parent = false;
             }
         }
         state

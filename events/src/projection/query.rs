@@ -151,6 +151,20 @@ impl Views {
         self.one(select(AGENTS, tenant, vec![narrow("id", Some(id))]), agent).await
     }
 
+    /// The tasks that the tenant's agent has in hand, the oldest first.
+    pub async fn in_hand(&self, tenant: &Tenant, agent: &AgentId) -> Result<Vec<TaskView>, ViewError> {
+        const IN_HAND: Statement = Statement::common(
+            "SELECT tasks.created, tasks.created_at, tasks.updated, tasks.updated_at, tasks.id, tasks.state
+             FROM attempts JOIN tasks ON tasks.id = attempts.task
+             WHERE attempts.agent = $1 AND attempts.outcome IS NULL AND tasks.tenant = $2
+             ORDER BY tasks.created",
+        );
+        let values = [agent.to_string().into(), tenant.to_string().into()];
+        let rows = self.shared.reader.fetch(IN_HAND, values).await;
+        let tasks = rows.and_then(|rows| rows.iter().map(task).collect());
+        tasks.map_err(|error| self.failed(&error))
+    }
+
     /// The tenant's tasks.
     pub async fn tasks(
         &self,

@@ -62,6 +62,9 @@ async fn entities_are_shown_as_their_events_left_them(home: Home) {
     let usage = Usage { input_tokens: 7, output_tokens: 2, cost_micros: 5 };
     assert_eq!(crew.spent, Spent { messages: 1, usage });
     assert_eq!((crew.lifespan.created, crew.lifespan.updated), (Position(3), Position(12)));
+    let held = views.in_hand(tenant, &world.agents[1]).await.expect("read");
+    assert_eq!(held.iter().map(|task| &task.id).collect::<Vec<_>>(), [&world.task]);
+    assert_eq!(views.in_hand(tenant, &world.agents[0]).await, Ok(Vec::new()), "its attempt is over");
     let agents =
         views.agents(tenant, AgentFilter::default(), PageRequest::default()).await.expect("read").items;
     assert_eq!(agents.iter().map(AgentView::activity).collect::<Vec<_>>(), ["ready", "busy"]);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use events::artifact::ArtifactStore;
 use events::domain::DomainEvent;
+use events::domain::message::Recipient;
 use events::store::{Faults, Memory};
 use events::{AgentId, CommandId, CrewId, EventStore, Incarnation, Position, SandboxId, Tenant};
 use futures_util::{SinkExt, StreamExt};
@@ -184,6 +185,7 @@ impl Host for FakeHost {
         self.calls.send(Asked { peer: peer.clone(), command, call, answer }).unwrap();
         answered.await.unwrap_or_else(|_| Err(error(link::ErrorType::Unavailable)))
     }
+    fn posted(&self, _: &CrewId, _: &[Recipient]) {}
     async fn messages_spent(&self, peer: &Peer, sent: u64) {
         self.saw(&peer.sandbox, Seen::Spent(sent));
     }

@@ -5,8 +5,8 @@ use crate::decode::{
 };
 use crate::fault::Faults;
 use crate::{
-    Backoff, Budget, Channel, ChannelKind, CrewSpec, Gym, Liveness, Member, Millis, OnBreach, OnExhausted,
-    Rate, Restart, SandboxChoice, Strategy, Supervision,
+    Backoff, Budget, Channel, ChannelKind, CrewSpec, Gym, Hibernate, Liveness, Member, Millis, OnBreach,
+    OnExhausted, Rate, Restart, SandboxChoice, Strategy, Supervision,
 };
 
 /// The longest of the durations that have no tighter limit: ten years.
@@ -48,10 +48,19 @@ fn member(at: &At<'_>, faults: &mut Faults) -> Option<Member> {
                 ]),
             )
             .unwrap_or_default(),
+        hibernate: fields.optional("hibernate", hibernate),
         env: fields.optional("env", environment).unwrap_or_default(),
     };
     fields.finish();
     Some(member)
+}
+
+fn hibernate(at: &At<'_>, faults: &mut Faults) -> Option<Hibernate> {
+    let mut fields = Fields::of(at, faults);
+    let after = fields.required("after", quantity(DURATION_MIN..=DURATION_MAX));
+    let wake_every = fields.optional("wakeEvery", quantity(DURATION_MIN..=DURATION_MAX));
+    fields.finish();
+    Some(Hibernate { after: after?, wake_every })
 }
 
 fn channel(at: &At<'_>, faults: &mut Faults) -> Option<Channel> {

@@ -15,6 +15,7 @@ use events::{
 };
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Service, Token};
@@ -190,6 +191,10 @@ impl Logs for Inline {
         bytes_max: u64,
     ) -> Result<Option<String>, Problem> {
         Ok(Some(format!("the last {bytes_max} bytes of {sandbox}")))
+    }
+
+    fn deltas(&self, _: &TaskId) -> broadcast::Receiver<Arc<str>> {
+        broadcast::channel(1).1
     }
 }
 

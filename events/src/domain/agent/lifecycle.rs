@@ -93,7 +93,7 @@ pub const TRANSITIONS: &[(Status, &[Status])] = &[
         S::Ready,
         &[S::Hibernating, S::Draining, S::Unhealthy, S::Paused, S::Quarantined, S::Failed, S::Terminated],
     ),
-    (S::Hibernating, &[S::Warming, S::Draining, S::Quarantined, S::Failed, S::Terminated]),
+    (S::Hibernating, &[S::Provisioning, S::Draining, S::Quarantined, S::Failed, S::Terminated]),
     (S::Draining, &[S::Terminated, S::Failed]),
     (S::Unhealthy, &[S::Recovering, S::Draining, S::Quarantined, S::Failed, S::Terminated]),
     (S::Recovering, &[S::Provisioning, S::Quarantined, S::Failed, S::Terminated]),

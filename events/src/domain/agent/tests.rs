@@ -13,7 +13,7 @@ const TABLE: [(&str, &str); 12] = [
     ("provisioning", "    .  .  x  .  .  x  x  .  .  x  x  x"),
     ("warming", "         .  .  .  x  .  x  x  .  .  x  x  x"),
     ("ready", "           .  .  .  .  x  x  x  .  x  x  x  x"),
-    ("hibernating", "     .  .  x  .  .  x  .  .  .  x  x  x"),
+    ("hibernating", "     .  x  .  .  .  x  .  .  .  x  x  x"),
     ("draining", "        .  .  .  .  .  .  .  .  .  .  x  x"),
     ("unhealthy", "       .  .  .  .  .  x  .  x  .  x  x  x"),
     ("recovering", "      .  x  .  .  .  .  .  .  .  x  x  x"),
@@ -64,6 +64,7 @@ fn commands(incarnation: u64) -> Vec<Command> {
         Command::Ready { incarnation: Incarnation(incarnation), concurrency: 2 },
         down(incarnation),
         recover(incarnation),
+        Command::Hibernate { incarnation: Incarnation(incarnation), wake_at_ms: Some(7_000) },
         Command::Drain { reason: reason() },
         Command::Terminate { reason: reason() },
         Command::Quarantine { reason: reason() },
@@ -165,6 +166,39 @@ fn a_life_of_an_agent() {
     agent.give(&down(2)).expect("it ended while it drained");
     assert_eq!((agent.state.status, agent.state.reason.as_str()), (Status::Terminated, "enough"));
     assert!(Agent::is_final(&agent.state));
+}
+
+#[test]
+fn an_agent_that_hibernates_has_no_sandbox_until_it_is_woken() {
+    let mut agent = Driven::<Agent>::new();
+    let hibernate = Command::Hibernate { incarnation: Incarnation(1), wake_at_ms: Some(7_000) };
+    agent.give(&request()).expect("it is wanted");
+    assert!(agent.give(&hibernate).is_err(), "it is not even up");
+    agent.give(&Command::Ready { incarnation: Incarnation(1), concurrency: 1 }).expect("it is up");
+    agent.give(&hibernate).expect("it has nothing to do");
+    let wake = Effect::WakeAt { incarnation: Incarnation(2), at_ms: 7_000 };
+    assert_eq!(Agent::obligations(&agent.state), [Effect::Park { sandbox: claim(1).sandbox }, wake]);
+    assert_eq!(agent.give(&down(1)), Ok(Vec::new()), "that its sandbox ends is as it should be");
+    agent.give(&recover(2)).expect("it is woken");
+    assert_eq!((agent.state.status, agent.state.incarnation), (Status::Provisioning, Incarnation(2)));
+    assert_eq!(agent.give(&recover(2)), Ok(Vec::new()), "woken twice at once is woken");
+}
+
+#[test]
+fn what_the_last_incarnations_wrote_is_known() {
+    let mut agent = Driven::<Agent>::new();
+    agent.give(&request()).expect("it is wanted");
+    let kept = Kept { digest: Digest::ZERO, bytes: 5 };
+    let keep = |incarnation| Command::KeepLog { incarnation: Incarnation(incarnation), kept };
+    for incarnation in 1..=20 {
+        agent.give(&down(incarnation)).expect("it died");
+        agent.give(&recover(incarnation + 1)).expect("it is recovered");
+        assert_eq!(agent.give(&keep(incarnation)).map(|events| events.len()), Ok(1));
+        assert_eq!(agent.give(&keep(incarnation)), Ok(Vec::new()), "once is enough");
+    }
+    assert_eq!(agent.state.logs.len(), LOGS_MAX);
+    assert_eq!(agent.state.logs.first_key_value().map(|(first, _)| first.0), Some(5));
+    agent.assert_folds_the_same();
 }
 
 /// A person may have an agent back that was set aside.

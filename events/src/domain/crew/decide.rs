@@ -2,7 +2,7 @@ use super::{
     AgentEnd, AgentId, Assembled, AssemblyFailed, BudgetExhausted, BudgetRaised, Command, Context, Disbanded,
     Disbanding, Draining, Event, Exit, Held, Incarnation, LetGo, OnBreach, Paused, Policy, Rejection,
     Resource, RestartCompleted, RestartScheduled, RestartsExhausted, Resumed, Scaled, Seat, State, Status,
-    ms,
+    Woke, ms,
 };
 use crate::supervision::{self, Child, Decision, Failure, OnExhausted};
 
@@ -28,7 +28,10 @@ pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Res
         Command::Pause => step(state, Status::Paused, "be paused", || Paused {}.into()),
         Command::Resume { raised } => resume(state, *raised),
         Command::Spend { what, used } => Ok(spend(state, *what, *used)),
-        Command::Drain => step(state, Status::Draining, "be drained", || Draining {}.into()),
+        Command::Drain { grace_ms } => {
+            let until_ms = grace_ms.map(|ms| context.now.plus_ms(ms).millis());
+            step(state, Status::Draining, "be drained", || Draining { until_ms }.into())
+        }
         Command::Disband { reason } => {
             step(state, Status::Disbanding, "be disbanded", || Disbanding { reason: reason.clone() }.into())
         }
@@ -134,10 +137,13 @@ fn ready(
     context: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     let held = state.seat(agent).ok_or_else(|| Rejection::NotOurs { agent: agent.clone() })?;
-    let Some(pending) = held.pending.as_ref().filter(|pending| incarnation > pending.after) else {
-        return Ok(Vec::new());
-    };
     let at_ms = context.now.millis();
+    let Some(pending) = held.pending.as_ref().filter(|pending| incarnation > pending.after) else {
+        // Without a restart only one that hibernated has a new incarnation.
+        let has_woken = held.pending.is_none() && held.given_up.is_none() && incarnation > held.incarnation;
+        let woke = has_woken.then(|| Woke { agent: agent.clone(), incarnation, at_ms }.into());
+        return Ok(woke.into_iter().collect());
+    };
     let took_ms = ms(at_ms.saturating_sub(pending.failed_ms));
     Ok(vec![RestartCompleted { agent: agent.clone(), incarnation, at_ms, took_ms }.into()])
 }
@@ -151,7 +157,11 @@ fn down(state: &State, policy: &Policy, end: &AgentEnd, context: &Context) -> Re
         return Ok(Vec::new());
     }
     let now_ms = context.now.millis();
-    let budget = state.budget_at(policy, agent, now_ms);
+    // What the node did to its agents is no reason to give them up.
+    let (policy, budget) = match exit.is_charged() {
+        true => (policy, &state.budget_at(policy, agent, now_ms)),
+        false => (&Policy { max_restarts: u32::MAX, ..policy.clone() }, &supervision::Budget::default()),
+    };
     let children: Vec<_> = state
         .kept()
         .map(|held| Child {
@@ -161,7 +171,7 @@ fn down(state: &State, policy: &Policy, end: &AgentEnd, context: &Context) -> Re
         })
         .collect();
     let failure = Failure { child: agent, exit, now_ms: ms(now_ms), jitter_seed: context.seed };
-    match supervision::decide(policy, &budget, &children, &failure) {
+    match supervision::decide(policy, budget, &children, &failure) {
         Decision::Ignore => Ok(vec![LetGo { agent: agent.clone(), exit }.into()]),
         Decision::Exhausted(action) => Ok(exhausted(state, held, detail, action)),
         Decision::Restart { children, delay_ms, .. } => {

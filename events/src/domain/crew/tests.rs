@@ -7,7 +7,8 @@ use super::*;
 use crate::domain::driven::Driven;
 use crate::supervision::{Backoff, OnExhausted, Strategy};
 
-const EXITS: [Exit; 5] = [Exit::Done, Exit::Killed, Exit::StartFailed, Exit::Lost, Exit::Hung];
+const EXITS: [Exit; 6] =
+    [Exit::Done, Exit::Killed, Exit::StartFailed, Exit::Lost, Exit::Hung, Exit::NodeLost];
 
 fn agent(number: usize) -> AgentId {
     AgentId::derive(&["agent", &number.to_string()])
@@ -129,7 +130,7 @@ impl Driven<Crew> {
                 1 => Command::Resume { raised: BudgetRaised::default() },
                 2 => Command::Pause,
                 3 => Command::AssemblyFailed { reason: "late".into() },
-                4 => Command::Drain,
+                4 => Command::Drain { grace_ms: None },
                 5 => Command::Disband { reason: "enough".into() },
                 6 => Command::Disbanded,
                 _ => Command::Assemble(started(Policy::default(), ChildKind::Permanent)),
@@ -372,4 +373,31 @@ fn time_counts_from_the_assembly_on_and_only_until_it_is_used_up() {
     let raised = BudgetRaised { wall_ms: Some(90_000), ..BudgetRaised::default() };
     crew.give(&resume(raised)).expect("it may go on");
     assert_eq!((crew.state.status, time(&crew)), (Status::Running, Some(crew.now_ms + 90_000)));
+}
+
+#[test]
+fn the_end_of_a_node_restarts_its_agents_and_is_charged_to_nobody() {
+    let mut crew = running(Policy { max_restarts: 1, ..Policy::default() });
+    let lost = |number, incarnation| {
+        Command::AgentDown(AgentEnd {
+            agent: agent(number),
+            incarnation: Incarnation(incarnation),
+            exit: Exit::NodeLost,
+            detail: String::new(),
+        })
+    };
+    for incarnation in 1..4 {
+        for number in 0..3 {
+            let events = crew.give(&lost(number, incarnation)).expect("it is supervised");
+            assert!(
+                matches!(&events[..], [Event::RestartScheduled(scheduled)] if scheduled.delay_ms == 0),
+                "{events:?}"
+            );
+            crew.give(&ready(number, incarnation + 1)).expect("it is back");
+        }
+    }
+    crew.give(&down(0, 4)).expect("its first failure");
+    crew.give(&ready(0, 5)).expect("it is back");
+    let events = crew.give(&down(1, 4)).expect("one too many");
+    assert!(matches!(&events[..], [Event::RestartsExhausted(_)]), "{events:?}");
 }

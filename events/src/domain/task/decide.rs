@@ -47,7 +47,7 @@ pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Res
             UsageReported { crew: submitted.crew.clone(), agent: agent.clone(), models: models.clone() }
                 .into(),
         ]),
-        Command::Cancel { reason } => cancel(state, reason),
+        Command::Cancel { reason, by_parent } => cancel(state, reason, *by_parent),
         Command::CancelNow => cancel_now(state),
         Command::Expire => expire(state, context),
         Command::Retry => retry(state),
@@ -244,14 +244,14 @@ fn answer(state: &State, key: &str, answer: &Answer) -> Result<Vec<Event>, Rejec
     }
 }
 
-fn cancel(state: &State, reason: &str) -> Result<Vec<Event>, Rejection> {
+fn cancel(state: &State, reason: &str, by_parent: bool) -> Result<Vec<Event>, Rejection> {
     if state.status == Status::Canceled || (state.cancel.is_some() && !state.status.is_terminal()) {
         return Ok(Vec::new());
     }
     if state.status.is_terminal() {
         return Err(Rejection::Final { status: state.status });
     }
-    let mut events: Vec<Event> = vec![CancelRequested { reason: reason.to_owned() }.into()];
+    let mut events: Vec<Event> = vec![CancelRequested { reason: reason.to_owned(), by_parent }.into()];
     if state.attempt.is_none() && state.children.is_empty() {
         events.push(Canceled { reason: reason.to_owned() }.into());
     }
@@ -296,7 +296,8 @@ fn retry(state: &State) -> Result<Vec<Event>, Rejection> {
     }
 }
 
-/// Only what was called off; a child that came to an end of its own keeps it.
+/// Only what was called off with its parent; a child that came to an end of its own, or by a person, keeps it.
 fn revive(state: &State) -> Vec<Event> {
-    if state.status == Status::Canceled && !state.is_erased() { vec![Retried {}.into()] } else { Vec::new() }
+    let is_revived = state.status == Status::Canceled && state.is_canceled_by_parent && !state.is_erased();
+    if is_revived { vec![Retried {}.into()] } else { Vec::new() }
 }

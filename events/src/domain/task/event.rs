@@ -161,6 +161,9 @@ pub struct InputAnswered {
 pub struct CancelRequested {
     /// Why.
     pub reason: String,
+    /// Whether only because its parent is over or no longer wants it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_parent: bool,
 }
 
 /// It is done.

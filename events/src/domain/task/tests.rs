@@ -185,7 +185,7 @@ impl Driven<Task> {
                 let answer = Answer { action: "accept".into(), content: json!(1), by: "user:ada".into() };
                 Command::Answer { key: format!("k{key}"), answer }
             }
-            Step::Cancel => Command::Cancel { reason: "enough".into() },
+            Step::Cancel => Command::Cancel { reason: "enough".into(), by_parent: true },
             Step::CancelNow => Command::CancelNow,
             Step::Expire => Command::Expire,
             Step::Retry => Command::Retry,
@@ -317,7 +317,7 @@ proptest! {
     fn a_canceled_task_ends_when_its_attempt_has(steps in steps(), ended in prop::sample::select(ENDS.to_vec())) {
         let mut task = run(&steps);
         task.give(&submit(false)).ok();
-        task.give(&Command::Cancel { reason: "enough".into() }).ok();
+        task.give(&Command::Cancel { reason: "enough".into(), by_parent: false }).ok();
         let fence = task.state.fence;
         task.give(&Command::End { fence, ended, detail: "stopped".into() }).expect("it is news or none");
         task.give(&Command::CancelNow).expect("it is news or none");
@@ -428,10 +428,21 @@ fn a_canceled_task_waits_for_its_children() {
         to: "editor".into(),
     };
     task.give(&delegate).expect("it is in hand");
-    task.give(&Command::Cancel { reason: "enough".into() }).expect("it is called off");
+    task.give(&Command::Cancel { reason: "enough".into(), by_parent: true }).expect("it is called off");
     task.give(&Command::End { fence: 1, ended: Ended::Crash, detail: "gone".into() }).expect("it crashed");
     let stop = Effect::Stop { attempt: None, children: vec![child], reason: "enough".into() };
     assert_eq!(Task::obligations(&task.state), [stop]);
     task.give(&Command::CancelNow).expect("its children have ended");
     assert_eq!(task.state.status, Status::Canceled);
+}
+
+#[test]
+fn only_what_was_called_off_with_its_parent_is_revived() {
+    for (by_parent, status) in [(true, Status::Submitted), (false, Status::Canceled)] {
+        let mut task = started();
+        task.give(&Command::Cancel { reason: "enough".into(), by_parent }).expect("it is called off");
+        task.give(&result(&task, Outcome::Canceled)).expect("it stops");
+        task.give(&Command::Revive).expect("its parent may ask");
+        assert_eq!(task.state.status, status);
+    }
 }
