@@ -101,7 +101,7 @@ async fn kill_often(home: &mut Home, up: &mut Up, work: &Work, moments: u64, see
         }
         up.restart(home).await;
         println!("killed {moment} of {moments}, {} tasks accepted", work.accepted());
-        up.ready(&Api::of(home)).await;
+        up.ready(&Api::of(home).with_patience(INSISTENCE)).await;
     }
 }
 

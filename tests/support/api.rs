@@ -51,6 +51,11 @@ impl Api {
         Self { patience, ..self }
     }
 
+    /// How long it insists.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// The same client, who finds the platform by other files.
     pub(crate) fn with_data(self, data: PathBuf) -> Self {
         Self { data, ..self }

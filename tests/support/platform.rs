@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
 
-use super::{Answer, Api, Home, PATIENCE, PROGRAM, eventually, processes, program, shell};
+use super::{Answer, Api, Home, PATIENCE, PROGRAM, eventually_within, processes, program, shell};
 
 /// A running `hypercode up`.
 pub(crate) struct Up {
@@ -53,9 +53,9 @@ impl Up {
         up
     }
 
-    /// Waits until it serves.
+    /// Waits until it serves, for as long as this client would.
     pub(crate) async fn ready(&mut self, api: &Api) {
-        eventually("the platform serves", async || {
+        eventually_within(api.patience(), "the platform serves", async || {
             if let Ok(Some(status)) = self.child.try_wait() {
                 panic!("the platform ended with {status}; its log:\n{}", self.log());
             }
