@@ -16,21 +16,16 @@ pub use load::{Fault, Sources};
 pub use nats::Nats;
 pub use setting::{SETTINGS, Setting, table};
 
-/// The kinds of sandboxes that this build can make.
+/// The kinds of sandboxes that can be asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SandboxKind {
-    /// Plain processes: supervised and bounded, but not isolated from the host.
+    /// Namespaces where the kernel lets us have them, else plain processes.
     #[default]
+    Auto,
+    /// Plain processes: supervised and bounded, but not isolated from the host.
     Process,
-}
-
-impl SandboxKind {
-    /// Its name in flags and events.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-        }
-    }
+    /// Processes in namespaces of their own.
+    Native,
 }
 
 /// How the platform writes its own log to standard error.
@@ -54,6 +49,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// What kind of sandbox agents run in.
     pub sandbox: SandboxKind,
+    /// Directories of this host that every agent may read, where its sandbox shuts it off from the others.
+    pub sandbox_shares: Vec<PathBuf>,
+    /// A directory with an unpacked image, whose programs native sandboxes see in place of this host's.
+    pub sandbox_image: Option<PathBuf>,
     /// Where the sandboxes' sockets are; `None` is `/tmp/hypercode-<uid>`. Short: a socket's path has 108 bytes at most.
     pub run_dir: Option<PathBuf>,
     /// What the platform writes to its own log, as `tracing` filter directives.
@@ -92,6 +91,8 @@ impl Default for Config {
             database_url: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
             sandbox: SandboxKind::default(),
+            sandbox_shares: Vec::new(),
+            sandbox_image: None,
             run_dir: None,
             log: "info".to_owned(),
             log_format: LogFormat::default(),

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use events::store::postgres::{Database, Postgres};
 use events::store::sqlite;
-use sandbox::{Instance, Kept, Provider as _};
+use sandbox::{Instance, Isolation, Kept, Kind, Provider as _};
 use serde::Serialize;
 use tokio::process::Command;
 
-use crate::config::Config;
+use crate::config::{Config, SandboxKind};
+use crate::sandboxes;
 
 /// Free space below which the log may soon find no room, in MiB.
 const FREE_MIB_LEAST: u64 = 1_024;
@@ -65,7 +66,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(free_space(&config.data_dir));
     findings.push(open_files());
     findings.push(python().await);
-    findings.push(isolation().await);
+    findings.push(isolation(config).await);
     findings.push(control_groups());
     findings.push(user_namespaces());
     findings.extend(bus::examine(config).await);
@@ -189,38 +190,50 @@ async fn python() -> Finding {
     }
 }
 
-/// What the sandboxes hold agents to, in the provider's own words.
-async fn isolation() -> Finding {
+/// What the sandboxes hold agents to, in the provider's own words; of native ones only once a canary found no way out.
+async fn isolation(config: &Config) -> Finding {
     const WHAT: &str = "isolation";
-    let failed = |reason: String| Finding::new(WHAT, Verdict::Error, reason, "mend what the message names");
-    let root = match tempfile::Builder::new().prefix("hypercode-doctor-").tempdir() {
-        Ok(root) => root,
-        Err(error) => return failed(format!("make a temporary directory: {error}")),
-    };
-    let provider = match Instance::new("d0c70000") {
-        Ok(instance) => Kept::open(sandbox::Options::new(root.path().to_owned(), instance)).await,
-        Err(error) => return failed(error.to_string()),
-    };
-    match provider {
-        Ok(provider) => {
-            let isolation = provider.isolation();
-            let found = format!(
-                "{} ({} sandboxes). held: {}. not held: {}",
-                isolation.level,
-                provider.kind(),
-                isolation.held.join("; "),
-                isolation.not_held.join("; ")
-            );
-            Finding::new(WHAT, Verdict::Warning, found, "run only handlers that you would run yourself")
+    let proven = sandboxes::proven(config).await;
+    match (config.sandbox, proven) {
+        (SandboxKind::Auto | SandboxKind::Native, Ok((_, isolation))) => {
+            Finding::new(WHAT, Verdict::Ok, in_words(Kind::Native, &isolation), "")
         }
-        Err(error) => failed(error.to_string()),
+        (SandboxKind::Native, Err(error)) => {
+            Finding::new(WHAT, Verdict::Error, format!("failed to {error}"), "mend what the message names")
+        }
+        (_, proven) => {
+            let why = match proven {
+                Ok(_) => "they are asked for; native ones could be used here".to_owned(),
+                Err(error) => format!("failed to {error}"),
+            };
+            let mend = "run only handlers that you would run yourself";
+            match of_processes().await {
+                Ok(isolation) => {
+                    let found = format!("{}. why: {why}", in_words(Kind::Process, &isolation));
+                    Finding::new(WHAT, Verdict::Warning, found, mend)
+                }
+                Err(reason) => Finding::new(WHAT, Verdict::Error, reason, "mend what the message names"),
+            }
+        }
     }
+}
+
+fn in_words(kind: Kind, isolation: &Isolation) -> String {
+    let Isolation { level, held, not_held } = isolation;
+    format!("{level} ({kind} sandboxes). held: {}. not held: {}", held.join("; "), not_held.join("; "))
+}
+
+async fn of_processes() -> Result<Isolation, String> {
+    let root = tempfile::Builder::new().prefix("hypercode-doctor-").tempdir();
+    let root = root.map_err(|error| format!("make a temporary directory: {error}"))?;
+    let instance = Instance::new("d0c70000").map_err(|error| error.to_string())?;
+    let provider = Kept::open(sandbox::Options::new(root.path().to_owned(), instance)).await;
+    provider.map(|provider| provider.isolation()).map_err(|error| error.to_string())
 }
 
 fn control_groups() -> Finding {
     const WHAT: &str = "control groups";
-    const MEND: &str =
-        "nothing must be done: without them the keeper of a sandbox finds its processes by itself";
+    const MEND: &str = "nothing must be done; without them native sandboxes hold less, and the keeper finds processes by itself";
     let root = Path::new("/sys/fs/cgroup");
     if !root.join("cgroup.controllers").exists() {
         return Finding::new(WHAT, Verdict::Ok, "version 2 is not mounted at /sys/fs/cgroup", MEND);
@@ -231,7 +244,7 @@ fn control_groups() -> Finding {
     }
 }
 
-/// Sandboxes of namespaces would need them; sandboxes of plain processes do not.
+/// Sandboxes of namespaces need them; sandboxes of plain processes do not.
 fn user_namespaces() -> Finding {
     let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let most = number("/proc/sys/user/max_user_namespaces").unwrap_or(0);
@@ -264,7 +277,8 @@ mod tests {
 
     #[tokio::test]
     async fn isolation_is_not_made_better_than_it_is() {
-        let finding = isolation().await;
+        // The program of this test is no canary, so native sandboxes are not proven.
+        let finding = isolation(&Config::default()).await;
         assert!(finding.verdict == Verdict::Warning && finding.found.starts_with("none"), "{finding:?}");
     }
 }

@@ -16,4 +16,5 @@ pub mod handler_kit;
 pub mod http;
 pub mod output;
 pub mod platform;
+pub mod sandboxes;
 pub mod storage;

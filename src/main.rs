@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     match name.as_deref().and_then(|name| name.to_str()) {
         Some(sandbox::Runner::ARGV0) => runner::main(args),
         Some(sandbox::Options::KEEPER) => sandbox::keeper_main(std::env::args_os()),
+        Some(sandbox::CANARY) => sandbox::canary_main(args),
         _ => hypercode::cli::main(),
     }
 }

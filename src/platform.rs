@@ -18,10 +18,11 @@ use events::{EventStore, Position};
 use gateway::{Gateway, SandboxTokens};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::RngCore;
-use sandbox::{Instance, Kept, Provider};
+use sandbox::{Instance, Provider};
 
 use crate::config::Config;
 use crate::erasure::Eraser;
+use crate::sandboxes::{self, Sandboxes};
 use crate::storage::{self, Storage};
 
 /// How often the runtime that reads the links shows the watchdog that it is alive, in milliseconds.
@@ -39,9 +40,12 @@ pub enum StartError {
     /// The artifact store cannot be opened.
     #[error("open the artifact store: {0}")]
     Artifacts(#[from] events::artifact::ArtifactError),
-    /// The sandbox provider cannot be opened.
+    /// The instance's name cannot be used.
     #[error("open the sandboxes: {0}")]
-    Sandboxes(#[from] sandbox::Error),
+    Instance(#[from] sandbox::Error),
+    /// There are no sandboxes of the kind that is asked for.
+    #[error("open the sandboxes: failed to {0}")]
+    Sandboxes(#[from] sandboxes::ChoiceError),
     /// A file of the data directory cannot be used.
     #[error("{action} `{path}`: {source}")]
     File {
@@ -121,8 +125,7 @@ impl Platform {
         let artifacts = storage.artifacts(data).await?;
         let instance = instance(&data.join("instance"))?;
         let program = std::env::current_exe().map_err(file("find", Path::new("/proc/self/exe")))?;
-        let process = sandbox::Options::new(data.join("sandboxes"), instance.clone());
-        let provider: Arc<dyn Provider> = Arc::new(Kept::open(process).await?);
+        let Sandboxes { provider, peer_uid } = sandboxes::open(config, &instance).await?;
         let run_dir = match &config.run_dir {
             Some(dir) => dir.clone(),
             None => run_dir(&instance),
@@ -156,7 +159,7 @@ impl Platform {
         };
         let actors = actors::Platform::new(options, seams);
         let gateway = Gateway::new(
-            gateway::Options::new(run_dir),
+            gateway::Options { peer_uid, ..gateway::Options::new(run_dir) },
             gateway::Seams {
                 store: clear,
                 artifacts: Arc::clone(&artifacts),

@@ -105,7 +105,7 @@ fn the_guide_leads_a_newcomer_to_a_crew_that_works() {
 
     let seen = newcomer.run(block("it is back"));
     assert!(seen.status.success(), "{}", said(&seen));
-    assert!(said(&seen).contains("none"), "the guide says that nothing is isolated: {}", said(&seen));
+    assert!(said(&seen).contains("namespaces"), "the guide says that agents are isolated: {}", said(&seen));
 }
 
 #[test]

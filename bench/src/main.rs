@@ -86,6 +86,7 @@ fn main() -> ExitCode {
     let outcome = match (name, args.get(1).and_then(|word| word.to_str())) {
         (Some(sandbox::Runner::ARGV0), _) => return runner::main(args.into_iter().skip(1)),
         (Some(sandbox::Options::KEEPER), _) => return sandbox::keeper_main(args),
+        (Some(sandbox::CANARY), _) => return sandbox::canary_main(args),
         (_, Some("worker")) => return worker::serve(),
         (_, Some("platform")) => runtime().and_then(|runtime| {
             let directory = args.get(2).ok_or("the platform needs a directory")?;

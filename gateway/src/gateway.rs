@@ -90,7 +90,7 @@ impl Gateway {
             if sandboxes.contains_key(sandbox) {
                 return Ok(path);
             }
-            let listener = socket::bind(run_dir, &directory, sandbox)
+            let listener = socket::bind(run_dir, &directory, sandbox, self.core.options.peer_uid)
                 .map_err(|source| Error::Socket { path: path.clone(), source: Arc::new(source) })?;
             let opened = Arc::new(Sandbox::new(sandbox.clone(), directory, &self.core.options.limits));
             sandboxes.insert(sandbox.clone(), opened.clone());

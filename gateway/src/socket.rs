@@ -24,8 +24,14 @@ pub(crate) fn path(directory: &Path) -> PathBuf {
     directory.join(SOCKET)
 }
 
-/// Makes the directory and the socket, replacing one that an earlier platform left for the same sandbox.
-pub(crate) fn bind(run_dir: &Path, directory: &Path, sandbox: &SandboxId) -> io::Result<UnixListener> {
+/// Makes the directory and the socket, replacing one that an earlier platform left for the same sandbox. Another user
+/// than this one can connect, if there is such a `peer`, but neither replace the socket nor leave anything beside it.
+pub(crate) fn bind(
+    run_dir: &Path,
+    directory: &Path,
+    sandbox: &SandboxId,
+    peer: Option<u32>,
+) -> io::Result<UnixListener> {
     private_directory(run_dir)?;
     private_directory(directory)?;
     let owner = directory.join(OWNER);
@@ -45,6 +51,11 @@ pub(crate) fn bind(run_dir: &Path, directory: &Path, sandbox: &SandboxId) -> io:
     }
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    if let Some(peer) = peer.filter(|peer| *peer != nix::unistd::geteuid().as_raw()) {
+        std::os::unix::fs::chown(&path, Some(peer), None)?;
+        // Who may come this far is decided by the directory above, or by what a sandbox sees.
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o711))?;
+    }
     Ok(listener)
 }
 
@@ -89,13 +100,13 @@ mod tests {
         let run_dir = home.path().join("run");
         let sandbox = SandboxId::derive(&["one"]);
         let directory = directory(&run_dir, &sandbox);
-        drop(bind(&run_dir, &directory, &sandbox).unwrap());
+        drop(bind(&run_dir, &directory, &sandbox, None).unwrap());
         assert!(path(&directory).exists(), "a platform that died leaves its socket");
-        bind(&run_dir, &directory, &sandbox).unwrap();
+        bind(&run_dir, &directory, &sandbox, None).unwrap();
         for (at, mode) in [(directory.clone(), 0o700), (path(&directory), 0o600)] {
             assert_eq!(std::fs::metadata(at).unwrap().permissions().mode() & 0o777, mode);
         }
-        let error = bind(&run_dir, &directory, &SandboxId::derive(&["two"])).unwrap_err();
+        let error = bind(&run_dir, &directory, &SandboxId::derive(&["two"]), None).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         remove_left(&run_dir, &SandboxId::derive(&["two"])).unwrap();
         assert!(directory.exists(), "it is another sandbox's");
@@ -110,7 +121,7 @@ mod tests {
         let run_dir = home.path().join("run");
         std::os::unix::fs::symlink(home.path(), &run_dir).unwrap();
         let sandbox = SandboxId::derive(&["one"]);
-        let error = bind(&run_dir, &directory(&run_dir, &sandbox), &sandbox).unwrap_err();
+        let error = bind(&run_dir, &directory(&run_dir, &sandbox), &sandbox, None).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     }
 }

@@ -28,6 +28,9 @@ use crate::{
 
 /// Where programs are looked for when the runner itself was started without `PATH`.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The word in a command that stands for the runner's own program, wherever that lies in this sandbox: handlers that
+/// it has built in need nothing else.
+const OWN_PROGRAM: &str = "hypercode";
 /// What SDKs insist on; the real keys are the gateway's.
 const NO_KEY: &str = "provided-by-hypercode";
 
@@ -139,7 +142,11 @@ impl Setup {
         let spec = &self.assign.handler;
         let (name, args) = spec.command.split_first().ok_or("the handler has no command")?;
         let search = env.get("PATH").cloned().unwrap_or_else(search_path);
-        let path = source::find_program(name, source, &search).ok_or_else(|| {
+        let found = match name.as_str() {
+            OWN_PROGRAM => std::env::current_exe().ok(),
+            _ => source::find_program(name, source, &search),
+        };
+        let path = found.ok_or_else(|| {
             format!("the command `{name}` is neither a program of the source nor in PATH ({search})")
         })?;
         let cwd = match &spec.cwd {

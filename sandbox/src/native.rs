@@ -30,7 +30,7 @@ use nix::unistd::{Pid as RawPid, getegid, geteuid, sethostname};
 use serde::{Deserialize, Serialize};
 
 use crate::kept::{Keeper, limit};
-use crate::{Pid, Resources, Runner, Spec};
+use crate::{Error, Pid, Resources, Runner, Spec};
 
 pub use self::canary::{CANARY, canary_main, prove};
 
@@ -49,6 +49,10 @@ const RUNNER: &str = "/run/runner";
 /// The search path where nothing else is visible.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// What is a sandbox's own, and what in it is the kernel's.
+const OWN: [&str; 7] = ["/dev", "/proc", "/run", "/sys", "/tmp", "/var", "/workspace"];
+const KERNELS: [&str; 4] = ["/dev", "/proc", "/run/hypercode", "/sys"];
+
 /// Where every image and every host has its programs.
 const PROGRAMS: [&str; 3] = ["/usr", "/bin", "/sbin"];
 
@@ -56,9 +60,9 @@ const PROGRAMS: [&str; 3] = ["/usr", "/bin", "/sbin"];
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
     /// Directories of the host that every sandbox may read, each under its own path.
-    pub shares: Vec<PathBuf>,
+    shares: Vec<PathBuf>,
     /// A directory that holds an unpacked image, whose files are seen in place of the host's programs.
-    pub image: Option<PathBuf>,
+    image: Option<PathBuf>,
     /// Who the sandbox is to the host.
     uid: u32,
     gid: u32,
@@ -88,6 +92,42 @@ impl Confinement {
             false => (geteuid().as_raw(), getegid().as_raw()),
         };
         Self { shares: Vec::new(), image: None, uid, gid, is_privileged }
+    }
+
+    /// Lets every sandbox read this directory of the host, under its own path.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it is no directory, or would hide what is a sandbox's own.
+    pub fn share(&mut self, directory: &Path) -> Result<(), Error> {
+        let invalid = || {
+            let right = "an existing directory, and none that a sandbox has of its own, such as `/`, `/tmp` or `/proc`";
+            Error::invalid("share", &directory.to_string_lossy(), right)
+        };
+        let path = directory.canonicalize().ok().filter(|path| path.is_dir()).ok_or_else(invalid)?;
+        let is_own = OWN.iter().any(|own| Path::new(own).starts_with(&path))
+            || KERNELS.iter().any(|own| path.starts_with(own));
+        if is_own {
+            return Err(invalid());
+        }
+        self.shares.push(path);
+        Ok(())
+    }
+
+    /// Has every sandbox see this directory, an unpacked image, in place of the host's programs.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it is no directory.
+    pub fn unpacked_image(&mut self, directory: &Path) -> Result<(), Error> {
+        let invalid =
+            || Error::invalid("image", &directory.to_string_lossy(), "a directory with an unpacked image");
+        self.image = Some(directory.canonicalize().ok().filter(|path| path.is_dir()).ok_or_else(invalid)?);
+        Ok(())
+    }
+
+    /// Whether a sandbox sees the host's file or directory of this path, or what lies on the way to a part of it.
+    #[must_use]
+    pub fn shows(&self, path: &Path) -> bool {
+        self.shares.iter().any(|share| share.starts_with(path) || path.starts_with(share))
     }
 
     /// The user that a sandbox's processes have to the host, by which the gateway knows its peers.
@@ -142,7 +182,7 @@ impl Confinement {
         &self,
         spec: &Spec,
         root: &Path,
-        oom_file: Option<&Path>,
+        oom_file: Option<(PathBuf, &Path)>,
         keeper: &mut Keeper,
     ) -> io::Result<Inside> {
         let Resources { pids, work_bytes, .. } = spec.resources;
@@ -199,6 +239,9 @@ mod tests {
     #[test]
     fn only_visible_directories_stay_in_the_search_path() {
         let mut confinement = Confinement::new();
+        assert!(
+            confinement.share(Path::new("/")).is_err() && confinement.share(Path::new("/proc/self")).is_err()
+        );
         confinement.shares.push("/opt/tools".into());
         let path = |confinement: &Confinement| {
             confinement.environment(OsStr::new("/root/bin:/usr/games:/opt/tools/bin:/usr/bin"))[0].1.clone()

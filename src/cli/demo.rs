@@ -17,14 +17,20 @@ pub(crate) struct Demo {
     /// Kill an analyst in the middle of its task, and see it recover.
     #[arg(long)]
     chaos: bool,
+    /// What kind of sandbox agents run in.
+    #[arg(long, value_name = "KIND")]
+    sandbox: Option<String>,
 }
 
 impl Demo {
     pub(crate) async fn run(self, global: &Global) -> Outcome {
-        // The demo brings a directory of its own, and no other setting than where the log is and how other nodes of it
-        // are reached.
-        let Config { database_url, nats, .. } = session::config(global, Vec::new())?;
-        let config = Config { database_url, nats, ..Config::default() };
+        let flags = self.sandbox.into_iter().map(|kind| ("sandbox".to_owned(), kind)).collect();
+        // The demo brings a directory of its own, and no other setting than where the log is, how other nodes of it are
+        // reached, and where agents run: there they may read the tree.
+        let Config { database_url, nats, sandbox, sandbox_image, .. } = session::config(global, flags)?;
+        let sandbox_shares = vec![self.path.clone()];
+        let config =
+            Config { database_url, nats, sandbox, sandbox_shares, sandbox_image, ..Config::default() };
         let (path, chaos, data_dir) = (self.path, self.chaos, global.data_dir.clone());
         Ok(demo::run(Options { path, chaos, data_dir, config }).await)
     }

@@ -33,6 +33,10 @@ impl Setting {
     }
 }
 
+/// The kinds of sandboxes, by name.
+const KINDS: [(&str, SandboxKind); 3] =
+    [("auto", SandboxKind::Auto), ("native", SandboxKind::Native), ("process", SandboxKind::Process)];
+
 /// Everything that can be set.
 pub const SETTINGS: &[Setting] = &[
     Setting {
@@ -62,12 +66,27 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "sandbox",
-        form: "`process`",
-        default: "`process`",
-        meaning: "What kind of sandbox agents run in. `process` does not isolate them from the host.",
+        form: "`auto`, `native` or `process`",
+        default: "`auto`",
+        meaning: "What kind of sandbox agents run in. `native` shuts them off from the host by namespaces; `process` does not isolate them. `auto` is `native` where a canary finds no way out, else `process`.",
+        set: |config, text| one_of(text, &KINDS).map(|kind| config.sandbox = kind),
+    },
+    Setting {
+        key: "sandbox_shares",
+        form: "directories, joined by `:`",
+        default: "none",
+        meaning: "Directories of this host that agents in native sandboxes may read, each under its own path.",
         set: |config, text| {
-            one_of(text, &[("process", SandboxKind::Process)]).map(|kind| config.sandbox = kind)
+            config.sandbox_shares = text.split(':').map(path).collect::<Result<_, _>>()?;
+            Ok(())
         },
+    },
+    Setting {
+        key: "sandbox_image",
+        form: "directory",
+        default: "none",
+        meaning: "An unpacked image whose programs native sandboxes see in place of this host's.",
+        set: |config, text| path(text).map(|dir| config.sandbox_image = Some(dir)),
     },
     Setting {
         key: "run_dir",

@@ -8,7 +8,7 @@ const TREE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/link");
 
 /// The report, and what follows it.
 async fn demo(args: &[&str]) -> (String, String) {
-    let home = Home::new();
+    let home = Home::by_default();
     let out = home.run(&[&["demo", "--path", TREE], args].concat()).await.ok();
     nothing_is_left(&home).await;
     let left: Vec<_> = std::fs::read_dir(home.path("")).expect("the home").flatten().collect();

@@ -6,7 +6,7 @@ const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/examples/word
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_word_count_example_works_command_by_command() {
-    let stage = Stage::empty().await;
+    let stage = Stage::by_default().await;
     let (profiles, crew) = (format!("{EXAMPLE}/profiles.yaml"), format!("{EXAMPLE}/crew.yaml"));
 
     let applied = stage.hypercode(&["profile", "apply", &profiles]).await.ok();
@@ -21,8 +21,8 @@ async fn the_word_count_example_works_command_by_command() {
     let agents = stage.json(&["agent", "list"]).await;
     let agent = agents["items"][0]["id"].as_str().expect("an id").to_owned();
     let shown = stage.json(&["agent", "show", &agent]).await;
-    assert_eq!((shown["isolation"].as_str(), shown["status"].as_str()), (Some("none"), Some("ready")));
-    assert!(stage.hypercode(&["agent", "show", &agent]).await.ok().contains("none"));
+    assert_eq!((shown["isolation"].as_str(), shown["status"].as_str()), (Some("namespaces"), Some("ready")));
+    assert!(stage.hypercode(&["agent", "show", &agent]).await.ok().contains("namespaces"));
 
     let text = "the cat and the dog and the bird";
     let result = stage.hypercode(&["task", "submit", "word-count", text, "--wait"]).await.ok();

@@ -38,7 +38,15 @@ spec:
 impl Stage {
     /// A platform without a crew.
     pub(crate) async fn empty() -> Self {
-        let home = Home::new();
+        Self::over(Home::new()).await
+    }
+
+    /// A platform without a crew, whose agents run in whatever sandbox it takes by itself.
+    pub(crate) async fn by_default() -> Self {
+        Self::over(Home::by_default()).await
+    }
+
+    async fn over(home: Home) -> Self {
         let (api, up) = (Api::of(&home), Up::start(&home).await);
         Self { home, api, up }
     }

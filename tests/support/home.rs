@@ -22,6 +22,8 @@ pub(crate) struct Home {
     server: Option<Server>,
     /// The URL of a bus, where nodes share one.
     bus: Option<String>,
+    /// The kind of sandbox that agents run in: handlers that keep a diary write it where the test reads it.
+    sandbox: &'static str,
 }
 
 impl Home {
@@ -30,9 +32,16 @@ impl Home {
         Self::with(None, None, None)
     }
 
+    /// The home of a platform whose agents run in whatever sandbox it takes by itself.
+    pub(crate) fn by_default() -> Self {
+        let mut home = Self::new();
+        home.sandbox = "auto";
+        home
+    }
+
     fn with(database: Option<String>, server: Option<Server>, bus: Option<String>) -> Self {
         let dir = tempfile::Builder::new().prefix("hc-").tempdir_in("/tmp").expect("a temporary directory");
-        Self { dir, database, server, bus }
+        Self { dir, database, server, bus, sandbox: "process" }
     }
 
     /// The home of a node that shares a database and a bus with others.
@@ -81,10 +90,11 @@ impl Home {
         server::execute(self.database.as_deref().expect("the home has a database"), sql).await;
     }
 
-    /// What the program is told of the database and the bus.
+    /// What the program is told of sandboxes, the database and the bus.
     pub(crate) fn environment(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let sandbox = std::iter::once(("HYPERCODE_SANDBOX", self.sandbox));
         let database = self.database.iter().map(|url| ("HYPERCODE_DATABASE_URL", url.as_str()));
-        database.chain(self.bus.iter().map(|url| ("HYPERCODE_NATS_URL", url.as_str())))
+        sandbox.chain(database).chain(self.bus.iter().map(|url| ("HYPERCODE_NATS_URL", url.as_str())))
     }
 
     /// The log, to be read.

@@ -12,9 +12,6 @@ use crate::channels;
 use crate::core::Core;
 use crate::profiles::Checked;
 
-/// The word in a profile's command that stands for this program: handlers that it has built in need nothing else.
-const OWN_PROGRAM: &str = "hypercode";
-
 pub(super) struct Prepared {
     pub(super) assign: link::Assign,
     pub(super) resources: Resources,
@@ -43,7 +40,7 @@ pub(super) async fn prepare(
             replica: requested.replica,
             incarnation: state.incarnation.0,
         },
-        handler: handler_spec(core, handler),
+        handler: handler_spec(handler),
         source: source(&checked),
         env: environment(&spec, &checked, &requested.member),
         secrets: secrets(&checked)?,
@@ -65,11 +62,7 @@ pub(super) async fn prepare(
     Ok(Prepared { assign, resources: checked.spec.resources.clone(), timeout_only })
 }
 
-fn handler_spec(core: &Core, handler: &manifest::Handler) -> link::HandlerSpec {
-    let mut command = handler.command.clone();
-    if let Some(first) = command.first_mut().filter(|first| *first == OWN_PROGRAM) {
-        *first = core.options.program.to_string_lossy().into_owned();
-    }
+fn handler_spec(handler: &manifest::Handler) -> link::HandlerSpec {
     let result = matches!(handler.response, Some(manifest::Response::Result));
     link::HandlerSpec {
         protocol: match handler.protocol {
@@ -78,7 +71,7 @@ fn handler_spec(core: &Core, handler: &manifest::Handler) -> link::HandlerSpec {
             Protocol::Exec => link::Protocol::Exec,
             Protocol::Http => link::Protocol::Http,
         },
-        command,
+        command: handler.command.clone(),
         cwd: handler.cwd.clone(),
         port: handler.port,
         stdin: match handler.stdin {

@@ -93,7 +93,7 @@ fn become_runner(place: &Place, record: &Record, groups: &Groups, keeper: &mut K
             }
             Some(confinement) => {
                 groups.join()?;
-                let inside = confinement.enter(spec, &place.root(), groups.oom_file().as_deref(), keeper)?;
+                let inside = confinement.enter(spec, &place.root(), groups.oom_file(), keeper)?;
                 let mut command = command(spec, &inside.runner, &inside.socket, &inside.work);
                 command.env_remove(place.marker().0);
                 Ok(command)

@@ -169,18 +169,23 @@ impl Groups {
         others.map(|group| group.path.join("tasks")).try_for_each(|tasks| fs::write(tasks, "0"))
     }
 
-    /// Where the kernel tells how often it killed for want of memory, and how the file's line begins.
-    pub(super) fn oom_file(&self) -> Option<PathBuf> {
+    /// The file in which the kernel tells how often it killed for want of memory, and where programs look for it.
+    pub(super) fn oom_file(&self) -> Option<(PathBuf, &'static Path)> {
         self.0.iter().find_map(|group| match group.role {
-            Role::UnifiedLimits => Some(group.path.join("memory.events")),
-            Role::Memory => Some(group.path.join("memory.oom_control")),
+            Role::UnifiedLimits => {
+                Some((group.path.join("memory.events"), Path::new("/sys/fs/cgroup/memory.events")))
+            }
+            Role::Memory => {
+                let seen = Path::new("/sys/fs/cgroup/memory/memory.oom_control");
+                Some((group.path.join("memory.oom_control"), seen))
+            }
             _ => None,
         })
     }
 
     /// Whether the kernel killed anything of the sandbox for want of memory.
     pub(super) fn was_out_of_memory(&self) -> bool {
-        let text = self.oom_file().and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+        let text = self.oom_file().and_then(|(file, _)| fs::read_to_string(file).ok()).unwrap_or_default();
         text.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")
     }
 

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,7 +54,12 @@ pub async fn prove(
     for path in hidden.iter().copied().chain([directory]) {
         lines += &format!("{}\n", path.display());
     }
-    fs::write(directory.join(HIDDEN), lines).map_err(|error| format!("cannot prepare a canary: {error}"))?;
+    let list = directory.join(HIDDEN);
+    let open_to_all = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    fs::write(&list, lines)
+        .and_then(|()| open_to_all(&list, 0o644))
+        .and_then(|()| open_to_all(directory, 0o755))
+        .map_err(|error| format!("cannot prepare a canary: {error}"))?;
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
     let id = Id::new(format!("canary-{}-{now:x}", std::process::id())).map_err(|error| error.to_string())?;
     let spec = Spec {
@@ -134,7 +140,9 @@ fn breaches() -> Vec<String> {
     let devices = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
     let networks = devices.lines().skip(2).filter(|line| !line.trim_start().starts_with("lo:")).count();
     must(networks == 0, format!("it has {networks} network devices"));
-    for path in fs::read_to_string(Path::new(LINK).join(HIDDEN)).unwrap_or_default().lines() {
+    let hidden = fs::read_to_string(Path::new(LINK).join(HIDDEN)).unwrap_or_default();
+    must(!hidden.is_empty(), format!("it cannot read in `{LINK}`"));
+    for path in hidden.lines() {
         must(!Path::new(path).exists(), format!("it sees `{path}` of the host"));
     }
     for path in READ_ONLY {

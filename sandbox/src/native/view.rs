@@ -3,14 +3,14 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, pivot_root};
 
-use super::{Confinement, Inside, LINK, RUNNER, USER, WORK};
+use super::{Confinement, Inside, LINK, OWN, RUNNER, USER, WORK};
 use crate::{Runner, Spec};
 
 /// The host's directories that hold programs and what programs need; where one is a link, so it is inside.
@@ -56,9 +56,6 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
 const PROC_READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 const PROC_HIDDEN: [&str; 6] = ["kcore", "keys", "key-users", "kmsg", "latency_stats", "timer_list"];
 
-/// Top directories that are the sandbox's own, whatever an image has there.
-const OWN: [&str; 7] = ["dev", "proc", "run", "sys", "tmp", "var", "workspace"];
-
 /// Bounds of the file systems in memory that only hold mount points and small files.
 const ROOT_OPTIONS: &str = "mode=0755,size=1m,nr_inodes=2048";
 const DEVICE_OPTIONS: &str = "mode=0755,size=64k,nr_inodes=64";
@@ -77,7 +74,7 @@ pub(super) fn enter(
     confinement: &Confinement,
     spec: &Spec,
     root: &Path,
-    oom_file: Option<&Path>,
+    oom_file: Option<(PathBuf, &Path)>,
     work_bytes: u64,
 ) -> io::Result<Inside> {
     // Nothing that is mounted here is to be seen outside, nor the other way round.
@@ -118,9 +115,18 @@ impl Tree<'_> {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    /// Makes a directory and those above it. A link on the way would lead into the host's tree, so it is refused.
     fn make_dir(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        let path = self.at(path);
-        DirBuilder::new().recursive(true).mode(0o755).create(&path).map_err(about("make", &path))
+        let mut at = self.root.to_owned();
+        for part in path.as_ref().components().filter(|part| matches!(part, Component::Normal(_))) {
+            at.push(part);
+            match fs::symlink_metadata(&at) {
+                Ok(found) if found.is_dir() => {}
+                Ok(_) => return Err(about("make", path.as_ref())(io::ErrorKind::NotADirectory.into())),
+                Err(_) => DirBuilder::new().mode(0o755).create(&at).map_err(about("make", path.as_ref()))?,
+            }
+        }
+        Ok(())
     }
 
     fn write(&self, path: &str, text: &str) -> io::Result<()> {
@@ -203,8 +209,9 @@ impl Tree<'_> {
     fn image(&self, image: &Path) -> io::Result<()> {
         for entry in fs::read_dir(image).map_err(about("list", image))? {
             let entry = entry?;
-            if !OWN.iter().any(|own| entry.file_name() == *own) {
-                self.show_if_any(&entry.path(), &Path::new("/").join(entry.file_name()))?;
+            let path = Path::new("/").join(entry.file_name());
+            if !OWN.iter().any(|own| Path::new(own) == path) {
+                self.show_if_any(&entry.path(), &path)?;
             }
         }
         Ok(())
@@ -214,8 +221,8 @@ impl Tree<'_> {
     fn own(&self, work_bytes: u64) -> io::Result<()> {
         self.memory("/tmp", MsFlags::MS_NODEV | MsFlags::MS_NOEXEC, TMP_OPTIONS)?;
         self.make_dir("/var")?;
-        self.link("/var/tmp", "/tmp")?;
-        self.link("/var/run", "/run")?;
+        self.link("/var/tmp", "../tmp")?;
+        self.link("/var/run", "../run")?;
         let files = (work_bytes / WORK_BYTES_PER_FILE).max(WORK_FILES_MIN);
         let options = format!("mode=0700,uid={USER},gid={USER},size={work_bytes},nr_inodes={files}");
         self.memory(WORK, MsFlags::MS_NODEV, &options)
@@ -240,7 +247,7 @@ impl Tree<'_> {
     }
 
     /// The processes of this namespace, and where the kernel counts what it killed for want of memory.
-    fn processes(&self, oom_file: Option<&Path>) -> io::Result<()> {
+    fn processes(&self, oom_file: Option<(PathBuf, &Path)>) -> io::Result<()> {
         self.make_dir("/proc")?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(Some("proc"), &self.at("/proc"), Some("proc"), flags, None::<&str>)
@@ -264,10 +271,7 @@ impl Tree<'_> {
                 over(&null, &path, libc::MOUNT_ATTR_RDONLY)?;
             }
         }
-        match oom_file.and_then(|file| Some((file, file.file_name()?))) {
-            Some((file, name)) => self.show(file, &Path::new("/sys/fs/cgroup").join(name)),
-            None => Ok(()),
-        }
+        oom_file.map_or(Ok(()), |(file, seen)| self.show(&file, seen))
     }
 
     fn link_and_runner(&self, spec: &Spec) -> io::Result<Inside> {
