@@ -14,6 +14,7 @@ mod relay;
 mod restart;
 mod rig;
 mod samples;
+mod start;
 mod table;
 mod task;
 mod worker;
@@ -59,6 +60,8 @@ enum Name {
     Task,
     /// Messages, from agent to agent.
     Message,
+    /// Agents, from the command to their being ready.
+    Start,
     /// An agent's process is killed.
     Recover,
     /// The platform is killed.
@@ -137,6 +140,7 @@ async fn measure(name: Name, directory: &Path, seconds: u64) -> Result<Table> {
         Name::Load => load::run(&setup).await?,
         Name::Task => task::run(&setup).await?,
         Name::Message => message::run(&setup).await?,
+        Name::Start => start::run(&setup).await?,
         Name::Recover => recover::run(&setup).await?,
         Name::Restart => restart::run(&setup).await?,
         Name::Relay => relay::run(&setup).await?,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use events::api::{Caller, Command, Reply};
 use events::store::EventStore;
 use events::{CrewId, EntityKind, Position, Principal, Recorded, Tenant};
-use hypercode::config::Config;
+use hypercode::config::{Config, SandboxKind};
 use hypercode::platform::Platform;
 use manifest::Manifest;
 use serde_json::{Value, json};
@@ -52,9 +52,15 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Starts a platform in `directory`, and has the crew that the manifest describes.
+    /// Starts a platform in `directory` whose agents run as plain processes, and has the crew that the manifest
+    /// describes.
     pub(crate) async fn start(directory: &Path, crew: &str) -> Result<Self> {
-        let config = Config { data_dir: directory.join("data"), ..Config::default() };
+        Self::start_in(directory, SandboxKind::Process, crew).await
+    }
+
+    /// The same with agents in sandboxes of this kind.
+    pub(crate) async fn start_in(directory: &Path, sandbox: SandboxKind, crew: &str) -> Result<Self> {
+        let config = Config { data_dir: directory.join("data"), sandbox, ..Config::default() };
         let platform = Platform::start(&config).await?;
         let mut assembled = None;
         for manifest in
@@ -80,7 +86,8 @@ impl Rig {
 
     /// The platform of `directory` as it comes back, with the crew that it had.
     pub(crate) async fn resume(directory: &Path, crew: CrewId) -> Result<Self> {
-        let config = Config { data_dir: directory.join("data"), ..Config::default() };
+        let sandbox = SandboxKind::Process;
+        let config = Config { data_dir: directory.join("data"), sandbox, ..Config::default() };
         Ok(Self::follow(Platform::start(&config).await?, crew))
     }
 

@@ -204,6 +204,14 @@ impl Provider for Kept {
         blocking(move || inner.signal(&id, which, signal)).await
     }
 
+    async fn pause(&self, id: &Id) -> Result<(), Error> {
+        self.alone(id, |inner, id| inner.freeze(id, true)).await
+    }
+
+    async fn unpause(&self, id: &Id) -> Result<(), Error> {
+        self.alone(id, |inner, id| inner.freeze(id, false)).await
+    }
+
     async fn owns(&self, id: &Id, peer: Peer) -> Result<bool, Error> {
         let (inner, id) = (Arc::clone(&self.inner), id.clone());
         blocking(move || inner.owns(&id, peer)).await
@@ -290,6 +298,21 @@ impl Inner {
             None => (Labels::default(), None),
         };
         Ok(Some(Found { id: id.clone(), labels, socket, state }))
+    }
+
+    fn freeze(&self, id: &Id, still: bool) -> Result<(), Error> {
+        let Look::Kept(record, Some(_)) = self.look(id)? else {
+            return Err(Error::NotRunning { id: id.clone() });
+        };
+        let groups = record.groups.existing();
+        if !groups.can_freeze() {
+            let kind = if record.confinement.is_some() { Kind::Native } else { Kind::Process };
+            return Err(Error::Unsupported {
+                kind,
+                what: "have a sandbox stand still without control groups",
+            });
+        }
+        groups.freeze(still).map_err(Error::io("freeze", self.place(id).dir()))
     }
 
     /// Plain processes of one user are all alike. Confined ones are told apart by their process namespace.

@@ -4,8 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use hypercode_sandbox::conformance::{Factory, instance};
-use hypercode_sandbox::{Confinement, Instance, Kept, Kind, Level, Options, Provider, Running, Spec, prove};
+use hypercode_sandbox::conformance::{Factory, assert_gone, instance, spec, within, written};
+use hypercode_sandbox::{
+    Confinement, Error, Instance, Kept, Kind, Level, Options, Provider, Running, Spec, prove,
+};
 use tempfile::TempDir;
 
 const STUB: &str = env!("CARGO_BIN_EXE_sandbox-stub");
@@ -81,4 +83,30 @@ async fn a_canary_finds_no_way_out_of_namespaces_and_several_out_of_processes() 
     let open = Kept::open(Options { confinement: None, ..place.options(&instance()) }).await.unwrap();
     let breaches = prove(&open, Path::new(STUB), &link, &hidden).await.unwrap_err();
     assert!(breaches.contains("other processes"), "{breaches}");
+}
+
+/// A paused sandbox stands still, goes on where it was, and ends while it stands still.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_sandbox_stands_still_until_it_goes_on() {
+    let place = Place::new(true);
+    let provider = place.open(&instance()).await;
+    let script =
+        "#!/bin/sh\ni=0\nwhile :; do i=$((i+1)); echo $i >fresh; mv fresh count; sleep 0.01; done\n";
+    let spec = spec(&place, script);
+    let running = provider.create(&spec).await.unwrap();
+    let count = async || written(&place, &running, "count").await.trim().parse::<u64>().unwrap();
+    count().await;
+    match provider.pause(&spec.id).await {
+        Err(Error::Unsupported { .. }) => return provider.destroy(&spec.id).await.unwrap(),
+        paused => paused.unwrap(),
+    }
+    let still = count().await;
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_eq!(count().await, still);
+    provider.pause(&spec.id).await.unwrap();
+    provider.unpause(&spec.id).await.unwrap();
+    within("it goes on", async { while count().await == still {} }).await;
+    provider.pause(&spec.id).await.unwrap();
+    provider.destroy(&spec.id).await.unwrap();
+    assert_gone(&spec.id, "paused");
 }

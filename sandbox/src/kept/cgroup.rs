@@ -17,6 +17,9 @@ use crate::Resources;
 /// How often a group is asked to be removed while its last processes leave it.
 const REMOVE_TRIES: u32 = 50;
 
+/// How often it is looked whether all of a group stands still.
+const FREEZE_LOOKS: u32 = 1_000;
+
 /// The time over which processor time is measured out, in microseconds.
 const CPU_PERIOD_US: u64 = 100_000;
 
@@ -192,6 +195,27 @@ impl Groups {
     /// Has the kernel kill all of the sandbox; whether it does.
     pub(super) fn kill(&self) -> bool {
         self.unified().is_some_and(|group| fs::write(group.path.join("cgroup.kill"), "1").is_ok())
+    }
+
+    /// Whether the kernel can have all of it stand still.
+    pub(super) fn can_freeze(&self) -> bool {
+        self.unified().is_some_and(|group| group.path.join("cgroup.freeze").exists())
+    }
+
+    /// Has all of it stand still, or go on. What is killed meanwhile ends all the same.
+    pub(super) fn freeze(&self, still: bool) -> io::Result<()> {
+        let group = self.unified().ok_or(io::ErrorKind::Unsupported)?;
+        fs::write(group.path.join("cgroup.freeze"), if still { "1" } else { "0" })?;
+        // Said at once, done as soon as each process comes to where it can stand.
+        for _ in 0..FREEZE_LOOKS {
+            let events = fs::read_to_string(group.path.join("cgroup.events"))?;
+            if !still || events.lines().any(|line| line == "frozen 1") {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        fs::write(group.path.join("cgroup.freeze"), "0")?;
+        Err(io::ErrorKind::TimedOut.into())
     }
 
     /// Whether nothing is in the groups or below them.

@@ -185,7 +185,8 @@ impl Place {
             made.map_err(Error::io("create", &dir))?;
         }
         let path = self.dir.join("record.json");
-        write(&path, record, true).map_err(Error::io("write", &path))
+        // Not synced: what was to run is in the platform's log, and after a power cut nothing of it does.
+        write(&path, record).map_err(Error::io("write", &path))
     }
 
     /// Takes the lock for a new keeper to inherit: it is free again when its last copy is closed.
@@ -224,11 +225,11 @@ impl Place {
 
     pub(super) fn write_birth(&self, birth: &Birth) -> io::Result<()> {
         // Not synced: after a power cut nobody runs who could have been born.
-        write(&self.dir.join("birth.json"), birth, false)
+        write(&self.dir.join("birth.json"), birth)
     }
 
     pub(super) fn write_ending(&self, ending: &Ending) -> io::Result<()> {
-        write(&self.dir.join("exit.json"), ending, false)
+        write(&self.dir.join("exit.json"), ending)
     }
 
     /// The file that the runner's stderr goes to.
@@ -315,12 +316,9 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
 }
 
 /// Writes a state file so that a reader sees all of it or nothing.
-fn write<T: Serialize>(path: &Path, value: &T, sync: bool) -> io::Result<()> {
+fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let fresh = path.with_extension("tmp");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     file.write_all(&serde_json::to_vec(value)?)?;
-    if sync {
-        file.sync_all()?;
-    }
     fs::rename(&fresh, path)
 }
