@@ -90,8 +90,7 @@ async fn a_canary_finds_no_way_out_of_namespaces_and_several_out_of_processes() 
 async fn a_paused_sandbox_stands_still_until_it_goes_on() {
     let place = Place::new(true);
     let provider = place.open(&instance()).await;
-    let script =
-        "#!/bin/sh\ni=0\nwhile :; do i=$((i+1)); echo $i >fresh; mv fresh count; sleep 0.01; done\n";
+    let script = "#!/bin/sh\ni=0\nwhile :; do i=$((i+1)); echo $i >fresh; mv fresh count; sleep 0.01; done\n";
     let spec = spec(&place, script);
     let running = provider.create(&spec).await.unwrap();
     let count = async || written(&place, &running, "count").await.trim().parse::<u64>().unwrap();

@@ -233,6 +233,7 @@ impl Tree<'_> {
         for device in DEVICES {
             let path = Path::new("/dev").join(device);
             self.bind(&path, &path)?;
+            restrict(&self.at(&path), libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC, false)?;
         }
         for (name, to) in DEVICE_LINKS {
             self.link(Path::new("/dev").join(name), to)?;
