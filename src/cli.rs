@@ -12,6 +12,7 @@ mod doctor;
 mod evidence;
 mod files;
 mod handler;
+mod image;
 mod log;
 mod migrate;
 mod node;
@@ -133,6 +134,9 @@ enum Command {
     /// Give, see and take roles.
     #[command(subcommand)]
     Role(role::Role),
+    /// Make images for agents that run in containers.
+    #[command(subcommand)]
+    Image(image::Image),
     /// See the nodes that share the log.
     #[command(subcommand)]
     Node(node::Node),
@@ -226,6 +230,7 @@ impl Command {
             Self::Role(role) => role.run(&Session::open(global, output)?).await,
             Self::Migrate => migrate::run(global, output).await,
             Self::Node(node) => node.run(&Session::open(global, output)?).await,
+            Self::Image(image) => image.run(global, output).await,
             Self::Doctor => doctor::run(global, output).await,
             Self::Whoami => {
                 let session = Session::open(global, output)?;

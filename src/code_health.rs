@@ -15,6 +15,7 @@ mod functions;
 mod language;
 mod marks;
 mod measure;
+mod packed;
 mod report;
 mod scout;
 mod stencil;
@@ -28,6 +29,7 @@ use serde_json::Value;
 
 pub use analyst::{Analyst, PACE_VARIABLE};
 pub use editor::Editor;
+pub use packed::PackedTree;
 pub use scout::Scout;
 
 use crate::handler_kit::serve_stdio;
@@ -58,8 +60,8 @@ pub fn run(role: &str) -> ExitCode {
     }
 }
 
-/// The input of the crew's task: a report on the tree below this directory. The scout must be able to read it under
-/// the same path.
+/// The input of the crew's task: a report on the tree below this directory. Its members must be able to read it under
+/// the same path; where they cannot, it travels as a [`PackedTree`].
 pub fn report_task_input(path: &Path) -> Value {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     serde_json::json!({ "path": absolute.to_string_lossy() })

@@ -3,6 +3,7 @@
 //! [`SETTINGS`] is the one table of what can be set. The file's keys, the variables' names, the flags and
 //! `docs/configuration.md` all follow from it.
 
+mod docker;
 mod load;
 mod nats;
 mod setting;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use events::store::postgres::Database;
 
+pub use docker::Docker;
 pub use load::{Fault, Sources};
 pub use nats::Nats;
 pub use setting::{SETTINGS, Setting, table};
@@ -26,6 +28,8 @@ pub enum SandboxKind {
     Process,
     /// Processes in namespaces of their own.
     Native,
+    /// Docker containers.
+    Docker,
 }
 
 /// How the platform writes its own log to standard error.
@@ -53,6 +57,10 @@ pub struct Config {
     pub sandbox_shares: Vec<PathBuf>,
     /// A directory with an unpacked image, whose programs native sandboxes see in place of this host's.
     pub sandbox_image: Option<PathBuf>,
+    /// How Docker is used, where agents run in containers.
+    pub docker: Docker,
+    /// Whether agents are started although a canary got through.
+    pub sandbox_unproven: bool,
     /// Where the sandboxes' sockets are; `None` is `/tmp/hypercode-<uid>`. Short: a socket's path has 108 bytes at most.
     pub run_dir: Option<PathBuf>,
     /// What the platform writes to its own log, as `tracing` filter directives.
@@ -93,6 +101,8 @@ impl Default for Config {
             sandbox: SandboxKind::default(),
             sandbox_shares: Vec::new(),
             sandbox_image: None,
+            docker: Docker::default(),
+            sandbox_unproven: false,
             run_dir: None,
             log: "info".to_owned(),
             log_format: LogFormat::default(),

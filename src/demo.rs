@@ -10,10 +10,11 @@ use events::api::{Caller, Command, Problem, ProblemKind, Reply};
 use events::domain::DomainEvent;
 use events::domain::task::{Completed, Event as TaskEvent};
 use events::{CrewId, EntityKind, Position, Principal, Recorded, StreamId, TaskId, Tenant, Version, chain};
+use link::ArtifactUrl;
 use manifest::Manifest;
 use serde_json::{Value, json};
 
-use crate::code_health;
+use crate::code_health::{self, PackedTree};
 use crate::config::Config;
 use crate::platform::{Platform, StartError};
 
@@ -172,7 +173,7 @@ impl Show {
         let assembly = began.elapsed();
         let crew: CrewId = parse(&reply.id)?;
         let killed = chaos.then(|| chaos::start(Arc::clone(&self.platform)));
-        let input = code_health::report_task_input(path);
+        let input = self.input(path).await?;
         let submit =
             Command::TaskSubmit { crew, to: None, input, subject: None, context: None, deadline_ms: None };
         let task: TaskId = parse(&self.give(submit).await?.id)?;
@@ -186,6 +187,20 @@ impl Show {
             other => return Err(failure(&other)),
         };
         self.print(&report, assembly).await
+    }
+
+    /// The tree to report on: its path, or where agents see nothing of this host, its files.
+    async fn input(&self, path: &Path) -> Result<Value, DemoError> {
+        if self.platform.provider.kind() != sandbox::Kind::Docker {
+            return Ok(code_health::report_task_input(path));
+        }
+        let tree = |source| DemoError::Tree { path: path.to_owned(), source };
+        let packed = PackedTree::of(path).map_err(tree)?;
+        let kept = self.platform.artifacts.put(packed.archive.clone().into()).await;
+        let kept = kept.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))?;
+        let url = ArtifactUrl::of_digest(&kept.digest.to_string());
+        let url = url.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
+        Ok(packed.task_input(url))
     }
 
     /// Follows the task's stream to its end.

@@ -1,6 +1,7 @@
 //! What this machine offers, what is missing, and how to mend it.
 
 mod bus;
+mod docker;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -69,6 +70,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     findings.push(isolation(config).await);
     findings.push(control_groups());
     findings.push(user_namespaces());
+    findings.extend(docker::examine(config).await);
     findings.extend(bus::examine(config).await);
     findings
 }
@@ -197,6 +199,9 @@ async fn isolation(config: &Config) -> Finding {
     match (config.sandbox, proven) {
         (SandboxKind::Auto | SandboxKind::Native, Ok((_, isolation))) => {
             Finding::new(WHAT, Verdict::Ok, in_words(Kind::Native, &isolation), "")
+        }
+        (SandboxKind::Docker, _) => {
+            Finding::new(WHAT, Verdict::Ok, "agents run in Docker containers; see `docker isolation`", "")
         }
         (SandboxKind::Native, Err(error)) => {
             Finding::new(WHAT, Verdict::Error, format!("failed to {error}"), "mend what the message names")

@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod erasure;
 pub mod handler_kit;
 pub mod http;
+pub mod image;
 pub mod output;
 pub mod platform;
 pub mod sandboxes;

@@ -124,8 +124,7 @@ impl Platform {
         let (store, leases) = (storage.store(), storage.leases());
         let artifacts = storage.artifacts(data).await?;
         let instance = instance(&data.join("instance"))?;
-        let program = std::env::current_exe().map_err(file("find", Path::new("/proc/self/exe")))?;
-        let Sandboxes { provider, peer_uid } = sandboxes::open(config, &instance).await?;
+        let Sandboxes { provider, peer_uid, runner: program } = sandboxes::open(config, &instance).await?;
         let run_dir = match &config.run_dir {
             Some(dir) => dir.clone(),
             None => run_dir(&instance),

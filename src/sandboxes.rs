@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sandbox::{Confinement, Instance, Isolation, Kept, Options, Provider};
+use sandbox::{Confinement, Docker, Instance, Isolation, Kept, Kind, Options, Provider, docker};
 
-use crate::config::{Config, SandboxKind};
+use crate::config::{self, Config, SandboxKind};
+use crate::image;
 
 /// The instance to which canaries belong.
 const CANARIES: &str = "00ca4a41";
@@ -25,11 +26,13 @@ pub enum ChoiceError {
         /// The platform's own.
         secret: PathBuf,
     },
-    /// Sandboxes of namespaces cannot be trusted here.
+    /// Sandboxes of the kind cannot be trusted here.
     #[error(
-        "use native sandboxes here: {reason}; `hypercode doctor` says more, and `--sandbox process` runs trusted handlers without isolation"
+        "use {kind} sandboxes here: {reason}; `hypercode doctor` says more, and `--sandbox process` runs trusted handlers without isolation"
     )]
     Unfit {
+        /// The kind.
+        kind: Kind,
         /// What a canary found.
         reason: String,
     },
@@ -41,6 +44,8 @@ pub struct Sandboxes {
     pub provider: Arc<dyn Provider>,
     /// The user that their runners have to this host; `None` = that of this process.
     pub peer_uid: Option<u32>,
+    /// The program that is the runner in them.
+    pub runner: PathBuf,
 }
 
 /// Opens the sandboxes of a data directory, of the kind that is configured.
@@ -49,11 +54,12 @@ pub struct Sandboxes {
 /// When the configured kind cannot be had.
 pub async fn open(config: &Config, instance: &Instance) -> Result<Sandboxes, ChoiceError> {
     let confinement = match config.sandbox {
+        SandboxKind::Docker => return containers(config, instance).await,
         SandboxKind::Process => None,
         SandboxKind::Native => Some(proven(config).await?.0),
         SandboxKind::Auto => match proven(config).await {
             Ok((confinement, _)) => Some(confinement),
-            Err(ChoiceError::Unfit { reason }) => {
+            Err(ChoiceError::Unfit { reason, .. }) => {
                 tracing::warn!(
                     reason,
                     "agents run as plain processes, isolated from nothing: native sandboxes cannot be used here"
@@ -66,7 +72,85 @@ pub async fn open(config: &Config, instance: &Instance) -> Result<Sandboxes, Cho
     let peer_uid = confinement.as_ref().map(Confinement::uid);
     let options =
         Options { confinement, ..Options::new(config.data_dir.join("sandboxes"), instance.clone()) };
-    Ok(Sandboxes { provider: Arc::new(Kept::open(options).await?), peer_uid })
+    Ok(Sandboxes { provider: Arc::new(Kept::open(options).await?), peer_uid, runner: own_program()? })
+}
+
+fn own_program() -> Result<PathBuf, ChoiceError> {
+    std::env::current_exe().map_err(|error| ChoiceError::Unfit {
+        kind: Kind::Process,
+        reason: format!("failed to find this program: {error}"),
+    })
+}
+
+/// Opens containers, once a canary has found no way out of one.
+async fn containers(config: &Config, instance: &Instance) -> Result<Sandboxes, ChoiceError> {
+    let docker = open_docker(config, config.data_dir.join("sandboxes"), instance.clone()).await?;
+    let runner = runner(config)?;
+    match canary(config, &docker, &runner).await {
+        Ok(()) => {}
+        Err(reason) if config.sandbox_unproven => {
+            tracing::error!(
+                reason,
+                "a canary got out of a container; agents are started all the same, as it is set"
+            );
+        }
+        Err(reason) => return Err(ChoiceError::Unfit { kind: Kind::Docker, reason }),
+    }
+    Ok(Sandboxes { provider: Arc::new(docker), peer_uid: Some(sandbox::docker::UID), runner })
+}
+
+/// Connects to the daemon that is configured.
+async fn connect(config: &Config, root: PathBuf, instance: Instance) -> Result<Docker, ChoiceError> {
+    let config::Docker { socket, image, runtime, .. } = config.docker.clone();
+    let options = docker::Options { socket, image, runtime, ..docker::Options::new(root, instance) };
+    Ok(Docker::open(options).await?)
+}
+
+/// Connects to the daemon, to be given images.
+///
+/// # Errors
+/// When it cannot be reached.
+pub async fn daemon(config: &Config) -> Result<Docker, ChoiceError> {
+    connect(config, std::env::temp_dir().join("hypercode-images"), Instance::new(CANARIES)?).await
+}
+
+/// Connects to the daemon; the platform's own image is made where it is missing.
+async fn open_docker(config: &Config, root: PathBuf, instance: Instance) -> Result<Docker, ChoiceError> {
+    let docker = connect(config, root, instance).await?;
+    if config.docker.image == docker::Options::IMAGE && docker.image(docker::Options::IMAGE).await?.is_none()
+    {
+        image::build(&docker, &runner(config)?, image::Base::Minimal).await?;
+    }
+    Ok(docker)
+}
+
+/// The program that is put into containers.
+pub(crate) fn runner(config: &Config) -> Result<PathBuf, ChoiceError> {
+    config.docker.runner.clone().map_or_else(own_program, Ok)
+}
+
+/// Has a canary look for a way out of a container.
+async fn canary(config: &Config, docker: &Docker, runner: &Path) -> Result<(), String> {
+    let cage = tempfile::Builder::new().prefix("hypercode-canary-").tempdir();
+    let cage = cage.map_err(|error| format!("failed to make a temporary directory: {error}"))?;
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let hidden = [Some(config.data_dir.clone()), home].into_iter().flatten();
+    let hidden: Vec<PathBuf> = hidden.filter(|path| path.is_absolute() && path != Path::new("/")).collect();
+    let hidden: Vec<&Path> = hidden.iter().map(PathBuf::as_path).collect();
+    sandbox::prove(docker, runner, cage.path(), &hidden).await
+}
+
+/// What a container holds agents to, once a canary has found no way out of one.
+///
+/// # Errors
+/// When it has, or the daemon cannot be used.
+pub async fn proven_containers(config: &Config) -> Result<(String, Isolation), ChoiceError> {
+    let root = tempfile::Builder::new().prefix("hypercode-doctor-").tempdir();
+    let unfit = |reason: String| ChoiceError::Unfit { kind: Kind::Docker, reason };
+    let root = root.map_err(|error| unfit(format!("failed to make a temporary directory: {error}")))?;
+    let docker = open_docker(config, root.path().to_owned(), Instance::new(CANARIES)?).await?;
+    canary(config, &docker, &runner(config)?).await.map_err(unfit)?;
+    Ok((docker.version().await?, docker.isolation()))
 }
 
 /// What native sandboxes are confined to, and what that holds, once a canary has found no way out of it.
@@ -75,7 +159,7 @@ pub async fn open(config: &Config, instance: &Instance) -> Result<Sandboxes, Cho
 /// When it has, or cannot be started, or a setting is not right.
 pub async fn proven(config: &Config) -> Result<(Confinement, Isolation), ChoiceError> {
     let confinement = confinement(config)?;
-    let unfit = |reason: String| ChoiceError::Unfit { reason };
+    let unfit = |reason: String| ChoiceError::Unfit { kind: Kind::Native, reason };
     let cage = tempfile::Builder::new().prefix("hypercode-canary-").tempdir();
     let cage = cage.map_err(|error| unfit(format!("failed to make a temporary directory: {error}")))?;
     let program =

@@ -11,6 +11,8 @@ mod budget;
 mod demo;
 #[path = "e2e/disk.rs"]
 mod disk;
+#[path = "e2e/docker.rs"]
+mod docker;
 #[path = "e2e/erasure.rs"]
 mod erasure;
 #[path = "e2e/example.rs"]

@@ -118,6 +118,16 @@ fn ended_as(what: &str, code: Option<i32>, signal: Option<i32>, log_tail: &str) 
 
 #[async_trait]
 impl gateway::Host for Host {
+    async fn admits(&self, sandbox: &SandboxId, process: gateway::Process) -> bool {
+        let Ok(id) = sandbox::Id::new(sandbox.as_str()) else { return false };
+        let peer = sandbox::Peer { pid: process.pid, uid: process.uid };
+        let owns = self.core.provider.owns(&id, peer).await;
+        owns.unwrap_or_else(|error| {
+            tracing::warn!(%sandbox, %error, "it cannot be told whose a connection is");
+            false
+        })
+    }
+
     async fn linked(
         &self,
         sandbox: &SandboxId,

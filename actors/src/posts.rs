@@ -116,6 +116,12 @@ impl Posts {
         }
     }
 
+    /// The sandboxes whose handler is up.
+    pub(crate) fn ready(&self) -> Vec<SandboxId> {
+        let entries = self.entries();
+        entries.iter().filter(|(_, entry)| entry.ready).map(|(sandbox, _)| sandbox.clone()).collect()
+    }
+
     /// Every sandbox that has a post.
     pub(crate) fn sandboxes(&self) -> Vec<SandboxId> {
         self.sandboxes_where(|_| true)

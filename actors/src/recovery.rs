@@ -124,8 +124,10 @@ async fn bring_back(core: &Arc<Core>, mut unfinished: Unfinished) -> Result<(), 
     Ok(())
 }
 
-/// Compares what should run with what runs: removes what nobody owns (SB-3), reports what has ended unseen.
+/// Compares what should run with what runs: removes what nobody owns (SB-3), reports what has ended unseen or is gone.
 pub(crate) async fn reconcile(core: &Arc<Core>) {
+    // Before the list: what comes up meanwhile is not missed in it.
+    let up = core.posts.ready();
     let found = match core.provider.list().await {
         Ok(found) => found,
         Err(error) => {
@@ -133,6 +135,12 @@ pub(crate) async fn reconcile(core: &Arc<Core>) {
             return;
         }
     };
+    let there: HashSet<&str> = found.iter().map(|found| found.id.as_str()).collect();
+    for gone in up.iter().filter(|sandbox| !there.contains(sandbox.as_str())) {
+        if let Ok(id) = sandbox::Id::new(gone.as_str()) {
+            exited(core, &sandbox::Exit { id, code: None, signal: None, oom: false, log: String::new() });
+        }
+    }
     let owned: HashSet<SandboxId> = core.posts.sandboxes().into_iter().collect();
     for found in found {
         let id: Option<SandboxId> = found.id.as_str().parse().ok();

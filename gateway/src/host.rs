@@ -93,12 +93,23 @@ pub enum HostCall {
     InputRequest(link::InputRequest),
 }
 
+/// A process, by the kernel's word: `SO_PEERCRED` (unix(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id, as the platform sees it.
+    pub pid: u32,
+    /// Its user, as the platform sees it.
+    pub uid: u32,
+}
+
 /// The platform behind the gateway.
 ///
 /// Upcalls about one sandbox come in the order of its frames, except that calls run beside each other. None of them may
 /// block: what takes long is awaited, and a dropped future (its sandbox was closed) must leave nothing half-done.
 #[async_trait]
 pub trait Host: Send + Sync + 'static {
+    /// Whether the process at the other end of a new connection to the sandbox's socket is of the sandbox.
+    async fn admits(&self, sandbox: &SandboxId, process: Process) -> bool;
     /// A runner said `hello` on its sandbox's socket. `assigned`: it holds the token of its assignment.
     ///
     /// Errors: `unavailable` closes the link so that the runner tries again; any other says that the sandbox's

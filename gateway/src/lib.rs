@@ -47,6 +47,6 @@ mod trace;
 pub use auth::{Authenticator, SandboxTokens};
 pub use error::Error;
 pub use gateway::{Gateway, Seams, Withdrawn};
-pub use host::{Activity, HeldTask, Host, HostCall, Linked, Peer};
+pub use host::{Activity, HeldTask, Host, HostCall, Linked, Peer, Process};
 pub use options::{Limits, Options};
 pub use policy::{Channel, CrewPolicy, Kind, Member};

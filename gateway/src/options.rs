@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub struct Options {
     /// The directory of the sandboxes' sockets; made with mode 0700. Short: a socket's path has 108 bytes at most.
     pub run_dir: PathBuf,
-    /// The user that runners run as; `None` = whoever runs the platform. Other peers are turned away.
+    /// The user that runners run as, to whom the sockets are given; `None` = whoever runs the platform.
     pub peer_uid: Option<u32>,
     /// The limits.
     pub limits: Limits,

@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::core::Core;
 use crate::door;
+use crate::host::Process;
 use crate::sandbox::Sandbox;
 use crate::session;
 
@@ -36,7 +37,6 @@ pub(crate) type Body = BoxBody<Bytes, std::io::Error>;
 /// Serves the socket until the sandbox is closed or the platform shuts down.
 pub(crate) async fn serve(core: Arc<Core>, sandbox: Arc<Sandbox>, listener: UnixListener) {
     let connections = Arc::new(Semaphore::new(core.options.limits.connections_max));
-    let uid = core.options.peer_uid.unwrap_or_else(|| nix::unistd::geteuid().as_raw());
     loop {
         let accepted = async {
             let permit = connections.clone().acquire_owned().await;
@@ -55,16 +55,29 @@ pub(crate) async fn serve(core: Arc<Core>, sandbox: Arc<Sandbox>, listener: Unix
                 continue;
             }
         };
-        if !stream.peer_cred().is_ok_and(|peer| peer.uid() == uid) {
-            tracing::warn!(sandbox = %sandbox.id, "turned away a connection of another user");
-            continue;
-        }
         let (core, served) = (core.clone(), sandbox.clone());
         sandbox.tracker.spawn(async move {
-            connection(core, served, stream).await;
+            if is_admitted(&core, &served, &stream).await {
+                connection(core, served, stream).await;
+            }
             drop(permit);
         });
     }
+}
+
+/// Whether the peer is the sandbox: known by the socket it came in on, and by the kernel's word.
+async fn is_admitted(core: &Core, sandbox: &Sandbox, stream: &UnixStream) -> bool {
+    let peer = stream.peer_cred().ok();
+    let process = peer.and_then(|peer| {
+        Some(Process { pid: peer.pid().and_then(|pid| u32::try_from(pid).ok())?, uid: peer.uid() })
+    });
+    let (Some(process), Ok(host)) = (process, core.host()) else { return false };
+    let judged = sandbox.closed.run_until_cancelled(host.admits(&sandbox.id, process)).await;
+    let is_admitted = judged.unwrap_or_default();
+    if !is_admitted {
+        tracing::error!(sandbox = %sandbox.id, ?process, "turned away a peer that is not the sandbox");
+    }
+    is_admitted
 }
 
 async fn connection(core: Arc<Core>, sandbox: Arc<Sandbox>, stream: UnixStream) {

@@ -114,7 +114,7 @@ async fn prepare(options: &CheckOptions, platform: &Platform, log: &Log) -> Resu
     env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
     env.insert("LANG".to_owned(), "C.UTF-8".to_owned());
     env.insert("PYTHONUNBUFFERED".to_owned(), "1".to_owned());
-    let program = Program { path, args: args.to_vec(), cwd: options.cwd.clone(), env };
+    let program = Program { path, name: None, args: args.to_vec(), cwd: options.cwd.clone(), env };
     let spec = HandlerSpec { start_timeout_ms: options.step_ms_max, ..HandlerSpec::default() };
     let (log, platform) = (log.clone(), platform.clone());
     Ok(Launch { spec, program, initialize, log, family: Family::of_guest(), platform })

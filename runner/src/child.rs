@@ -17,6 +17,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
     pub(crate) path: PathBuf,
+    /// What it is told that it is called, where that is not its path.
+    pub(crate) name: Option<&'static str>,
     pub(crate) args: Vec<String>,
     pub(crate) cwd: PathBuf,
     pub(crate) env: BTreeMap<String, String>,
@@ -133,6 +135,9 @@ fn command(program: &Program) -> Command {
     use std::process::Stdio;
     let mut command = Command::new(&program.path);
     command.args(&program.args).current_dir(&program.cwd).env_clear().envs(&program.env).process_group(0);
+    if let Some(name) = program.name {
+        command.arg0(name);
+    }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // SAFETY: prctl(2) is async-signal-safe and allocates nothing.
     unsafe {

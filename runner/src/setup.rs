@@ -142,9 +142,11 @@ impl Setup {
         let spec = &self.assign.handler;
         let (name, args) = spec.command.split_first().ok_or("the handler has no command")?;
         let search = env.get("PATH").cloned().unwrap_or_else(search_path);
-        let found = match name.as_str() {
-            OWN_PROGRAM => std::env::current_exe().ok(),
-            _ => source::find_program(name, source, &search),
+        // By the runner's own name it would be a runner.
+        let own_name = (name == OWN_PROGRAM).then_some(OWN_PROGRAM);
+        let found = match own_name {
+            Some(_) => std::env::current_exe().ok(),
+            None => source::find_program(name, source, &search),
         };
         let path = found.ok_or_else(|| {
             format!("the command `{name}` is neither a program of the source nor in PATH ({search})")
@@ -163,7 +165,7 @@ impl Setup {
             }
             _ => arg.clone(),
         };
-        Ok(Program { path, args: args.iter().map(absolute).collect(), cwd, env })
+        Ok(Program { path, name: own_name, args: args.iter().map(absolute).collect(), cwd, env })
     }
 }
 

@@ -9,9 +9,11 @@
 //! is asked anew.
 
 mod daemon;
+mod filter;
 mod hardened;
 pub mod image;
 mod labels;
+mod life;
 mod peer;
 mod profile;
 mod resolve;
@@ -20,15 +22,13 @@ mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::models::{ContainerInspectResponse, ContainerUpdateBody};
 use futures_util::StreamExt;
 use tokio::sync::{Semaphore, broadcast};
-use tokio::time::{Instant, sleep};
 
-use self::daemon::{Daemon, Done, Refusal};
+use self::daemon::{Daemon, Done};
 use self::watch::{Known, Watch};
 use crate::gates::Gates;
 use crate::proc::{self, Handle, Stat, Table};
@@ -40,11 +40,10 @@ use crate::{
 
 pub use self::hardened::{Container, Drift, assert_hardened};
 
+pub use self::profile::UID;
+
 /// The daemon's usual socket.
 pub const SOCKET: &str = "/var/run/docker.sock";
-
-/// How often it is looked whether a container that was removed is gone.
-const GONE_PAUSE: Duration = Duration::from_millis(20);
 
 /// How a [`Docker`] provider is set up.
 #[derive(Clone, Debug)]
@@ -151,9 +150,7 @@ impl Docker {
         let inner = Arc::new(Inner { options, daemon, used, gates: Gates::default(), watch, creates });
         let since = watch::now();
         for container in inner.containers().await? {
-            if let Some((id, known)) = inner.known(&container) {
-                inner.watch.add(id, known);
-            }
+            inner.adopt(&container).await;
         }
         watch::start(&inner, since);
         Ok(Self { inner })
@@ -334,175 +331,6 @@ enum Mine {
 }
 
 impl Inner {
-    async fn create(self: &Arc<Self>, spec: &Spec) -> Result<Running, Error> {
-        let id = &spec.id;
-        let used = || Error::Used { id: id.clone() };
-        let place = self.creates.acquire().await;
-        let _place = place.expect("nobody closes it");
-        if self.daemon.inspect(id.as_str()).await.is_err() {
-            self.daemon.await_answer().await?;
-        }
-        let container = match self.mine(id).await? {
-            Mine::No => return Err(used()),
-            Mine::Absent if self.used.has(id) => return Err(used()),
-            Mine::Absent => self.make(spec).await?,
-            Mine::Yes(container) => match view::phase(&container) {
-                view::Phase::Made => view::container_id(&container).to_owned(),
-                view::Phase::Runs => return self.running_now(id, &container),
-                view::Phase::Ended => return Err(used()),
-            },
-        };
-        self.start(spec, &container).await
-    }
-
-    /// Makes the container, if it is what the profile says.
-    async fn make(&self, spec: &Spec) -> Result<String, Error> {
-        let Options { instance, runtime, image, limits, .. } = &self.options;
-        let name = spec.image.as_deref().unwrap_or(image);
-        let image = resolve::resolve(&self.daemon, &spec.id, name, limits.image_bytes_max).await?;
-        let request = profile::request(spec, &image, instance, runtime.as_deref())?;
-        assert_hardened(&Container::asked(&request, runtime.as_deref()))
-            .map_err(|drifts| self.drifted(&spec.id, &drifts))?;
-        match self.daemon.create(spec.id.as_str(), request).await? {
-            Ok(container) => Ok(container),
-            Err(Refusal::Taken) => Err(Error::Used { id: spec.id.clone() }),
-            Err(Refusal::Impossible(reason)) => {
-                self.used.mark(&spec.id)?;
-                Err(Error::Start { id: spec.id.clone(), reason })
-            }
-        }
-    }
-
-    /// Starts a container that never ran, and looks at what the daemon made of it.
-    async fn start(self: &Arc<Self>, spec: &Spec, container: &str) -> Result<Running, Error> {
-        let id = &spec.id;
-        // From here on it may run: nothing else ever does under this id.
-        self.used.mark(id)?;
-        if let Err(refusal) = self.daemon.start(container).await? {
-            let reason = match refusal {
-                Refusal::Impossible(reason) => reason,
-                Refusal::Taken => "the daemon has a conflict".to_owned(),
-            };
-            self.remove(id, container).await?;
-            return Err(Error::Start { id: id.clone(), reason });
-        }
-        let Some(made) = self.daemon.inspect(container).await? else {
-            return Err(Error::Start { id: id.clone(), reason: "it was removed at once".to_owned() });
-        };
-        if let Err(drifts) = assert_hardened(&Container::made(&made, self.options.runtime.as_deref())) {
-            self.remove(id, container).await?;
-            return Err(self.drifted(id, &drifts));
-        }
-        let runner = view::pid(&made);
-        self.watch.add(id.clone(), Known { container: container.to_owned() });
-        // It may have ended before anybody knew of it.
-        if view::phase(&made) == view::Phase::Ended {
-            self.settle(id).await;
-        }
-        Ok(Running { id: id.clone(), runner, work: profile::work() })
-    }
-
-    /// Answers with what runs, for a create that is repeated.
-    fn running_now(&self, id: &Id, container: &ContainerInspectResponse) -> Result<Running, Error> {
-        assert_hardened(&Container::made(container, self.options.runtime.as_deref()))
-            .map_err(|drifts| self.drifted(id, &drifts))?;
-        if let Some((id, known)) = self.known(container) {
-            self.watch.add(id, known);
-        }
-        Ok(Running { id: id.clone(), runner: view::pid(container), work: profile::work() })
-    }
-
-    fn drifted(&self, id: &Id, drifts: &[Drift]) -> Error {
-        let all: Vec<String> = drifts.iter().map(Drift::to_string).collect();
-        let reason = format!("it is less shut off than it must be: {}", all.join("; "));
-        tracing::error!(sandbox = %id, reason, "a container is not started");
-        Error::Start { id: id.clone(), reason }
-    }
-
-    async fn destroy(self: &Arc<Self>, id: &Id) -> Result<(), Error> {
-        let container = match self.mine(id).await? {
-            Mine::No => return Ok(()),
-            Mine::Absent => None,
-            Mine::Yes(container) => Some(container),
-        };
-        // First of all: a create that comes late must not start what is being removed.
-        self.used.mark(id)?;
-        if let Some(container) = &container {
-            self.kill(id, container).await?;
-        }
-        self.settle(id).await;
-        match container {
-            Some(container) => self.remove(id, view::container_id(&container)).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Kills what runs in the container, and waits until the daemon knows that it has ended.
-    async fn kill(&self, id: &Id, container: &ContainerInspectResponse) -> Result<(), Error> {
-        let name = view::container_id(container);
-        if view::is_paused(container) {
-            self.daemon.unpause(name).await?;
-        }
-        if view::phase(container) == view::Phase::Runs {
-            self.daemon.kill(name, "SIGKILL").await?;
-        }
-        self.wait(id, name, |container| {
-            container.is_none_or(|found| view::phase(&found) != view::Phase::Runs)
-        })
-        .await
-    }
-
-    /// Removes the container, and makes sure that it is gone.
-    async fn remove(&self, id: &Id, container: &str) -> Result<(), Error> {
-        self.watch.take(id);
-        self.daemon.remove(container).await?;
-        self.wait(id, container, |container| container.is_none()).await
-    }
-
-    async fn wait(
-        &self,
-        id: &Id,
-        container: &str,
-        is_done: impl Fn(Option<ContainerInspectResponse>) -> bool,
-    ) -> Result<(), Error> {
-        let deadline = Instant::now() + Duration::from_millis(self.options.limits.gone_ms);
-        while !is_done(self.daemon.inspect(container).await?) {
-            if Instant::now() >= deadline {
-                let pids = view::processes(container);
-                return Err(Error::StillRunning { id: id.clone(), pids });
-            }
-            sleep(GONE_PAUSE).await;
-        }
-        Ok(())
-    }
-
-    /// Announces the exit of a sandbox that is known to have run and does no more. Whoever calls has its gate.
-    async fn settle(self: &Arc<Self>, id: &Id) {
-        let Some(known) = self.watch.get(id) else { return };
-        let exit = match self.daemon.inspect(&known.container).await {
-            Ok(Some(container)) if view::phase(&container) == view::Phase::Runs => return,
-            Ok(Some(container)) => self.exit(id, &container).await,
-            // It was removed by somebody else, and nobody saw how it ended.
-            Ok(None) => Exit { id: id.clone(), code: None, signal: None, oom: false, log: String::new() },
-            Err(error) => {
-                tracing::warn!(sandbox = %id, %error, "the end of a sandbox cannot be read yet");
-                return;
-            }
-        };
-        if self.watch.take(id) {
-            self.watch.announce(exit);
-        }
-    }
-
-    async fn exit(&self, id: &Id, container: &ContainerInspectResponse) -> Exit {
-        let log = self.daemon.log(view::container_id(container), self.options.limits.log_lines).await;
-        let log = log.unwrap_or_else(|error| {
-            tracing::warn!(sandbox = %id, %error, "the log of a sandbox cannot be read");
-            String::new()
-        });
-        view::exit(id, container, &log)
-    }
-
     /// The container of this sandbox, if it is this instance's.
     async fn mine(&self, id: &Id) -> Result<Mine, Error> {
         let Some(container) = self.daemon.inspect(id.as_str()).await? else { return Ok(Mine::Absent) };
@@ -526,6 +354,21 @@ impl Inner {
             }
         }
         Ok(containers)
+    }
+
+    /// Watches over a container that an earlier platform started, if it is still what it must be.
+    async fn adopt(&self, container: &ContainerInspectResponse) {
+        let Some((id, known)) = self.known(container) else { return };
+        match assert_hardened(&Container::made(container, self.options.runtime.as_deref())) {
+            Ok(()) => self.watch.add(id, known),
+            Err(drifts) => {
+                let error = life::drifted(&id, &drifts);
+                if let Err(error) = self.kill(&id, container).await {
+                    tracing::error!(sandbox = %id, %error, "a container that drifted is not killed yet");
+                }
+                tracing::error!(sandbox = %id, %error, "a container that drifted is not adopted");
+            }
+        }
     }
 
     /// What is to be remembered of a container that runs.

@@ -18,7 +18,6 @@ mod watch;
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -315,15 +314,13 @@ impl Inner {
         groups.freeze(still).map_err(Error::io("freeze", self.place(id).dir()))
     }
 
-    /// Plain processes of one user are all alike. Confined ones are told apart by their process namespace.
+    /// Plain processes of one user are all alike. Confined ones are below their runner: its orphans fall to it.
     fn owns(&self, id: &Id, peer: Peer) -> Result<bool, Error> {
         let Look::Kept(record, Some(birth)) = self.look(id)? else { return Ok(false) };
-        let Some(confinement) = &record.confinement else {
-            return Ok(peer.uid == nix::unistd::geteuid().as_raw());
-        };
-        let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-        let own = namespace(birth.runner.pid).filter(|_| proc::lives(birth.runner));
-        Ok(peer.uid == confinement.uid() && own.is_some() && own == namespace(peer.pid))
+        Ok(match &record.confinement {
+            Some(confinement) => peer.uid == confinement.uid() && proc::is_within(peer.pid, birth.runner),
+            None => peer.uid == nix::unistd::geteuid().as_raw(),
+        })
     }
 
     fn log(&self, id: &Id, bytes_max: u64) -> Result<Option<String>, Error> {

@@ -98,6 +98,18 @@ pub(crate) fn lives(process: Pid) -> bool {
     Stat::of(process.pid).is_some_and(|stat| stat.id() == process && !stat.is_dead())
 }
 
+/// Whether the process is `root`, or somewhere below it.
+pub(crate) fn is_within(pid: u32, root: Pid) -> bool {
+    let mut next = Stat::of(pid);
+    while let Some(stat) = next {
+        if stat.pid == root.pid {
+            return stat.id() == root;
+        }
+        next = Stat::of(stat.parent);
+    }
+    false
+}
+
 /// Names this boot: process ids and start times mean nothing in another.
 pub(crate) fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
@@ -208,6 +220,15 @@ mod tests {
         let earlier = Pid { start_ticks: me.start_ticks - 1, ..me };
         assert!(Handle::open(earlier).expect("allowed").is_none());
         assert!(lives(me) && !lives(earlier));
+    }
+
+    #[test]
+    fn a_process_is_within_itself_and_its_ancestors() {
+        let me = Stat::of(std::process::id()).expect("it runs this test");
+        let parent = Stat::of(me.parent).expect("it started this test");
+        assert!(is_within(me.pid, me.id()) && is_within(me.pid, parent.id()));
+        assert!(!is_within(parent.pid, me.id()));
+        assert!(!is_within(me.pid, Pid { start_ticks: me.start_ticks - 1, ..me.id() }), "an earlier process");
     }
 
     #[test]

@@ -27,10 +27,19 @@ impl Demo {
         let flags = self.sandbox.into_iter().map(|kind| ("sandbox".to_owned(), kind)).collect();
         // The demo brings a directory of its own, and no other setting than where the log is, how other nodes of it are
         // reached, and where agents run: there they may read the tree.
-        let Config { database_url, nats, sandbox, sandbox_image, .. } = session::config(global, flags)?;
+        let Config { database_url, nats, sandbox, sandbox_image, sandbox_unproven, docker, .. } =
+            session::config(global, flags)?;
         let sandbox_shares = vec![self.path.clone()];
-        let config =
-            Config { database_url, nats, sandbox, sandbox_shares, sandbox_image, ..Config::default() };
+        let config = Config {
+            database_url,
+            nats,
+            sandbox,
+            sandbox_shares,
+            sandbox_image,
+            sandbox_unproven,
+            docker,
+            ..Config::default()
+        };
         let (path, chaos, data_dir) = (self.path, self.chaos, global.data_dir.clone());
         Ok(demo::run(Options { path, chaos, data_dir, config }).await)
     }

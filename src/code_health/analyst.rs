@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::measure::{File, measure};
+use super::packed;
 use super::tree::{Entry, walk};
 use super::work::{self, FINDINGS_NAME, Findings, PartWork};
 use crate::handler_kit::{Handler, Task, storage};
@@ -56,8 +57,8 @@ impl Handler for Analyst {
             Ok(work) => work,
             Err(error) => return Ok(Executed::ended(State::Rejected, error.message)),
         };
-        let root = Path::new(&work.root);
-        let entries = walk(root, Some(&work.part)).map_err(|error| storage("read", root, &error))?.entries;
+        let root = packed::unpack(task)?.unwrap_or_else(|| PathBuf::from(&work.root));
+        let entries = walk(&root, Some(&work.part)).map_err(|error| storage("read", &root, &error))?.entries;
         let mut desk = Desk::open(task)?;
         let rest = entries.partition_point(|entry| entry.name <= desk.kept.last);
         let batch_bytes = BATCH_BYTES.max(work.part.bytes / BATCHES_MAX);

@@ -1,6 +1,6 @@
 //! The scout: splits a tree, has the parts analysed at the same time and the report written.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use std::{fs, thread};
@@ -12,10 +12,10 @@ use link::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::REPORT_NAME;
 use super::report::Missing;
 use super::tree::{Part, Skipped, walk};
 use super::work::{self, EditWork, FINDINGS_NAME, PartWork, ReportWork};
+use super::{REPORT_NAME, packed};
 use crate::handler_kit::{Handler, Task, storage};
 
 /// How often a delegation that was refused for now is tried, and the pause before it is tried again, if the refusal
@@ -43,9 +43,10 @@ impl Handler for Scout {
             Ok(wish) => wish,
             Err(error) => return Ok(Executed::ended(State::Rejected, error.message)),
         };
+        let unpacked = packed::unpack(task)?;
         let plan = match kept_plan(task) {
             Some(plan) => plan,
-            None => match Plan::make(&wish) {
+            None => match Plan::make(&wish, unpacked.as_deref()) {
                 Ok(plan) => plan,
                 Err(error) => {
                     let message = format!("cannot read the directory `{}`: {error}", wish.path);
@@ -54,7 +55,7 @@ impl Handler for Scout {
             },
         };
         plan.keep(task)?;
-        let (found, missing) = analysed(task, &plan)?;
+        let (found, missing) = analysed(task, &plan, unpacked.as_deref())?;
         if found.is_empty()
             && let Some(first) = missing.first()
         {
@@ -73,15 +74,21 @@ fn kept_plan(task: &Task) -> Option<Plan> {
 }
 
 impl Plan {
-    fn make(wish: &ReportWork) -> std::io::Result<Self> {
-        let root = fs::canonicalize(&wish.path)?;
-        let tree = walk(&root, None)?;
+    fn make(wish: &ReportWork, unpacked: Option<&Path>) -> std::io::Result<Self> {
+        let (root, tree) = match unpacked {
+            Some(unpacked) => (PathBuf::from(&wish.path), walk(unpacked, None)?),
+            None => {
+                let root = fs::canonicalize(&wish.path)?;
+                let tree = walk(&root, None)?;
+                (root, tree)
+            }
+        };
         let name = root.file_name().map_or_else(|| "/".into(), |name| name.to_string_lossy());
         Ok(Self {
             name: name.into_owned(),
             root: root.to_string_lossy().into_owned(),
             parts: tree.split(wish.split_into),
-            skipped: tree.skipped,
+            skipped: wish.skipped.clone().unwrap_or(tree.skipped),
         })
     }
 
@@ -108,12 +115,12 @@ fn count(number: usize) -> u32 {
 type Found = (String, ArtifactUrl);
 
 /// Has all parts analysed at the same time; a part that fails is missing from the report, no more.
-fn analysed(task: &Task, plan: &Plan) -> Result<(Vec<Found>, Vec<Missing>), Error> {
+fn analysed(task: &Task, plan: &Plan, unpacked: Option<&Path>) -> Result<(Vec<Found>, Vec<Missing>), Error> {
     let total = count(plan.parts.len());
     let done = AtomicU32::new(0);
     let outcomes: Vec<Result<ArtifactUrl, Error>> = thread::scope(|scope| {
         let analyse = |part: &Part| {
-            let outcome = analyse(task, &plan.root, part);
+            let outcome = analyse(task, &plan.root, unpacked, part);
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             task.progress(format!("analysed {done} of {total} parts"), done, total);
             outcome
@@ -144,9 +151,14 @@ fn analysed(task: &Task, plan: &Plan) -> Result<(Vec<Found>, Vec<Missing>), Erro
     Ok((found, missing))
 }
 
-fn analyse(task: &Task, root: &str, part: &Part) -> Result<ArtifactUrl, Error> {
+fn analyse(task: &Task, root: &str, unpacked: Option<&Path>, part: &Part) -> Result<ArtifactUrl, Error> {
     let work = PartWork { root: root.to_owned(), part: part.clone() };
-    let child = delegate(task, "analyst", &part.name, &Content::data(json!(work)))?;
+    let mut input = Content::data(json!(work));
+    if let Some(unpacked) = unpacked {
+        let files = walk(unpacked, Some(part)).map_err(|error| storage("read", unpacked, &error))?.entries;
+        input = packed::beside(input, packed::put(task, &part.name, &files)?);
+    }
+    let child = delegate(task, "analyst", &part.name, &input)?;
     artifact(&child, FINDINGS_NAME).ok_or_else(|| {
         Error::new(ErrorType::HandlerFailed, format_args!("the analyst left no `{FINDINGS_NAME}`"))
     })

@@ -20,12 +20,15 @@ pub(super) struct ReportWork {
     /// Into how many parts to split it; without a wish, as suits its size.
     #[serde(default)]
     pub(super) split_into: Option<usize>,
+    /// What was left out when the tree was packed, where it comes as an archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) skipped: Option<Skipped>,
 }
 
 /// To an analyst: measure the files of a part.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct PartWork {
-    /// The tree's directory.
+    /// The tree's directory, unless the part's files come as an archive.
     pub(super) root: String,
     pub(super) part: Part,
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{Config, LogFormat, SandboxKind, nats};
+use super::{Config, LogFormat, SandboxKind, docker, nats};
 
 /// One thing that can be set.
 #[derive(Debug)]
@@ -34,8 +34,12 @@ impl Setting {
 }
 
 /// The kinds of sandboxes, by name.
-const KINDS: [(&str, SandboxKind); 3] =
-    [("auto", SandboxKind::Auto), ("native", SandboxKind::Native), ("process", SandboxKind::Process)];
+const KINDS: [(&str, SandboxKind); 4] = [
+    ("auto", SandboxKind::Auto),
+    ("docker", SandboxKind::Docker),
+    ("native", SandboxKind::Native),
+    ("process", SandboxKind::Process),
+];
 
 /// Everything that can be set.
 pub const SETTINGS: &[Setting] = &[
@@ -66,9 +70,9 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "sandbox",
-        form: "`auto`, `native` or `process`",
+        form: "`auto`, `docker`, `native` or `process`",
         default: "`auto`",
-        meaning: "What kind of sandbox agents run in. `native` shuts them off from the host by namespaces; `process` does not isolate them. `auto` is `native` where a canary finds no way out, else `process`.",
+        meaning: "What kind of sandbox agents run in. `docker` and `native` shut them off from the host, in containers or by namespaces alone; `process` does not isolate them. `auto` is `native` where a canary finds no way out, else `process`.",
         set: |config, text| one_of(text, &KINDS).map(|kind| config.sandbox = kind),
     },
     Setting {
@@ -88,6 +92,20 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "An unpacked image whose programs native sandboxes see in place of this host's.",
         set: |config, text| path(text).map(|dir| config.sandbox_image = Some(dir)),
     },
+    Setting {
+        key: "sandbox_unproven",
+        form: "`refuse` or `accept`",
+        default: "`refuse`",
+        meaning: "Whether agents are started in sandboxes of the kind that was asked for although a canary found a way out of one.",
+        set: |config, text| {
+            one_of(text, &[("refuse", false), ("accept", true)])
+                .map(|accept| config.sandbox_unproven = accept)
+        },
+    },
+    docker::SOCKET,
+    docker::IMAGE,
+    docker::RUNTIME,
+    docker::RUNNER,
     Setting {
         key: "run_dir",
         form: "directory",

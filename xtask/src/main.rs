@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::steps::{Failed, cargo};
+use crate::steps::{Failed, cargo, root};
 
 /// The developer's commands.
 #[derive(Debug, Parser)]
@@ -33,6 +33,8 @@ enum Command {
     },
     /// Install the programs that the tests start, below `target/tools`; `test` does it by itself.
     Tools,
+    /// Build the program so that it runs in any container, and the images of this host's files.
+    Image,
     /// Measure, and say how far from the machine's limits it is; without names, what there is to measure.
     Bench {
         /// What to measure, and the measuring program's options.
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Ci => ci::run(),
         Command::Test { args } => test::run(&args),
         Command::Tools => tools::run(),
+        Command::Image => image(),
         Command::Bench { args } => bench(&args),
         Command::Soak { moments } => test::soak(moments),
     };
@@ -62,6 +65,20 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Linked statically, the program needs nothing of the image that it is put into.
+fn image() -> Result<(), Failed> {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let directory = root().join("target/static");
+    let directory = directory.to_str().ok_or_else(|| Failed("the workspace's path is not UTF-8".into()))?;
+    cargo(["build", "--release", "--package", "hypercode", "--target", &target, "--target-dir", directory])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .run()?;
+    let program = format!("{directory}/{target}/release/hypercode");
+    let bytes = std::fs::metadata(&program).map_or(0, |about| about.len());
+    eprintln!("{program}: {} MiB; have it used with `--set docker_runner={program}`", bytes >> 20);
+    cargo(["run", "--quiet", "--package", "hypercode", "--", "image", "build"]).run()
 }
 
 /// The benches are a program of their own, built as what ships is built.

@@ -244,7 +244,8 @@ async fn bring_up(
             core.tell(Signal::Of(subject.clone(), Sign::TaskStarted { task, frames }));
         }
     } else if state.status == Status::Provisioning {
-        let spec = assign::sandbox_spec(core, requested, incarnation, id, socket, &prepared.resources);
+        let (resources, image) = (&prepared.resources, prepared.image);
+        let spec = assign::sandbox_spec(core, requested, incarnation, id, socket, resources, image);
         core.provider.create(&spec).await.map_err(|error| error.to_string())?;
         core.tell(Signal::Of(subject, Sign::Adopted(liveness)));
     } else {

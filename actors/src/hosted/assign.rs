@@ -15,6 +15,7 @@ use crate::profiles::Checked;
 pub(super) struct Prepared {
     pub(super) assign: link::Assign,
     pub(super) resources: Resources,
+    pub(super) image: Option<String>,
     pub(super) timeout_only: bool,
 }
 
@@ -59,7 +60,8 @@ pub(super) async fn prepare(
         orphan_grace_ms: spec.liveness.orphan_grace.as_millis(),
     };
     let timeout_only = matches!(handler.protocol, Protocol::Exec | Protocol::Http);
-    Ok(Prepared { assign, resources: checked.spec.resources.clone(), timeout_only })
+    let (resources, image) = (checked.spec.resources.clone(), checked.spec.image.clone());
+    Ok(Prepared { assign, resources, image, timeout_only })
 }
 
 fn handler_spec(handler: &manifest::Handler) -> link::HandlerSpec {
@@ -157,6 +159,7 @@ pub(super) fn sandbox_spec(
     id: sandbox::Id,
     socket: PathBuf,
     resources: &Resources,
+    image: Option<String>,
 ) -> sandbox::Spec {
     sandbox::Spec {
         id,
@@ -166,7 +169,7 @@ pub(super) fn sandbox_spec(
             pool: None,
         },
         socket,
-        image: None,
+        image,
         resources: sandbox::Resources {
             cpu_millis: u32::try_from(resources.cpu.as_millicores()).unwrap_or(u32::MAX),
             memory_bytes: resources.memory.as_bytes(),

@@ -12,7 +12,7 @@ use events::store::{Faults, Memory};
 use events::{AgentId, CommandId, CrewId, EventStore, Incarnation, Position, SandboxId, Tenant};
 use futures_util::{SinkExt, StreamExt};
 use hypercode_gateway::{
-    Activity, Channel, CrewPolicy, Gateway, Host, HostCall, Kind, Linked, Member, Options, Peer,
+    Activity, Channel, CrewPolicy, Gateway, Host, HostCall, Kind, Linked, Member, Options, Peer, Process,
     SandboxTokens, Seams,
 };
 use serde_json::{Value, json};
@@ -67,6 +67,8 @@ pub(crate) struct FakeHost {
     pub(crate) linked: Planned<Linked>,
     /// The answers to the next results; then `Ok`.
     pub(crate) results: Planned<()>,
+    /// Nobody is admitted any more.
+    pub(crate) is_closed: std::sync::atomic::AtomicBool,
 }
 
 impl FakeHost {
@@ -79,6 +81,7 @@ impl FakeHost {
             asked: tokio::sync::Mutex::new(asked),
             linked: Mutex::default(),
             results: Mutex::default(),
+            is_closed: std::sync::atomic::AtomicBool::default(),
         })
     }
 
@@ -132,6 +135,10 @@ impl FakeHost {
 
 #[async_trait]
 impl Host for FakeHost {
+    async fn admits(&self, _: &SandboxId, process: Process) -> bool {
+        process.pid == std::process::id() && !self.is_closed.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     async fn linked(
         &self,
         sandbox: &SandboxId,

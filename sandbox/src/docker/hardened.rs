@@ -8,7 +8,8 @@ use std::fmt;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, MountPoint};
 use serde_json::{Map, Value, json};
 
-use super::profile::{PROGRAM_DIR, SECCOMP, SOCKET_DIR, USER, WORK};
+use super::filter;
+use super::profile::{PROGRAM_DIR, SOCKET_DIR, USER, WORK};
 
 /// Largest `/dev/shm`, in bytes.
 const SHM_BYTES_MAX: u64 = 64 << 20;
@@ -170,7 +171,9 @@ fn is_confined(value: &Value) -> bool {
     let options: Vec<&str> = value.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let [first, second] = options[..] else { return false };
     let profile = second.strip_prefix("seccomp=").and_then(|text| serde_json::from_str::<Value>(text).ok());
-    first == "no-new-privileges:true" && profile.is_some() && profile == serde_json::from_str(SECCOMP).ok()
+    first == "no-new-privileges:true"
+        && profile.is_some()
+        && profile == serde_json::from_str(&filter::TEXT).ok()
 }
 
 fn is_bounded_tmpfs(value: &Value) -> bool {
@@ -286,10 +289,14 @@ mod tests {
             ("DeviceCgroupRules", json!(["a *:* rwm"])),
             ("DeviceRequests", json!([{"Driver": "nvidia"}])),
             ("SecurityOpt", json!(["no-new-privileges:true", "seccomp=unconfined"])),
-            ("SecurityOpt", json!(["no-new-privileges:false", format!("seccomp={SECCOMP}")])),
+            ("SecurityOpt", json!(["no-new-privileges:false", format!("seccomp={}", *filter::TEXT)])),
             (
                 "SecurityOpt",
-                json!(["no-new-privileges:true", format!("seccomp={SECCOMP}"), "apparmor=unconfined"]),
+                json!([
+                    "no-new-privileges:true",
+                    format!("seccomp={}", *filter::TEXT),
+                    "apparmor=unconfined"
+                ]),
             ),
             (
                 "SecurityOpt",

@@ -84,6 +84,20 @@ impl Files {
         Ok(())
     }
 
+    /// The libraries that a program is linked with, but not the program.
+    ///
+    /// # Errors
+    /// Where one cannot be read.
+    pub fn libraries(&mut self, program: &Path) -> io::Result<()> {
+        self.merged();
+        // Says nothing of a program that needs no other files.
+        let output = Command::new("ldd").arg(program).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let libraries =
+            text.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+        libraries.into_iter().try_for_each(|library| self.file(Path::new(library)))
+    }
+
     fn merged(&mut self) {
         for path in MERGED.map(Path::new) {
             if let Ok(target) = std::fs::read_link(path) {
@@ -95,12 +109,7 @@ impl Files {
     /// The file, and all that the dynamic linker would load for it.
     fn linked(&mut self, path: &Path) -> io::Result<()> {
         self.file(path)?;
-        // Says nothing of a program that needs no other files.
-        let output = Command::new("ldd").arg(path).output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let libraries =
-            text.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
-        libraries.into_iter().try_for_each(|library| self.file(Path::new(library)))
+        self.libraries(path)
     }
 
     /// One file under its own path; a link with what it leads to.

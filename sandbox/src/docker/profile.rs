@@ -12,11 +12,13 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 
-use super::labels;
 use super::resolve::Image;
+use super::{filter, labels};
 use crate::{Error, Instance, Resources, Spec};
 
-/// User and group of everything in a sandbox: nobody's on the host.
+/// The user that everything in a sandbox is: nobody's on the host.
+pub const UID: u32 = 10_001;
+/// The same with its group, as the daemon takes it.
 pub(super) const USER: &str = "10001:10001";
 /// Where a sandbox sees the directory of its socket.
 pub(super) const SOCKET_DIR: &str = "/run/hypercode";
@@ -24,8 +26,6 @@ pub(super) const SOCKET_DIR: &str = "/run/hypercode";
 pub(super) const PROGRAM_DIR: &str = "/hypercode";
 /// The runner's work directory.
 pub(super) const WORK: &str = "/workspace";
-/// The system calls that are allowed, as the daemon takes them.
-pub(super) const SECCOMP: &str = include_str!("seccomp.json");
 
 /// Size of `/tmp`, in MiB, and of what an image wants as a volume.
 const SCRATCH_MIB: u64 = 16;
@@ -83,7 +83,7 @@ fn host(spec: &Spec, runner: &Path, image: &Image, runtime: Option<&str>) -> Res
         dns: Some(vec!["127.0.0.1".to_owned()]),
         mounts: Some(vec![bind(socket_dir, Path::new(SOCKET_DIR))?, bind(&program, runner)?]),
         cap_drop: Some(vec!["ALL".to_owned()]),
-        security_opt: Some(vec!["no-new-privileges:true".to_owned(), format!("seccomp={SECCOMP}")]),
+        security_opt: Some(vec!["no-new-privileges:true".to_owned(), format!("seccomp={}", *filter::TEXT)]),
         readonly_rootfs: Some(true),
         tmpfs: Some(tmpfs(&spec.resources, image)),
         shm_size: Some(SHM_BYTES),
