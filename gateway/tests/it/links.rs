@@ -292,3 +292,18 @@ async fn there_is_nothing_else_on_the_socket() {
     let answer = http(&runner, "\0\0garbage\r\n\r\n").await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_peer_that_is_not_the_sandbox_is_turned_away() {
+    let world = World::new();
+    let path = world.gateway.open(&peer("m", 0, 1).sandbox).await.unwrap();
+    world.host.is_closed.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut stranger = UnixStream::connect(&path).await.unwrap();
+    let _ = stranger.write_all(b"GET /link/v1 HTTP/1.1\r\nhost: hypercode\r\n\r\n").await;
+    let mut answer = Vec::new();
+    let _ = stranger.read_to_end(&mut answer).await;
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+
+    world.host.is_closed.store(false, std::sync::atomic::Ordering::Relaxed);
+    Runner::connect(&path, None).await.hello().await;
+}
