@@ -4,7 +4,7 @@ use events::api::{Caller, Problem, ProblemKind};
 use events::domain::DomainEvent as _;
 use events::domain::platform::{AuditExported, Event};
 use events::store::{AppendRequest, Appended, Expected};
-use events::{Digest, EntityKind, EventStore, Meta, StreamId, Timestamp};
+use events::{Digest, EntityKind, EventStore, Meta, Principal, StreamId, Tenant, Timestamp};
 
 /// Appends `event` to the stream of this part of the platform, in the name of `caller`.
 ///
@@ -38,6 +38,17 @@ pub(crate) async fn record(
         release: Vec::new(),
     };
     Ok(store.append(request).await?)
+}
+
+/// Who runs a command on the data directory itself.
+pub(crate) fn command_line() -> Caller {
+    let user = std::env::var("USER").unwrap_or_default();
+    Caller {
+        tenant: Tenant::default(),
+        principal: format!("user:{user}").parse().unwrap_or_else(|_| Principal::system("command-line")),
+        idempotency_key: None,
+        traceparent: None,
+    }
 }
 
 /// Records that evidence is taken out, before any of it is read.

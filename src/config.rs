@@ -86,6 +86,12 @@ pub struct Config {
     pub checkpoint_dir: Option<PathBuf>,
     /// A program that gets the newest checkpoint on its standard input.
     pub checkpoint_program: Option<PathBuf>,
+    /// The URL of an object store under which every checkpoint becomes an object of its own.
+    pub checkpoint_url: Option<String>,
+    /// A file with headers for requests to that store, such as a token.
+    pub checkpoint_headers_file: Option<PathBuf>,
+    /// Whether checkpoints go to the bus, where there is one.
+    pub checkpoint_nats: bool,
     /// The file of the key that wraps the keys of data subjects; `None` is `master.key` in the data directory.
     pub master_key_file: Option<PathBuf>,
     /// How the bus is reached, if there is one.
@@ -115,6 +121,9 @@ impl Default for Config {
             checkpoint_file: None,
             checkpoint_dir: None,
             checkpoint_program: None,
+            checkpoint_url: None,
+            checkpoint_headers_file: None,
+            checkpoint_nats: true,
             master_key_file: None,
             nats: Nats::default(),
         }

@@ -20,8 +20,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::RngCore;
 use sandbox::{Instance, Provider};
 
+use crate::api::Token;
 use crate::config::Config;
 use crate::erasure::Eraser;
+use crate::lifetime::{Lifetime, fingerprint};
 use crate::sandboxes::{self, Sandboxes};
 use crate::storage::{self, Storage};
 
@@ -62,6 +64,9 @@ pub enum StartError {
     /// The audit's ledger cannot be used.
     #[error(transparent)]
     Ledger(#[from] audit::LedgerError),
+    /// A sink of checkpoints cannot be used.
+    #[error(transparent)]
+    Sinks(#[from] crate::sinks::BucketError),
     /// The audit does not start.
     #[error("start the audit: {0}")]
     Audit(#[from] audit::CutError),
@@ -71,6 +76,9 @@ pub enum StartError {
     /// The watchdog's thread cannot be started.
     #[error("start the watchdog: {0}")]
     Watchdog(io::Error),
+    /// What must be recorded of the start cannot be.
+    #[error("record the start: {0}")]
+    Record(#[source] Problem),
     /// What was unfinished cannot be recovered.
     #[error("recover what was unfinished: {0}")]
     Recovery(#[from] Problem),
@@ -104,6 +112,7 @@ pub struct Platform {
     pub audit: audit::Tailer,
     /// Erases data subjects.
     pub eraser: Arc<Eraser>,
+    lifetime: Lifetime,
     actors: actors::Platform,
     gateway: Gateway,
     storage: Storage,
@@ -129,17 +138,15 @@ impl Platform {
             Some(dir) => dir.clone(),
             None => run_dir(&instance),
         };
-        let audit = start_audit(config, Arc::clone(&store)).await?;
-        let seal = Seal::new(storage.keys(config).await?);
-        if let Err(error) = seal.keys().check().await {
-            tracing::error!(%error, "tasks that name a data subject can be neither taken nor shown");
-        }
-        let views = storage.views(data).await?.opened_by(seal.clone());
-        // Who works with personal data sees it clear; the log, the audit and the relay have it sealed.
-        let clear: Arc<dyn EventStore> = Arc::new(Sealing::new(Arc::clone(&store), seal.clone()));
+        let lifetime =
+            Lifetime::begin(&*store, config, &node(&instance)).await.map_err(StartError::Record)?;
         let bus = crate::bus::options(config).map_err(StartError::Bus)?.map(|options| {
             nats::Nats::connect(nats::Options { name: format!("hypercode {}", node(&instance)), ..options })
         });
+        let (audit, seal) = open_keys(config, &storage, bus.as_ref(), &lifetime).await?;
+        let views = storage.views(data).await?.opened_by(seal.clone());
+        // Who works with personal data sees it clear; the log, the audit and the relay have it sealed.
+        let clear: Arc<dyn EventStore> = Arc::new(Sealing::new(Arc::clone(&store), seal.clone()));
         let options = actors::Options {
             node: node(&instance),
             program,
@@ -182,6 +189,7 @@ impl Platform {
         Ok(Self {
             commands,
             eraser,
+            lifetime,
             store,
             leases,
             bus,
@@ -224,6 +232,14 @@ impl Platform {
         self.actors.deltas(task)
     }
 
+    /// Records that the administrator's token was made.
+    ///
+    /// # Errors
+    /// When the log does not take it.
+    pub(crate) async fn made_token(&self, token: &Token) -> Result<(), Problem> {
+        self.lifetime.made_key(&*self.store, "admin_token", fingerprint(token.expose().as_bytes())).await
+    }
+
     /// Figures about what is in memory.
     pub fn figures(&self) -> actors::Figures {
         self.actors.figures()
@@ -234,6 +250,7 @@ impl Platform {
         self.actors.shutdown().await;
         self.pulse.abort();
         self.gateway.shutdown().await;
+        self.lifetime.end(&*self.store).await;
         self.views.close().await;
         self.audit.close().await;
         self.eraser.seal.keys().close().await;
@@ -304,23 +321,44 @@ fn key(path: &Path) -> Result<[u8; 32], StartError> {
     })
 }
 
+/// Opens what holds keys, and records those that were made.
+async fn open_keys(
+    config: &Config,
+    storage: &Storage,
+    bus: Option<&nats::Nats>,
+    lifetime: &Lifetime,
+) -> Result<(audit::Tailer, Seal), StartError> {
+    let signs_first = !config.data_dir.join(audit::KEY_FILE).exists();
+    let wraps_first = !config.master_key_file().exists();
+    let store = storage.store();
+    let audit = start_audit(config, Arc::clone(&store), bus).await?;
+    let seal = Seal::new(storage.keys(config).await?);
+    if let Err(error) = seal.keys().check().await {
+        tracing::error!(%error, "tasks that name a data subject can be neither taken nor shown");
+    }
+    let made = async |key, fingerprint| {
+        lifetime.made_key(&*store, key, fingerprint).await.map_err(StartError::Record)
+    };
+    if signs_first {
+        made("checkpoint_key", fingerprint(audit.key().to_string().as_bytes())).await?;
+    }
+    if wraps_first {
+        made("master_key", seal.keys().fingerprint()).await?;
+    }
+    Ok((audit, seal))
+}
+
 /// Follows the log from where the ledger stands, and signs checkpoints.
 pub(crate) async fn start_audit(
     config: &Config,
     store: Arc<dyn EventStore>,
+    bus: Option<&nats::Nats>,
 ) -> Result<audit::Tailer, StartError> {
     let data = &config.data_dir;
     let instance = instance(&data.join("instance"))?;
     let signer =
         audit::Signer::open(&data.join(audit::KEY_FILE), &format!("hypercode/{}", instance.as_str()))?;
-    let mut sinks: Vec<Arc<dyn audit::Sink>> =
-        vec![Arc::new(audit::AppendFile::new(config.checkpoint_file()))];
-    if let Some(directory) = &config.checkpoint_dir {
-        sinks.push(Arc::new(audit::Directory::new(directory)));
-    }
-    if let Some(program) = &config.checkpoint_program {
-        sinks.push(Arc::new(audit::Program::new(program, Vec::new())));
-    }
+    let sinks = crate::sinks::configured(config, bus, signer.origin())?;
     let options = audit::Options {
         checkpoint_events: config.checkpoint_events,
         checkpoint_ms: config.checkpoint_ms,

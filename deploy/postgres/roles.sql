@@ -38,6 +38,19 @@ GRANT DELETE ON artifacts, artifact_parts TO hypercode_node; -- what an erased d
 CREATE SCHEMA IF NOT EXISTS hypercode_keys;
 ALTER SCHEMA hypercode_keys OWNER TO hypercode_node;
 
+-- Checkpoints of all nodes: inserted and read, never changed.
+CREATE SCHEMA IF NOT EXISTS hypercode_audit;
+CREATE TABLE IF NOT EXISTS hypercode_audit.checkpoints (
+    origin text COLLATE "C" NOT NULL,
+    size bigint NOT NULL,
+    note text NOT NULL,
+    received_at bigint NOT NULL, -- microseconds since 1970, UTC
+    PRIMARY KEY (origin, size)
+);
+GRANT USAGE ON SCHEMA hypercode_audit TO hypercode_node, hypercode_auditor;
+GRANT SELECT ON hypercode_audit.checkpoints TO hypercode_node, hypercode_auditor;
+GRANT INSERT ON hypercode_audit.checkpoints TO hypercode_node;
+
 -- The views can be made again from the log, so they are the platform's own.
 CREATE SCHEMA IF NOT EXISTS hypercode_views;
 ALTER SCHEMA hypercode_views OWNER TO hypercode_node;

@@ -36,7 +36,7 @@ pub use ledger::{Entry, LEDGER_FILE, Ledger, LedgerError};
 pub use line::{Line, LineError};
 pub use local::{Local, consistency};
 pub use proof::{Proof, ProofError, Proven};
-pub use sink::{AppendFile, Directory, Program, Sink, SinkError};
+pub use sink::{AppendFile, Directory, Program, Sink, SinkError, Table};
 pub use tailer::{CutError, Fork, Options, Standing, Tailer};
 pub use tile::{TILE_BYTES, TILE_HASHES, Tile, Tiles};
 pub use tree::{Edge, Range};

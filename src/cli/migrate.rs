@@ -6,13 +6,21 @@ use events::api::{Problem, ProblemKind};
 use serde_json::json;
 
 use super::{Global, Outcome, session};
+use crate::lifetime;
 use crate::output::Output;
-use crate::storage;
+use crate::storage::{self, Storage};
 
 pub(super) async fn run(global: &Global, output: Output) -> Outcome {
     let config = session::config(global, Vec::new())?;
     let migrated = storage::migrate(&config).await;
     let is_changed = migrated.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))?;
+    if is_changed {
+        let log = Storage::open(&config).await;
+        let log = log.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))?;
+        let recorded = lifetime::record_migration(&*log.store()).await;
+        log.close().await;
+        recorded?;
+    }
     let place = match &config.database_url {
         Some(database) => database.to_string(),
         None => config.data_dir.display().to_string(),

@@ -17,6 +17,7 @@ use crate::bus;
 use crate::config::{Config, LogFormat};
 use crate::http::{self, Limits, Parts};
 use crate::platform::Platform;
+use crate::sinks::Standing;
 
 #[derive(Debug, Args)]
 pub(super) struct Up {
@@ -55,7 +56,11 @@ async fn serve(
     signals: Signals,
 ) -> Result<(), Problem> {
     let address = listener.local_addr().map_err(unavailable)?;
+    let is_first = !config.token_file().exists();
     let token = Token::read_or_create(&config.token_file()).map_err(unavailable)?;
+    if is_first {
+        platform.made_token(&token).await?;
+    }
     std::fs::write(config.address_file(), format!("{address}\n")).map_err(unavailable)?;
     let limits = Limits::from(config);
     let stop = CancellationToken::new();
@@ -65,6 +70,8 @@ async fn serve(
             .with_eraser(Arc::clone(&platform.eraser)),
     );
     let joined = platform.bus.as_ref().map(|bus| join(config, bus, platform, Arc::clone(&service)));
+    let mut dependencies: Vec<Arc<dyn http::Dependency>> = vec![Arc::new(Standing(platform.audit.clone()))];
+    dependencies.extend(joined.iter().map(|joined| Arc::clone(joined) as Arc<dyn http::Dependency>));
     let router = http::router(Parts {
         service,
         store: Arc::clone(&platform.store),
@@ -75,7 +82,7 @@ async fn serve(
         bodies: Arc::clone(platform) as Arc<dyn http::Bodies>,
         logs: Arc::clone(platform) as Arc<dyn http::Logs>,
         sandbox: http::SandboxKind::of(&*platform.provider),
-        dependencies: joined.iter().map(|joined| Arc::clone(joined) as Arc<dyn http::Dependency>).collect(),
+        dependencies,
         limits: limits.clone(),
         stop: stop.clone(),
     });

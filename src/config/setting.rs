@@ -29,7 +29,7 @@ impl Setting {
 
     /// Whether a value may hold a secret, and is never repeated.
     pub(super) fn is_secret(&self) -> bool {
-        self.key == "database_url"
+        matches!(self.key, "database_url" | "checkpoint_url")
     }
 }
 
@@ -197,6 +197,33 @@ pub const SETTINGS: &[Setting] = &[
         default: "none",
         meaning: "A program that gets the newest checkpoint on its standard input and takes it out of the operator's hands.",
         set: |config, text| path(text).map(|file| config.checkpoint_program = Some(file)),
+    },
+    Setting {
+        key: "checkpoint_url",
+        form: "`https://HOST/PATH`",
+        default: "none",
+        meaning: "An object store that gets every checkpoint as an object of its own, by `PUT` with `If-None-Match: *`. With object lock nobody can take one back. A query, such as a signature, goes with every request.",
+        set: |config, text| {
+            crate::sinks::Bucket::new(text, None).map_err(|error| error.to_string())?;
+            config.checkpoint_url = Some(text.to_owned());
+            Ok(())
+        },
+    },
+    Setting {
+        key: "checkpoint_headers_file",
+        form: "file",
+        default: "none",
+        meaning: "Headers of every request to that store, `Name: value` a line, mode 0600: a token, or what the store asks for beside. Read anew each time.",
+        set: |config, text| path(text).map(|file| config.checkpoint_headers_file = Some(file)),
+    },
+    Setting {
+        key: "checkpoint_nats",
+        form: "`true` or `false`",
+        default: "`true`",
+        meaning: "Whether checkpoints go to the stream `HYPERCODE_CHECKPOINTS` of the NATS servers, where there are any.",
+        set: |config, text| {
+            one_of(text, &[("true", true), ("false", false)]).map(|value| config.checkpoint_nats = value)
+        },
     },
     Setting {
         key: "master_key_file",

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::stage::Stage;
+use crate::support::Up;
 use crate::support::{Home, PATIENCE, Up, program};
 
 fn python(program: &Path, arguments: &[&str]) -> Output {
@@ -59,13 +60,15 @@ async fn evidence_is_verified_without_us(home: Home) {
 
     // One changed byte.
     let events = unpacked.join("events.jsonl");
-    let changed = std::fs::read_to_string(&events).expect("events").replacen("user:admin", "user:edmin", 1);
-    std::fs::write(&events, changed).expect("written");
+    let text = std::fs::read_to_string(&events).expect("events");
+    let at = 1 + text.lines().position(|event| event.contains("user:admin")).expect("an administrator's act");
+    let found_there = format!("position {at}: event_changed");
+    std::fs::write(&events, text.replacen("user:admin", "user:edmin", 1)).expect("written");
     let found = python(&verifier, &["--key", &key]);
     assert_eq!(found.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&found.stdout).contains("position 1: event_changed"), "{found:?}");
+    assert!(String::from_utf8_lossy(&found.stdout).contains(&found_there), "{found:?}");
     let ran = stage.hypercode(&["audit", "verify", text(&unpacked)]).await;
-    assert!(ran.code == 1 && ran.out.contains("position 1: event_changed"), "{ran:?}");
+    assert!(ran.code == 1 && ran.out.contains(&found_there), "{ran:?}");
 
     let proof = stage.home.path("3.tlog-proof");
     stage.hypercode(&["audit", "prove", "3", "--out", text(&proof)]).await.ok();
@@ -96,6 +99,44 @@ async fn replay_shows_what_was_beside_what_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn replay_shows_what_was_in_a_database() {
     what_was_is_shown(Home::on_postgres("s3cret").await).await;
+}
+
+/// What is done with the platform itself stands in the audit: starts and stops, keys, settings.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_acts_of_operators_are_events() {
+    let stage = Stage::empty().await;
+    let token = std::fs::read_to_string(stage.home.data().join("admin.token")).expect("a token");
+    stage.hypercode(&["projection", "rebuild"]).await.ok();
+    let Stage { home, api, mut up } = stage;
+    up.kill().await;
+    let up = Up::start(&home).await;
+    assert!(up.stop().await.success());
+    let worm = home.path("worm");
+    std::fs::create_dir(&worm).expect("a directory");
+    let line = format!("export HYPERCODE_CHECKPOINT_DIR={}", worm.display());
+    let mut up = Up::spawn_after(&line, &home);
+    up.ready(&api).await;
+    let stage = Stage { home, api, up };
+
+    let lines = stage.api.list("/v1/audit").await;
+    let told = |kind: &str| -> Vec<&str> {
+        let of_kind = lines.iter().filter(|line| line["kind"] == kind);
+        of_kind.map(|line| line["summary"].as_str().expect("a summary")).collect()
+    };
+    let starts: Vec<bool> =
+        told("platform_started").iter().map(|start| start.ends_with("after a crash: true")).collect();
+    assert_eq!(starts, [false, true, false]);
+    assert_eq!(told("platform_stopped").len(), 1);
+    let keys = told("key_created");
+    for key in ["checkpoint_key", "master_key", "admin_token"] {
+        assert_eq!(keys.iter().filter(|line| line.contains(key)).count(), 1, "{keys:?}");
+    }
+    assert!(!json!(lines).to_string().contains(token.trim()), "of a secret only a fingerprint is told");
+    assert_eq!(told("settings_changed").len(), 1);
+    assert_eq!(told("projection_rebuilt").len(), 1);
+    assert!(lines.iter().all(|line| line["kind"] != "platform_started"
+        || line["principal"].as_str().is_some_and(|who| who.starts_with("node:"))));
+    stage.leave().await;
 }
 
 /// What is replayed at the end of the log is what the API says now.

@@ -12,6 +12,10 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
 use super::checkpoint::Note;
 
+mod table;
+
+pub use table::Table;
+
 /// How long a program may take with one checkpoint.
 const PROGRAM: Duration = Duration::from_secs(30);
 

@@ -177,6 +177,11 @@ impl Keys {
         }
     }
 
+    /// What tells the master key from others, and does not give it away.
+    pub fn fingerprint(&self) -> String {
+        hex::encode(&self.0.master.mac(&[b"fingerprint"])[..8])
+    }
+
     fn own_mark(&self) -> [u8; 32] {
         self.0.master.mac(&[b"mark"])
     }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use events::api::{Caller, Problem, ProblemKind};
+use events::api::{Problem, ProblemKind};
 use events::audit::{Evidence, Format, Ledger, Local, Manifest, Note, Trust, Wanted, export};
 use events::domain::platform::AuditExported;
-use events::{EventStore, Position, Principal, Tenant};
+use events::{EventStore, Position};
 use serde_json::json;
 
 use crate::acts;
@@ -118,18 +118,11 @@ impl Export {
     }
 
     async fn record(&self, config: &Config, store: Arc<dyn EventStore>) -> Result<u64, Problem> {
-        let audit = crate::platform::start_audit(config, Arc::clone(&store)).await;
+        let audit = crate::platform::start_audit(config, Arc::clone(&store), None).await;
         let audit = audit.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))?;
-        let user = std::env::var("USER").unwrap_or_default();
-        let caller = Caller {
-            tenant: Tenant::default(),
-            principal: format!("user:{user}").parse().unwrap_or_else(|_| Principal::system("command-line")),
-            idempotency_key: None,
-            traceparent: None,
-        };
         let format = Format::from(self.format).as_str().to_owned();
         let exported = AuditExported { from: self.from, to: self.to, format };
-        let appended = acts::record_export(&*store, &caller, exported).await;
+        let appended = acts::record_export(&*store, &acts::command_line(), exported).await;
         let cut = audit.cut().await;
         audit.close().await;
         let position = appended?.position.0;
