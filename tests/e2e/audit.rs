@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::stage::Stage;
-use crate::support::Up;
 use crate::support::{Home, PATIENCE, Up, program};
 
 fn python(program: &Path, arguments: &[&str]) -> Output {
@@ -60,10 +59,10 @@ async fn evidence_is_verified_without_us(home: Home) {
 
     // One changed byte.
     let events = unpacked.join("events.jsonl");
-    let text = std::fs::read_to_string(&events).expect("events");
-    let at = 1 + text.lines().position(|event| event.contains("user:admin")).expect("an administrator's act");
+    let whole = std::fs::read_to_string(&events).expect("events");
+    let at = 1 + whole.lines().position(|event| event.contains("user:admin")).expect("an administrator's act");
     let found_there = format!("position {at}: event_changed");
-    std::fs::write(&events, text.replacen("user:admin", "user:edmin", 1)).expect("written");
+    std::fs::write(&events, whole.replacen("user:admin", "user:edmin", 1)).expect("written");
     let found = python(&verifier, &["--key", &key]);
     assert_eq!(found.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&found.stdout).contains(&found_there), "{found:?}");
