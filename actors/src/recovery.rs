@@ -66,7 +66,7 @@ async fn recover(core: &Arc<Core>, tenures: &[Arc<Tenure>]) -> Result<(), Proble
     // Whoever held them before has written nothing behind this position, and never will.
     let head = core.store.head().await?;
     let unfinished = core.registry.unfinished(head.position).await?;
-    let unfinished = unfinished.of(|crew| shards.contains(&shard_of(crew.as_str())));
+    let unfinished = unfinished.of(|id| shards.contains(&shard_of(id)));
     bring_back(core, unfinished).await?;
     tenures.iter().for_each(|tenure| tenure.open());
     reconcile(core).await;

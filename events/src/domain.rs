@@ -21,6 +21,7 @@ mod driven;
 mod golden;
 pub mod message;
 pub mod platform;
+pub mod pool;
 pub mod profile;
 pub mod spending;
 pub mod state;

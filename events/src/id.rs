@@ -78,6 +78,10 @@ text_id!(
     TaskId
 );
 text_id!(
+    /// A warm pool: `pl_` and 32 hex digits, derived from its tenant and name.
+    PoolId
+);
+text_id!(
     /// A sandbox: `sb-` and 32 hex digits, so that it is a file name and a label; never used twice.
     SandboxId
 );
@@ -118,6 +122,14 @@ prefixed_id!(CrewId, "cr_");
 prefixed_id!(AgentId, "ag_");
 prefixed_id!(TaskId, "tk_");
 prefixed_id!(SandboxId, "sb-");
+prefixed_id!(PoolId, "pl_");
+
+impl PoolId {
+    /// The tenant's pool of this name.
+    pub fn of(tenant: &Tenant, name: &str) -> Self {
+        Self::derive(&["pool", tenant.as_str(), name])
+    }
+}
 
 impl Default for Tenant {
     fn default() -> Self {
@@ -209,6 +221,8 @@ pub enum EntityKind {
     Agent,
     /// A task.
     Task,
+    /// A warm pool.
+    Pool,
     /// The messages that one incarnation of an agent sent; folded by no entity.
     Outbox,
     /// The messages' acknowledgements of one incarnation; folded by no entity.
@@ -221,11 +235,12 @@ pub enum EntityKind {
 
 impl EntityKind {
     /// Every kind, in a stable order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Profile,
         Self::Crew,
         Self::Agent,
         Self::Task,
+        Self::Pool,
         Self::Outbox,
         Self::Inbox,
         Self::State,
@@ -239,6 +254,7 @@ impl EntityKind {
             Self::Crew => "crew",
             Self::Agent => "agent",
             Self::Task => "task",
+            Self::Pool => "pool",
             Self::Outbox => "outbox",
             Self::Inbox => "inbox",
             Self::State => "state",

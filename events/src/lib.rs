@@ -23,7 +23,7 @@ pub mod supervision;
 
 pub use event::{Meta, NewEvent, Principal, Recorded};
 pub use id::{
-    AgentId, CommandId, CrewId, Digest, EntityKind, EventId, Incarnation, KeyId, Position, SandboxId,
+    AgentId, CommandId, CrewId, Digest, EntityKind, EventId, Incarnation, KeyId, PoolId, Position, SandboxId,
     StreamId, TaskId, Tenant, Timestamp, Version,
 };
 pub use store::{AppendError, AppendRequest, Appended, EventStore, Expected};

@@ -51,7 +51,7 @@ pub use self::query::{Direction, PAGE_ITEMS_MAX, Page, PageRequest, Unfinished};
 pub use self::rebuild::Rebuilding;
 pub use self::rows::{
     AgentFilter, AgentView, AttemptView, AuditEntry, AuditFilter, CrewFilter, CrewView, Delivery, Lifespan,
-    MessageFilter, MessageView, Outcome, ProfileView, TaskFilter, TaskView,
+    MessageFilter, MessageView, Outcome, PoolView, ProfileView, TaskFilter, TaskView,
 };
 
 /// The views' file in the data directory.
@@ -152,7 +152,7 @@ impl From<ViewError> for crate::api::Problem {
 
 /// The names of all projections, in the order in which they are applied.
 pub const NAMES: &[&str] =
-    &["profiles", "crews", "agents", "tasks", "attempts", "messages", "spending", "audit"];
+    &["profiles", "crews", "agents", "tasks", "pools", "attempts", "messages", "spending", "audit"];
 
 /// Where a projection stands.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

@@ -4,7 +4,9 @@
 //! repeat such a fault in other words.
 
 mod crew;
+mod pool;
 mod profile;
 
 pub(crate) use crew::crew;
+pub(crate) use pool::pool;
 pub(crate) use profile::profile;

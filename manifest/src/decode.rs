@@ -16,6 +16,7 @@ use crate::{Name, NameError, ProfileSpec, Quantity};
 
 mod crew;
 mod manifest;
+mod pool;
 mod profile;
 
 pub(crate) use manifest::{manifest, report_duplicate};

@@ -1,7 +1,7 @@
 //! Parsing and checking of manifests, all faults at once.
 //!
 //! A manifest is YAML or JSON with `apiVersion: hypercode.dev/v1` and a `kind`. The types of this
-//! crate are its checked form: a value of [`Crew`] or [`Profile`] that came from a manifest obeys
+//! crate are its checked form: a value of [`Crew`], [`Profile`] or [`Pool`] that came from a manifest obeys
 //! every limit that is documented on its fields. Serialised it is the normalised manifest.
 
 mod check;
@@ -14,6 +14,7 @@ mod nearest;
 mod parse;
 mod path;
 mod plan;
+mod pool;
 mod profile;
 mod schema;
 mod text;
@@ -30,6 +31,7 @@ pub use manifest::{ApiVersion, Kind, Manifest, Metadata};
 pub use name::{Name, NameError};
 pub use parse::{Parsed, parse};
 pub use plan::{Edge, Matrix, Plan, PlannedMember, ProfileSummary, Total, plan};
+pub use pool::{Pool, PoolSize, PoolSpec, Queue, Refill, Standby, WhenEmpty};
 pub use profile::{
     Handler, Model, Profile, ProfileSpec, Protocol, Resources, Response, Retry, RetryClass, Secret,
     SecretSource, Stdin, Stdout, ToolServer,

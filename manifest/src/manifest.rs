@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Crew, Name, Profile};
+use crate::{Crew, Name, Pool, Profile};
 
 /// The kinds of manifests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ impl Kind {
 
     /// Whether this version reads manifests of the kind; the others are recognised and refused.
     pub const fn is_supported(self) -> bool {
-        matches!(self, Kind::Crew | Kind::Profile)
+        matches!(self, Kind::Crew | Kind::Profile | Kind::Pool)
     }
 }
 
@@ -70,6 +70,8 @@ pub enum Manifest {
     Crew(Crew),
     /// A profile.
     Profile(Profile),
+    /// A warm pool.
+    Pool(Pool),
 }
 
 impl Manifest {
@@ -78,6 +80,7 @@ impl Manifest {
         match self {
             Manifest::Crew(_) => Kind::Crew,
             Manifest::Profile(_) => Kind::Profile,
+            Manifest::Pool(_) => Kind::Pool,
         }
     }
 
@@ -86,6 +89,7 @@ impl Manifest {
         match self {
             Manifest::Crew(crew) => &crew.metadata,
             Manifest::Profile(profile) => &profile.metadata,
+            Manifest::Pool(pool) => &pool.metadata,
         }
     }
 }

@@ -3,7 +3,7 @@
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
 
-use crate::{Crew, Kind, Profile};
+use crate::{Crew, Kind, Pool, Profile};
 
 /// The JSON Schema (draft 2020-12) of a kind of manifests, or `None` for the kinds that this
 /// version does not read. The schema says what it can of what [`crate::parse`] checks: fields,
@@ -12,7 +12,8 @@ pub fn schema(kind: Kind) -> Option<Value> {
     match kind {
         Kind::Crew => Some(root::<Crew>(kind)),
         Kind::Profile => Some(root::<Profile>(kind)),
-        Kind::Pool | Kind::Suite | Kind::Scenario => None,
+        Kind::Pool => Some(root::<Pool>(kind)),
+        Kind::Suite | Kind::Scenario => None,
     }
 }
 
@@ -70,7 +71,7 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_refused_and_every_field_is_described() {
-        for kind in [Kind::Crew, Kind::Profile] {
+        for kind in [Kind::Crew, Kind::Profile, Kind::Pool] {
             let schema = schema(kind).expect("supported");
             let mut objects = Vec::new();
             all_objects(&schema, &mut objects);

@@ -121,6 +121,19 @@ CREATE TABLE profiles (
 );
 CREATE INDEX profiles_by_tenant ON profiles (tenant, created);
 
+CREATE TABLE pools (
+    id         text   PRIMARY KEY,
+    tenant     text   NOT NULL,
+    name       text   NOT NULL,
+    status     text   NOT NULL,
+    created    bigint NOT NULL,
+    created_at bigint NOT NULL,
+    updated    bigint NOT NULL,
+    updated_at bigint NOT NULL,
+    state      text   NOT NULL
+);
+CREATE INDEX pools_by_tenant ON pools (tenant, created);
+
 CREATE TABLE audit (
     position    bigint PRIMARY KEY,
     recorded_at bigint NOT NULL,

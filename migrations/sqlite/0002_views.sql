@@ -121,6 +121,19 @@ CREATE TABLE profiles (
 ) STRICT;
 CREATE INDEX profiles_by_tenant ON profiles (tenant, created);
 
+CREATE TABLE pools (
+    id         TEXT    PRIMARY KEY,
+    tenant     TEXT    NOT NULL,
+    name       TEXT    NOT NULL,
+    status     TEXT    NOT NULL,
+    created    INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated    INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    state      TEXT    NOT NULL
+) STRICT;
+CREATE INDEX pools_by_tenant ON pools (tenant, created);
+
 CREATE TABLE audit (
     position    INTEGER PRIMARY KEY,
     recorded_at INTEGER NOT NULL,

@@ -6,152 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{Problem, ProblemKind};
 use crate::domain::{Context, Decider};
-use crate::id::{AgentId, CrewId, Digest, EntityKind, Incarnation, SandboxId, Tenant};
+use crate::id::{Digest, EntityKind, Incarnation, PoolId, SandboxId};
 use crate::store::Reservation;
 use crate::supervision::Exit;
 
+mod event;
 pub mod lifecycle;
 #[cfg(test)]
 mod tests;
 
+pub use event::{
+    Draining, Event, Failed, Hibernating, LogKept, Quarantined, Ready, Recovering, Requested, SandboxClaimed, Terminated,
+    Unhealthy, Warming,
+};
 pub use lifecycle::Status;
-
-crate::domain_events! {
-    /// What happens to an agent.
-    pub enum Event {
-        "agent_requested" v 1 => Requested,
-        "sandbox_claimed" v 1 => SandboxClaimed,
-        "agent_warming" v 1 => Warming,
-        "agent_ready" v 1 => Ready,
-        "agent_hibernating" v 1 => Hibernating,
-        "agent_unhealthy" v 1 => Unhealthy,
-        "agent_recovering" v 1 => Recovering,
-        "agent_draining" v 1 => Draining,
-        "agent_quarantined" v 1 => Quarantined,
-        "agent_failed" v 1 => Failed,
-        "agent_terminated" v 1 => Terminated,
-        "agent_log_kept" v 1 => LogKept,
-    }
-}
-
-/// An agent is wanted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Requested {
-    /// The agent.
-    pub agent: AgentId,
-    /// Its tenant.
-    pub tenant: Tenant,
-    /// Its crew.
-    pub crew: CrewId,
-    /// Its role in the crew.
-    pub member: String,
-    /// Which of the member's replicas it is, from 0.
-    pub replica: u32,
-    /// Its profile's name.
-    pub profile: String,
-    /// The profile's version.
-    pub profile_version: u32,
-    /// The profile's digest.
-    pub profile_digest: Digest,
-}
-
-/// A sandbox was bound to the agent's next incarnation, once and for ever (SB-1).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SandboxClaimed {
-    /// The incarnation that it serves.
-    pub incarnation: Incarnation,
-    /// The sandbox.
-    pub sandbox: SandboxId,
-    /// What kind of sandbox it is, such as `process`.
-    pub sandbox_kind: String,
-    /// What it isolates, in a word, such as `none`.
-    pub isolation: String,
-    /// The node on which it is; absent where that was not recorded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<String>,
-}
-
-/// The runner is linked and was given its agent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Warming {
-    /// The incarnation.
-    pub incarnation: Incarnation,
-}
-
-/// The handler is up and takes work.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ready {
-    /// The incarnation.
-    pub incarnation: Incarnation,
-    /// Tasks that it takes at the same time.
-    pub concurrency: u32,
-}
-
-/// It has nothing to do: its incarnation ends, and the next one begins when there is something.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Hibernating {
-    /// The incarnation that ends.
-    pub incarnation: Incarnation,
-    /// It is woken then, whether there is something to do or not; in milliseconds since the Unix epoch.
-    pub wake_at_ms: Option<i64>,
-}
-
-/// The end of what an incarnation wrote is kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LogKept {
-    /// The incarnation, which has ended.
-    pub incarnation: Incarnation,
-    /// The artifact that holds it.
-    pub digest: Digest,
-    /// Its size.
-    pub bytes: u64,
-}
-
-/// The incarnation cannot be counted on any more.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Unhealthy {
-    /// The incarnation.
-    pub incarnation: Incarnation,
-    /// How it ended.
-    pub exit: Exit,
-    /// What was seen, for a person.
-    pub detail: String,
-}
-
-/// The supervisor has it recovered: the next incarnation follows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Recovering {
-    /// The incarnation that comes.
-    pub incarnation: Incarnation,
-}
-
-/// It takes no more work and ends when its work in hand is done.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Draining {
-    /// Why.
-    pub reason: String,
-}
-
-/// It was set aside for a person to look at.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Quarantined {
-    /// Why.
-    pub reason: String,
-}
-
-/// It was given up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Failed {
-    /// Why.
-    pub reason: String,
-}
-
-/// It ended as it was told to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Terminated {
-    /// Why.
-    pub reason: String,
-}
 
 /// An agent as its events left it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -167,6 +35,9 @@ pub struct State {
     /// The node on which that sandbox is, where it was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// The pool from which that sandbox comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolId>,
     /// The sandbox of the incarnation before.
     pub retired: Option<SandboxId>,
     /// How the last incarnation ended, and what was seen.
@@ -198,7 +69,7 @@ pub struct Kept {
 /// The sandbox into which an incarnation is to go.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
-    /// Its id, derived from agent and incarnation.
+    /// Its id: derived from agent and incarnation, or that of a standby.
     pub sandbox: SandboxId,
     /// What kind it is.
     pub kind: String,
@@ -206,6 +77,8 @@ pub struct Claim {
     pub isolation: String,
     /// The node on which it is.
     pub node: String,
+    /// The pool that it comes from, where it stood by.
+    pub pool: Option<PoolId>,
 }
 
 /// What may be asked of an agent.
@@ -282,6 +155,15 @@ pub enum Command {
 pub enum Effect {
     /// This sandbox exists and its runner was given this incarnation.
     Run {
+        /// The incarnation.
+        incarnation: Incarnation,
+        /// The sandbox.
+        sandbox: SandboxId,
+    },
+    /// The pool knows that its sandbox was claimed.
+    ReportClaim {
+        /// The pool.
+        pool: PoolId,
         /// The incarnation.
         incarnation: Incarnation,
         /// The sandbox.
@@ -384,6 +266,7 @@ fn claimed(incarnation: Incarnation, claim: &Claim) -> Event {
         sandbox_kind: claim.kind.clone(),
         isolation: claim.isolation.clone(),
         node: Some(claim.node.clone()),
+        pool: claim.pool.clone(),
     }
     .into()
 }
@@ -440,6 +323,7 @@ impl Decider for Agent {
                 state.incarnation = claimed.incarnation;
                 state.retired = state.sandbox.replace(claimed.sandbox.clone());
                 state.node.clone_from(&claimed.node);
+                state.pool.clone_from(&claimed.pool);
                 state.concurrency = 0;
             }
             Event::Warming(_) => state.status = Status::Warming,
@@ -475,6 +359,9 @@ impl Decider for Agent {
         let mut effects: Vec<Effect> =
             state.retired.iter().map(|sandbox| Effect::Destroy { sandbox: sandbox.clone() }).collect();
         let Some(sandbox) = state.sandbox.clone() else { return effects };
+        if let Some(pool) = state.pool.clone() {
+            effects.push(Effect::ReportClaim { pool, incarnation, sandbox: sandbox.clone() });
+        }
         match state.status {
             Status::Requested | Status::Recovering | Status::Paused => {}
             Status::Hibernating => {

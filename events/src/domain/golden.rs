@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    DecodeError, DomainEvent, access, agent, artifact, crew, message, platform, profile, state, task,
+    DecodeError, DomainEvent, access, agent, artifact, crew, message, platform, pool, profile, state, task,
 };
 
 fn file(kind: &str, schema: u16) -> PathBuf {
@@ -43,6 +43,7 @@ fn every_kind_in_every_schema_can_be_read_for_ever() {
         + check::<crew::Event>()
         + check::<message::Event>()
         + check::<platform::Event>()
+        + check::<pool::Event>()
         + check::<profile::Event>()
         + check::<state::Event>()
         + check::<task::Event>();

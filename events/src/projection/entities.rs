@@ -10,6 +10,7 @@ use super::database::{Statement, Writer, twins};
 use super::{Fault, Projection};
 use crate::domain::agent::Agent;
 use crate::domain::crew::Crew;
+use crate::domain::pool::Pool;
 use crate::domain::task::Task;
 use crate::domain::{Decider, DecodeError, DomainEvent};
 use crate::event::Recorded;
@@ -62,6 +63,17 @@ impl Tabled for Task {
             submitted.parent,
             state.status
         ]))
+    }
+}
+
+impl Tabled for Pool {
+    const NAME: &'static str = "pools";
+    const TABLES: &'static [&'static str] = &["pools"];
+    const LOAD: Statement = twins!("load_pools.sql");
+    const STORE: Statement = twins!("store_pools.sql");
+    fn columns(state: &Self::State) -> Option<Value> {
+        let applied = state.applied.as_ref()?;
+        Some(json!([applied.tenant, applied.name, state.status]))
     }
 }
 

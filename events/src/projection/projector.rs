@@ -13,6 +13,7 @@ use super::{Fault, Options, Projection, Status, common};
 use super::{attempts::Attempts, audit::Audit, messages::Messages, profiles::Profiles, spending::Spending};
 use crate::domain::agent::Agent;
 use crate::domain::crew::Crew;
+use crate::domain::pool::Pool;
 use crate::domain::task::Task;
 use crate::event::Recorded;
 use crate::id::Position;
@@ -66,6 +67,7 @@ pub(super) fn all(name: Option<&str>) -> Vec<Running> {
         Box::new(Entities::<Crew>::new()),
         Box::new(Entities::<Agent>::new()),
         Box::new(Entities::<Task>::new()),
+        Box::new(Entities::<Pool>::new()),
         Box::new(Attempts),
         Box::new(Messages),
         Box::new(Spending),

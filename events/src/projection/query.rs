@@ -12,11 +12,11 @@ use super::projector::{LOAD_STATUSES, statuses};
 use super::rows::Lifespan;
 use super::{
     AgentFilter, AgentView, AttemptView, AuditEntry, AuditFilter, CrewFilter, CrewView, Delivery,
-    MessageFilter, MessageView, ProfileView, Status, TaskFilter, TaskView, ViewError, Views,
+    MessageFilter, MessageView, PoolView, ProfileView, Status, TaskFilter, TaskView, ViewError, Views,
 };
 use crate::domain::message::{Pending, Sent};
 use crate::domain::spending::{Spent, Usage};
-use crate::id::{AgentId, CrewId, Incarnation, Position, TaskId, Tenant, Timestamp};
+use crate::id::{AgentId, CrewId, Incarnation, PoolId, Position, TaskId, Tenant, Timestamp};
 
 /// Most items that one page has.
 pub const PAGE_ITEMS_MAX: u32 = 1_000;
@@ -94,6 +94,8 @@ pub struct Unfinished {
     pub crews: Vec<CrewId>,
     /// Tasks that have not ended, each with its crew.
     pub tasks: Vec<(CrewId, TaskId)>,
+    /// Pools, oldest first: they never end.
+    pub pools: Vec<PoolId>,
     /// Messages of those crews that somebody has yet to get, oldest first.
     pub messages: Vec<Pending>,
     /// What those crews have used up.
@@ -101,13 +103,14 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// What of it belongs to crews that are `wanted`.
+    /// What of it belongs to crews and pools whose ids are `wanted`.
     #[must_use]
-    pub fn of(mut self, wanted: impl Fn(&CrewId) -> bool) -> Self {
-        self.crews.retain(&wanted);
-        self.tasks.retain(|(crew, _)| wanted(crew));
-        self.messages.retain(|message| wanted(&message.sent.crew));
-        self.spent.retain(|(crew, _)| wanted(crew));
+    pub fn of(mut self, wanted: impl Fn(&str) -> bool) -> Self {
+        self.crews.retain(|crew| wanted(crew.as_str()));
+        self.tasks.retain(|(crew, _)| wanted(crew.as_str()));
+        self.pools.retain(|pool| wanted(pool.as_str()));
+        self.messages.retain(|message| wanted(message.sent.crew.as_str()));
+        self.spent.retain(|(crew, _)| wanted(crew.as_str()));
         self
     }
 }
@@ -195,6 +198,17 @@ impl Views {
         Ok(found)
     }
 
+    /// The tenant's pools.
+    pub async fn pools(&self, tenant: &Tenant, page: PageRequest) -> Result<Page<PoolView>, ViewError> {
+        self.page(select(POOLS, tenant, Vec::new()), "created", page, pool).await
+    }
+
+    /// One pool.
+    pub async fn pool(&self, tenant: &Tenant, name: &str) -> Result<Option<PoolView>, ViewError> {
+        let id = PoolId::of(tenant, name);
+        self.one(select(POOLS, tenant, vec![narrow("id", Some(id))]), pool).await
+    }
+
     /// Every attempt at a task, in order.
     pub async fn attempts(&self, tenant: &Tenant, task: &TaskId) -> Result<Vec<AttemptView>, ViewError> {
         if self.task(tenant, task).await?.is_none() {
@@ -213,7 +227,7 @@ impl Views {
         Ok(attempts)
     }
 
-    /// Every tenant's crews and tasks that have not ended: what a start of the platform has to recover.
+    /// Every tenant's pools, and crews and tasks that have not ended: what a start of the platform has to recover.
     pub async fn unfinished(&self) -> Result<Unfinished, ViewError> {
         const CREWS: Statement =
             Statement::common("SELECT id FROM crews WHERE status <> 'disbanded' ORDER BY created");
@@ -224,6 +238,7 @@ impl Views {
             "SELECT id, messages, input_tokens, output_tokens, cost_micros
              FROM spending JOIN crews ON id = crew WHERE status <> 'disbanded'",
         );
+        const POOLS: Statement = Statement::common("SELECT id FROM pools ORDER BY created");
         let reader = &self.shared.reader;
         let crews = reader.fetch(CREWS, []).await.map_err(|error| self.failed(&error))?;
         let tasks = reader.fetch(TASKS, []).await.map_err(|error| self.failed(&error))?;
@@ -232,9 +247,11 @@ impl Views {
         for pending in &mut messages {
             self.open_pending(pending).await?;
         }
+        let pools = reader.fetch(POOLS, []).await.map_err(|error| self.failed(&error))?;
         Ok(Unfinished {
             crews: crews.iter().filter_map(|row| parsed(row, 0)).collect(),
             tasks: tasks.iter().filter_map(|row| Some((parsed(row, 0)?, parsed(row, 1)?))).collect(),
+            pools: pools.iter().filter_map(|row| parsed(row, 0)).collect(),
             messages,
             spent: spent
                 .iter()
@@ -419,6 +436,7 @@ const AGENTS: &str = "SELECT created, created_at, updated, updated_at, id, state
         WHERE attempts.agent = agents.id AND attempts.outcome IS NULL AND tasks.status = 'input_required')
     FROM agents";
 const TASKS: &str = "SELECT created, created_at, updated, updated_at, id, state FROM tasks";
+const POOLS: &str = "SELECT created, created_at, updated, updated_at, id, state FROM pools";
 const PROFILES: &str = "SELECT created, created_at, payload FROM profiles";
 const AUDIT: &str =
     "SELECT position, recorded_at, tenant, principal, kind, entity, crew, correlation, causation,
@@ -482,6 +500,10 @@ fn agent(row: &Row) -> Result<AgentView, sqlx::Error> {
 
 fn task(row: &Row) -> Result<TaskView, sqlx::Error> {
     Ok(TaskView { id: text(row, 4)?, lifespan: lifespan(row)?, state: json_of(row, 5)? })
+}
+
+fn pool(row: &Row) -> Result<PoolView, sqlx::Error> {
+    Ok(PoolView { id: text(row, 4)?, lifespan: lifespan(row)?, state: json_of(row, 5)? })
 }
 
 fn attempt(row: &Row) -> Result<AttemptView, sqlx::Error> {

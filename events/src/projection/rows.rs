@@ -5,9 +5,9 @@ use serde::Serialize;
 use crate::domain::message::Sent;
 use crate::domain::profile::Applied;
 use crate::domain::spending::Spent;
-use crate::domain::{agent, crew, task};
+use crate::domain::{agent, crew, pool, task};
 use crate::event::Principal;
-use crate::id::{AgentId, CrewId, Incarnation, Position, TaskId, Tenant, Timestamp};
+use crate::id::{AgentId, CrewId, Incarnation, PoolId, Position, TaskId, Tenant, Timestamp};
 
 /// When something began to be, and when it last changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -124,6 +124,17 @@ pub struct Delivery {
     pub detail: Option<String>,
     /// Since when.
     pub at: Timestamp,
+}
+
+/// A warm pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolView {
+    /// Its id.
+    pub id: PoolId,
+    /// When.
+    pub lifespan: Lifespan,
+    /// What its events made of it.
+    pub state: pool::State,
 }
 
 /// One version of a profile.

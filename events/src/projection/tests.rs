@@ -8,10 +8,10 @@ use super::*;
 use crate::domain::message::{self, Body, MessageId, Party};
 use crate::domain::spending::{Spent, Usage};
 use crate::domain::task::{self, Ended, RetryPolicy};
-use crate::domain::{DomainEvent, agent, crew, profile};
+use crate::domain::{DomainEvent, agent, crew, pool, profile};
 use crate::event::{Meta, NewEvent, Principal};
 use crate::id::{
-    AgentId, CommandId, CrewId, Digest, EntityKind, Incarnation, SandboxId, StreamId, TaskId, Tenant,
+    AgentId, CommandId, CrewId, Digest, EntityKind, Incarnation, PoolId, SandboxId, StreamId, TaskId, Tenant,
     Timestamp,
 };
 use crate::store::postgres::server::{Server, execute};
@@ -109,6 +109,12 @@ async fn messages_profiles_and_audit_are_shown(home: Home) {
     assert_eq!(views.profile(tenant, "analyst", Some(3)).await, Ok(None));
     assert_eq!(views.profile(tenant, "analyst", None).await.expect("read"), Some(newest[0].clone()));
 
+    let pools = views.pools(tenant, page).await.expect("read").items;
+    assert_eq!(pools.iter().map(|pool| pool.state.count(pool::Phase::Ready)).collect::<Vec<_>>(), [1]);
+    assert_eq!(views.pool(tenant, "small").await.expect("read"), Some(pools[0].clone()));
+    assert_eq!(views.pool(tenant, "large").await, Ok(None));
+    assert_eq!(views.unfinished().await.expect("read").pools, [pools[0].id.clone()]);
+
     let denied = AuditFilter { outcome: Some(Outcome::Denied), ..AuditFilter::default() };
     let denied = views.audit(tenant, denied, page).await.expect("read").items;
     assert_eq!(denied.len(), 1);
@@ -117,7 +123,11 @@ async fn messages_profiles_and_audit_are_shown(home: Home) {
     let of_crew = AuditFilter { crew: Some(world.crew.clone()), ..AuditFilter::default() };
     let of_crew = views.audit(tenant, of_crew, page).await.expect("read").items;
     let head = world.store.head().await.expect("head").position.0;
-    assert_eq!(of_crew.len() as u64, head - 2, "all but the profiles' events belong to the crew");
+    assert_eq!(
+        of_crew.len() as u64,
+        head - 5,
+        "all but the profiles' and the pool's events belong to the crew"
+    );
 }
 
 async fn lists_come_in_pages_from_either_end_and_one_tenant_sees_nothing_of_another(home: Home) {

@@ -1,16 +1,17 @@
-//! The registry: profiles, crews, agents and tasks as the events up to a position left them.
+//! The registry: profiles, pools, crews, agents and tasks as the events up to a position left them.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::domain::agent::{self, Agent};
 use crate::domain::crew::{self, Crew};
+use crate::domain::pool::{self, Pool};
 use crate::domain::profile::Event as ProfileEvent;
 use crate::domain::spending::{self, Spent};
 use crate::domain::task::{self, Task};
 use crate::domain::{Decider, DecodeError, DomainEvent as _};
 use crate::event::Recorded;
-use crate::id::{AgentId, CrewId, EntityKind, Position, TaskId, Timestamp};
-use crate::projection::{AgentView, CrewView, Lifespan, ProfileView, TaskView};
+use crate::id::{AgentId, CrewId, EntityKind, PoolId, Position, TaskId, Timestamp};
+use crate::projection::{AgentView, CrewView, Lifespan, PoolView, ProfileView, TaskView};
 
 /// An entity while it is folded.
 #[derive(Clone, Debug)]
@@ -32,6 +33,7 @@ pub struct Registry {
     agents: Entities<Agent>,
     tasks: Entities<Task>,
     spent: HashMap<CrewId, Spent>,
+    pools: Entities<Pool>,
 }
 
 /// Tasks that an agent has in hand: all, and those of them that wait for an answer.
@@ -71,6 +73,7 @@ impl Registry {
             EntityKind::Crew => fold::<Crew>(&mut self.crews, event),
             EntityKind::Agent => fold::<Agent>(&mut self.agents, event),
             EntityKind::Task => fold::<Task>(&mut self.tasks, event),
+            EntityKind::Pool => fold::<Pool>(&mut self.pools, event),
             EntityKind::Profile => self.profile(event),
             _ => return Ok(()),
         };
@@ -93,6 +96,15 @@ impl Registry {
     /// The newest version of every profile.
     pub fn profiles(&self) -> impl Iterator<Item = ProfileView> {
         self.profiles.values().cloned()
+    }
+
+    /// The pools, the oldest first.
+    pub fn pools(&self) -> Vec<PoolView> {
+        in_order(&self.pools, |id: PoolId, Folded { lifespan, state }: Folded<pool::State>| PoolView {
+            id,
+            lifespan,
+            state,
+        })
     }
 
     /// The crews, the oldest first.

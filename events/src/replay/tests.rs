@@ -53,10 +53,12 @@ async fn rp_1_the_registry_was_what_the_views_showed() {
         let crews = views.crews(&tenant, CrewFilter::default(), page).await.expect("crews").items;
         let agents = views.agents(&tenant, AgentFilter::default(), page).await.expect("agents").items;
         let tasks = views.tasks(&tenant, TaskFilter::default(), page).await.expect("tasks").items;
+        let pools = views.pools(&tenant, page).await.expect("pools").items;
         let profiles = views.profiles(&tenant, page).await.expect("profiles").items;
         assert_eq!(registry.crews(), crews, "crews at {}", event.position);
         assert_eq!(registry.agents(), agents, "agents at {}", event.position);
         assert_eq!(registry.tasks(), tasks, "tasks at {}", event.position);
+        assert_eq!(registry.pools(), pools, "pools at {}", event.position);
         assert_eq!(registry.profiles().count(), profiles.len(), "profiles at {}", event.position);
         views.close().await;
     }

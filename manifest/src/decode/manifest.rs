@@ -2,12 +2,13 @@
 
 use crate::check;
 use crate::decode::crew::crew_spec;
+use crate::decode::pool::pool_spec;
 use crate::decode::profile::profile_spec;
 use crate::decode::{At, Fields, any_of, missing_name, name, texts};
 use crate::fault::{Code, Fault, Faults};
 use crate::nearest::nearest;
 use crate::tree::Node;
-use crate::{ApiVersion, Crew, Kind, Manifest, Metadata, Profile};
+use crate::{ApiVersion, Crew, Kind, Manifest, Metadata, Pool, Profile};
 
 /// Reads and checks one document. Gives a manifest if it has no errors.
 pub(crate) fn manifest(document: &Node, faults: &mut Faults) -> Option<Manifest> {
@@ -21,6 +22,11 @@ pub(crate) fn manifest(document: &Node, faults: &mut Faults) -> Option<Manifest>
         Some(Kind::Profile) => {
             fields.required("spec", |at, faults| Some(Spec::Profile(profile_spec(at, faults))))
         }
+        Some(Kind::Pool) => {
+            // All that a pool is has a default.
+            let spec = fields.optional("spec", |at, faults| Some(pool_spec(at, faults)));
+            Some(Spec::Pool(spec.unwrap_or_default()))
+        }
         // What a manifest of another kind may contain is not known here, so it is not looked into.
         _ => fields.optional("spec", |_, _| None),
     };
@@ -30,6 +36,7 @@ pub(crate) fn manifest(document: &Node, faults: &mut Faults) -> Option<Manifest>
     match &spec {
         Some(Spec::Crew(spec)) => check::crew(spec, &at, faults),
         Some(Spec::Profile(spec)) => check::profile(spec, &at, faults),
+        Some(Spec::Pool(spec)) => check::pool(spec, &at, faults),
         None => {}
     }
     if faults.any_error() {
@@ -39,13 +46,15 @@ pub(crate) fn manifest(document: &Node, faults: &mut Faults) -> Option<Manifest>
     Some(match spec? {
         Spec::Crew(spec) => Manifest::Crew(Crew { api_version, metadata, spec }),
         Spec::Profile(spec) => Manifest::Profile(Profile { api_version, metadata, spec }),
+        Spec::Pool(spec) => Manifest::Pool(Pool { api_version, metadata, spec }),
     })
 }
 
-/// What a manifest of either kind is about.
+/// What a manifest of any kind is about.
 enum Spec {
     Crew(crate::CrewSpec),
     Profile(crate::ProfileSpec),
+    Pool(crate::PoolSpec),
 }
 
 fn api_version(at: &At<'_>, faults: &mut Faults) -> Option<ApiVersion> {

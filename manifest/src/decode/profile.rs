@@ -18,7 +18,7 @@ pub(crate) fn profile_spec(at: &At<'_>, faults: &mut Faults) -> ProfileSpec {
     let mut fields = Fields::of(at, faults);
     let spec = ProfileSpec {
         description: fields.optional("description", text(ProfileSpec::DESCRIPTION_MAX)).unwrap_or_default(),
-        image: fields.optional("image", text(WORD_CHARS_MAX)),
+        image: fields.optional("image", image),
         handler: fields.required("handler", handler).unwrap_or_else(Handler::missing),
         resources: fields.optional("resources", resources).unwrap_or_default(),
         models: fields.optional("models", list(0..=ProfileSpec::ENTRIES_MAX, model)).unwrap_or_default(),
@@ -88,7 +88,12 @@ fn inner_path(at: &At<'_>, faults: &mut Faults) -> Option<String> {
     }
 }
 
-fn resources(at: &At<'_>, faults: &mut Faults) -> Option<Resources> {
+/// Reads the reference of an image.
+pub(super) fn image(at: &At<'_>, faults: &mut Faults) -> Option<String> {
+    text(WORD_CHARS_MAX)(at, faults)
+}
+
+pub(super) fn resources(at: &At<'_>, faults: &mut Faults) -> Option<Resources> {
     let default = Resources::default();
     let mut fields = Fields::of(at, faults);
     let resources = Resources {

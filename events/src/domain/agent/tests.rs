@@ -5,6 +5,7 @@ use proptest::strategy::Strategy;
 use super::lifecycle::{Status, TRANSITIONS, allows, diagram};
 use super::*;
 use crate::domain::driven::Driven;
+use crate::id::{AgentId, CrewId, Digest, Tenant};
 
 /// Every pair of statuses, from (line) and to (column), in the order of [`Status::ALL`]; `x` is a legal transition.
 const TABLE: [(&str, &str); 12] = [
@@ -42,6 +43,7 @@ fn claim(incarnation: u64) -> Claim {
         kind: "process".into(),
         isolation: "none".into(),
         node: "node-1".to_owned(),
+        pool: None,
     }
 }
 

@@ -12,6 +12,18 @@ const DENIED: &str = "denied";
 /// Kind, outcome and template. `{a.b}` is the value of field `b` of `a`; `{a.#}` is the length of the list `a`.
 const SUMMARIES: &[(&str, &str, &str)] = &[
     ("profile_applied", OK, "profile {name} has version {version}"),
+    ("pool_applied", OK, "pool {name} has version {version}"),
+    ("pool_resized", OK, "{size.min} to {size.max} sandboxes stand by"),
+    ("pool_drained", OK, "nothing stands by: {reason}"),
+    ("pool_degraded", FAILED, "{failures} sandboxes in a row did not come up: {detail}"),
+    ("pool_recovered", OK, "sandboxes come up again"),
+    ("standby_requested", OK, "{sandbox_kind} sandbox {sandbox} is to stand by"),
+    ("standby_ready", OK, "{sandbox} stands by after {took_ms} ms"),
+    ("standby_claimed", OK, "{agent} incarnation {incarnation} has claimed {sandbox}"),
+    ("standby_failed", FAILED, "{sandbox} did not come up: {detail}"),
+    ("standby_dirty", OK, "{sandbox} is not used: {reason}"),
+    ("standby_released", OK, "{sandbox} has served"),
+    ("standby_destroyed", OK, "{sandbox} is gone"),
     ("crew_assembly_started", OK, "crew {name} is brought up with {seats.#} agents"),
     ("crew_assembled", OK, "every member is ready"),
     ("crew_assembly_failed", FAILED, "not every member came up: {reason}"),
@@ -140,6 +152,7 @@ mod tests {
     fn every_kind_has_a_summary() {
         let kinds = [
             domain::profile::Event::KINDS,
+            domain::pool::Event::KINDS,
             domain::crew::Event::KINDS,
             domain::agent::Event::KINDS,
             domain::task::Event::KINDS,

@@ -115,6 +115,7 @@ impl World {
             [crew::Event::from(crew::Assembled { at_ms: None })],
         )
         .await;
+        self.pool_is_filled().await;
         self.task_runs().await;
         self.message_is_sent().await;
     }
@@ -138,12 +139,33 @@ impl World {
             sandbox_kind: "process".to_owned(),
             isolation: "none".to_owned(),
             node: None,
+            pool: None,
         };
         let id = seat.agent.as_str();
         self.happens::<agent::Event>(EntityKind::Agent, id, [requested.into(), claimed.into()]).await;
         let ready =
             [agent::Warming { incarnation }.into(), agent::Ready { incarnation, concurrency: 1 }.into()];
         self.happens::<agent::Event>(EntityKind::Agent, id, ready).await;
+    }
+
+    async fn pool_is_filled(&self) {
+        let (sandbox, template) = (SandboxId::derive(&["standby"]), Digest::of(b"template"));
+        let size = pool::Size { min: 1, max: 4, target: None };
+        let (tenant, name) = (self.tenant.clone(), "small".to_owned());
+        let applied = pool::Applied { tenant, name, version: 1, template, size, spec: json!({}) };
+        let requested = pool::Requested {
+            sandbox: sandbox.clone(),
+            template,
+            sandbox_kind: "process".to_owned(),
+            isolation: "none".to_owned(),
+            node: "node-1".to_owned(),
+            at_ms: 0,
+        };
+        let ready = pool::Ready { sandbox, took_ms: 12 };
+        let id = PoolId::of(&self.tenant, "small");
+        for event in [pool::Event::from(applied), requested.into(), ready.into()] {
+            self.happens(EntityKind::Pool, id.as_str(), [event]).await;
+        }
     }
 
     fn attempt(&self, attempt: u32, replica: usize) -> task::Event {

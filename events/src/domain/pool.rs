@@ -1,0 +1,506 @@
+//! Pools: standby sandboxes, ready to be claimed, each used once.
+//!
+//! The pool owns what stands by; the agent owns its claim. So a claim is an event of the agent's stream, with a
+//! reservation of the sandbox's id, and the pool hears of it afterwards: what it then says of the sandbox is derived.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::api::{Problem, ProblemKind};
+use crate::domain::{Context, Decider};
+use crate::id::{AgentId, Digest, EntityKind, Incarnation, SandboxId, Tenant};
+use crate::supervision::Backoff;
+
+mod decide;
+#[cfg(test)]
+mod tests;
+
+crate::domain_events! {
+    /// What happens to a pool.
+    pub enum Event {
+        "pool_applied" v 1 => Applied,
+        "pool_resized" v 1 => Resized,
+        "pool_drained" v 1 => Drained,
+        "pool_degraded" v 1 => Degraded,
+        "pool_recovered" v 1 => Recovered,
+        "standby_requested" v 1 => Requested,
+        "standby_ready" v 1 => Ready,
+        "standby_claimed" v 1 => Claimed,
+        "standby_failed" v 1 => Failed,
+        "standby_dirty" v 1 => Dirty,
+        "standby_released" v 1 => Released,
+        "standby_destroyed" v 1 => Destroyed,
+    }
+}
+
+/// After so many sandboxes in a row that did not come up, the pool is degraded.
+pub const DEGRADED_AFTER: u32 = 3;
+
+/// How long a pool waits after sandboxes that did not come up.
+pub const BACKOFF: Backoff = Backoff { initial_ms: 500, max_ms: 60_000, jitter: 0.2 };
+
+/// How many sandboxes stand by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// The fewest.
+    pub min: u32,
+    /// The most.
+    pub max: u32,
+    /// How many, whatever happens; as many as claims call for if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<u32>,
+}
+
+/// A new version of the pool. It is filled from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Its tenant.
+    pub tenant: Tenant,
+    /// Its name, unique in the tenant.
+    pub name: String,
+    /// 1, 2, 3 …
+    pub version: u32,
+    /// The digest of all that a standby sandbox is made by: one of another template is replaced.
+    pub template: Digest,
+    /// How many stand by.
+    pub size: Size,
+    /// The specification as checked, in its normal form.
+    pub spec: Value,
+}
+
+/// Another number stands by from now on, until the next version is applied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resized {
+    /// How many.
+    pub size: Size,
+}
+
+/// Nothing stands by any more, until it is applied or resized.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drained {
+    /// Why.
+    pub reason: String,
+}
+
+/// Sandboxes do not come up, one after the other: the pool tries on, ever more slowly.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Degraded {
+    /// How many in a row.
+    pub failures: u32,
+    /// What was seen of the last.
+    pub detail: String,
+}
+
+/// A sandbox came up again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recovered {}
+
+/// A sandbox is to stand by. Nothing of it names an agent or holds a secret (SB-2).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Requested {
+    /// The sandbox, never used before.
+    pub sandbox: SandboxId,
+    /// The digest of what it is made by.
+    pub template: Digest,
+    /// What kind of sandbox it is, such as `process`.
+    pub sandbox_kind: String,
+    /// What it isolates, in a word, such as `none`.
+    pub isolation: String,
+    /// The node on which it is.
+    pub node: String,
+    /// When it was wanted, in milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+/// It is linked and waits to be claimed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ready {
+    /// The sandbox.
+    pub sandbox: SandboxId,
+    /// How long that took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// An agent has claimed it, once and for ever: derived from the agent's own event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Claimed {
+    /// The sandbox.
+    pub sandbox: SandboxId,
+    /// The agent.
+    pub agent: AgentId,
+    /// The incarnation that it serves.
+    pub incarnation: Incarnation,
+}
+
+/// It did not come up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failed {
+    /// The sandbox.
+    pub sandbox: SandboxId,
+    /// What was seen.
+    pub detail: String,
+    /// How many in a row did not come up.
+    pub failures: u32,
+    /// Until then no other is made, in milliseconds since 1970.
+    pub retry_at_ms: u64,
+}
+
+/// It may not be claimed any more, for good.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Dirty {
+    /// The sandbox.
+    pub sandbox: SandboxId,
+    /// Why.
+    pub reason: String,
+}
+
+/// The incarnation that it served is over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Released {
+    /// The sandbox.
+    pub sandbox: SandboxId,
+}
+
+/// It is gone: its provider was asked, and has no such sandbox.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Destroyed {
+    /// The sandbox.
+    pub sandbox: SandboxId,
+}
+
+/// Where a sandbox of a pool stands. Nothing leads back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It is made and comes up.
+    Warming,
+    /// It waits to be claimed.
+    Ready,
+    /// It serves an agent's incarnation.
+    Claimed,
+    /// It was used, or may have been, and is to be destroyed.
+    Spent,
+}
+
+/// A sandbox of a pool that is not known to be gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standby {
+    /// How it was asked for.
+    pub requested: Requested,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Who has claimed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<(AgentId, Incarnation)>,
+    /// Why it is to be destroyed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// Where a pool stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It is kept filled.
+    #[default]
+    Active,
+    /// Sandboxes do not come up.
+    Degraded,
+    /// It is kept empty.
+    Drained,
+}
+
+impl Status {
+    /// Its name in tables and documents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Degraded => "degraded",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How many sandboxes a pool has ever had: `created` less `destroyed` are there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Asked for.
+    pub created: u64,
+    /// Claimed.
+    pub claimed: u64,
+    /// Did not come up.
+    pub failed: u64,
+    /// Known to be gone.
+    pub destroyed: u64,
+}
+
+/// A pool as its events left it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Its newest version; `None` before the first.
+    pub applied: Option<Applied>,
+    /// Where it stands.
+    pub status: Status,
+    /// How many stand by.
+    pub size: Size,
+    /// Its sandboxes that are not known to be gone.
+    pub standbys: BTreeMap<SandboxId, Standby>,
+    /// How many sandboxes in a row did not come up.
+    pub failures: u32,
+    /// Until then none is made.
+    pub retry_at_ms: u64,
+    /// What was seen of the last that did not come up, or why it is drained.
+    pub reason: String,
+    /// All that it ever had.
+    pub totals: Totals,
+}
+
+impl State {
+    /// How many of its sandboxes are in `phase`.
+    pub fn count(&self, phase: Phase) -> u32 {
+        let found = self.standbys.values().filter(|standby| standby.phase == phase).count();
+        u32::try_from(found).unwrap_or(u32::MAX)
+    }
+
+    fn set(&mut self, sandbox: &SandboxId, phase: Phase, reason: &str) {
+        if let Some(standby) = self.standbys.get_mut(sandbox) {
+            standby.phase = phase;
+            reason.clone_into(&mut standby.reason);
+        }
+    }
+}
+
+/// What may be asked of a pool.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Make this the newest version, unless it already is, and be filled.
+    Apply {
+        /// The tenant.
+        tenant: Tenant,
+        /// The name.
+        name: String,
+        /// The digest of what a sandbox is made by.
+        template: Digest,
+        /// How many stand by.
+        size: Size,
+        /// The checked specification.
+        spec: Value,
+    },
+    /// Have another number stand by.
+    Resize {
+        /// How many.
+        size: Size,
+    },
+    /// Have nothing stand by.
+    Drain {
+        /// Why.
+        reason: String,
+    },
+    /// Have these sandboxes stand by.
+    Request {
+        /// Each with what it is made by.
+        standbys: Vec<Requested>,
+    },
+    /// The sandbox waits to be claimed.
+    Ready {
+        /// The sandbox.
+        sandbox: SandboxId,
+    },
+    /// An agent has claimed the sandbox.
+    Claimed(Claimed),
+    /// The sandbox did not come up.
+    Fail {
+        /// The sandbox.
+        sandbox: SandboxId,
+        /// What was seen.
+        detail: String,
+    },
+    /// The sandboxes may not be claimed any more.
+    Spoil {
+        /// The sandboxes.
+        sandboxes: Vec<SandboxId>,
+        /// Why.
+        reason: String,
+    },
+    /// The incarnation that the sandbox served is over.
+    Release {
+        /// The sandbox.
+        sandbox: SandboxId,
+    },
+    /// The sandbox is gone.
+    Gone {
+        /// The sandbox.
+        sandbox: SandboxId,
+    },
+}
+
+/// What must be true outside for a pool.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// So many stand by as are called for.
+    Fill,
+    /// This sandbox exists, is linked and waits.
+    Stand {
+        /// The sandbox.
+        sandbox: SandboxId,
+    },
+    /// It is released once this incarnation is over.
+    Follow(Claimed),
+    /// This sandbox is gone, with everything in it, and its provider has been asked.
+    Destroy {
+        /// The sandbox.
+        sandbox: SandboxId,
+    },
+}
+
+/// Why a pool refuses a command.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// It was never applied.
+    #[error("the pool does not exist")]
+    Unknown,
+    /// The numbers do not go together.
+    #[error("a pool of {min} to {max} with target {target:?}: expected min <= target <= max and max >= 1")]
+    Size {
+        /// The fewest.
+        min: u32,
+        /// The most.
+        max: u32,
+        /// How many.
+        target: Option<u32>,
+    },
+    /// The sandbox is none of its own.
+    #[error("sandbox `{sandbox}` is not one of this pool's")]
+    NotOurs {
+        /// The sandbox.
+        sandbox: SandboxId,
+    },
+    /// The sandbox cannot become that any more.
+    #[error("sandbox `{sandbox}` cannot be {verb} any more")]
+    Illegal {
+        /// The sandbox.
+        sandbox: SandboxId,
+        /// What was asked.
+        verb: &'static str,
+    },
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let kind = match rejection {
+            Rejection::Unknown | Rejection::NotOurs { .. } => ProblemKind::NotFound,
+            Rejection::Size { .. } => ProblemKind::Invalid,
+            Rejection::Illegal { .. } => ProblemKind::Conflict,
+        };
+        Self::new(kind, rejection.to_string())
+    }
+}
+
+/// The entity `pool`.
+pub struct Pool;
+
+impl Decider for Pool {
+    const KIND: EntityKind = EntityKind::Pool;
+    const STATE_SCHEMA: u16 = 1;
+    type State = State;
+    type Command = Command;
+    type Event = Event;
+    type Effect = Effect;
+    type Rejection = Rejection;
+
+    fn decide(state: &State, command: &Command, context: &Context) -> Result<Vec<Event>, Rejection> {
+        decide::decide(state, command, context)
+    }
+
+    fn evolve(mut state: State, event: &Event) -> State {
+        match event {
+            Event::Applied(applied) => {
+                state.size = applied.size;
+                state.applied = Some(applied.clone());
+                restart(&mut state);
+            }
+            Event::Resized(resized) => {
+                state.size = resized.size;
+                restart(&mut state);
+            }
+            Event::Drained(drained) => {
+                state.status = Status::Drained;
+                state.reason.clone_from(&drained.reason);
+            }
+            Event::Degraded(degraded) => {
+                state.status = Status::Degraded;
+                state.reason.clone_from(&degraded.detail);
+            }
+            Event::Recovered(_) => {
+                state.status = Status::Active;
+                state.reason.clear();
+            }
+            Event::Requested(requested) => {
+                let standby = Standby {
+                    requested: requested.clone(),
+                    phase: Phase::Warming,
+                    claimed: None,
+                    reason: String::new(),
+                };
+                state.standbys.insert(requested.sandbox.clone(), standby);
+                state.totals.created += 1;
+            }
+            Event::Ready(ready) => {
+                state.set(&ready.sandbox, Phase::Ready, "");
+                (state.failures, state.retry_at_ms) = (0, 0);
+            }
+            Event::Claimed(claimed) => {
+                state.set(&claimed.sandbox, Phase::Claimed, "");
+                if let Some(standby) = state.standbys.get_mut(&claimed.sandbox) {
+                    standby.claimed = Some((claimed.agent.clone(), claimed.incarnation));
+                }
+                state.totals.claimed += 1;
+            }
+            Event::Failed(failed) => {
+                state.set(&failed.sandbox, Phase::Spent, &failed.detail);
+                (state.failures, state.retry_at_ms) = (failed.failures, failed.retry_at_ms);
+                state.totals.failed += 1;
+            }
+            Event::Dirty(dirty) => state.set(&dirty.sandbox, Phase::Spent, &dirty.reason),
+            Event::Released(released) => state.set(&released.sandbox, Phase::Spent, "released"),
+            Event::Destroyed(destroyed) => {
+                if state.standbys.remove(&destroyed.sandbox).is_some() {
+                    state.totals.destroyed += 1;
+                }
+            }
+        }
+        state
+    }
+
+    fn obligations(state: &State) -> Vec<Effect> {
+        let fill = state.applied.iter().map(|_| Effect::Fill);
+        let each = state.standbys.iter().filter_map(|(sandbox, standby)| match standby.phase {
+            Phase::Warming | Phase::Ready => Some(Effect::Stand { sandbox: sandbox.clone() }),
+            Phase::Claimed => standby.claimed.clone().map(|(agent, incarnation)| {
+                Effect::Follow(Claimed { sandbox: sandbox.clone(), agent, incarnation })
+            }),
+            Phase::Spent => Some(Effect::Destroy { sandbox: sandbox.clone() }),
+        });
+        fill.chain(each).collect()
+    }
+
+    fn is_final(_: &State) -> bool {
+        false
+    }
+}
+
+/// A pool that was told anew what to be forgets that it failed.
+fn restart(state: &mut State) {
+    state.status = Status::Active;
+    (state.failures, state.retry_at_ms) = (0, 0);
+    state.reason.clear();
+}

@@ -1,0 +1,3 @@
+-- $1 JSON array of ids
+SELECT id, created, created_at, updated, updated_at, state FROM pools
+WHERE id IN (SELECT json_array_elements_text($1::json))
