@@ -17,6 +17,7 @@ mod log;
 mod migrate;
 mod node;
 mod offline;
+mod pool;
 mod profile;
 mod projection;
 mod replay;
@@ -114,6 +115,9 @@ enum Command {
     /// Apply and see profiles.
     #[command(subcommand)]
     Profile(profile::Profile),
+    /// Keep sandboxes warm, ready to be claimed.
+    #[command(subcommand)]
+    Pool(pool::Pool),
     /// Keep and fetch bytes by their SHA-256.
     #[command(subcommand)]
     Artifact(artifact::Artifact),
@@ -223,6 +227,7 @@ impl Command {
             Self::Agent(agent) => agent.run(&Session::open(global, output)?).await,
             Self::Task(task) => task.run(&Session::open(global, output)?).await,
             Self::Profile(profile) => profile.run(&Session::open(global, output)?).await,
+            Self::Pool(pool) => pool.run(&Session::open(global, output)?).await,
             Self::Artifact(artifact) => artifact.run(&Session::open(global, output)?).await,
             Self::Approval(approval) => approval.run(&Session::open(global, output)?).await,
             Self::Log(log) => log.run(output).await,

@@ -321,7 +321,7 @@ fn profiles() -> Result<Vec<(String, Value)>, Problem> {
         .into_iter()
         .filter_map(|manifest| match manifest {
             Manifest::Profile(profile) => Some((profile.metadata.name.to_string(), json!(profile.spec))),
-            Manifest::Crew(_) => None,
+            Manifest::Crew(_) | Manifest::Pool(_) => None,
         })
         .collect())
 }
@@ -331,7 +331,7 @@ type Crew = (String, std::collections::BTreeMap<String, String>, Value);
 fn crew(chaos: bool) -> Result<Crew, Problem> {
     let crew = manifests("crew.yaml", code_health::CREW)?.into_iter().find_map(|manifest| match manifest {
         Manifest::Crew(crew) => Some(crew),
-        Manifest::Profile(_) => None,
+        Manifest::Profile(_) | Manifest::Pool(_) => None,
     });
     let mut crew =
         crew.ok_or_else(|| Problem::new(ProblemKind::Internal, "the demo's manifest has no crew"))?;

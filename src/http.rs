@@ -19,6 +19,7 @@ mod openapi;
 mod operations;
 mod page;
 mod plan;
+mod pools;
 mod problem;
 mod projections;
 mod queries;
@@ -44,6 +45,7 @@ use crate::api::Service;
 pub(crate) use audit::ProofModel;
 pub use audit::{CheckpointModel, CheckpointPage, StandingModel};
 pub use envelope::Envelope;
+pub use pools::Pools;
 pub(crate) use registry::registry;
 pub use serve::{ServeError, bind, serve};
 
@@ -158,6 +160,8 @@ pub struct Parts {
     pub bodies: Arc<dyn Bodies>,
     /// What handlers write.
     pub logs: Arc<dyn Logs>,
+    /// The pools of this node.
+    pub pools: Arc<dyn Pools>,
     /// What kind of sandbox agents run in.
     pub sandbox: SandboxKind,
     /// What it can do without for a while.

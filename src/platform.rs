@@ -245,6 +245,11 @@ impl Platform {
         self.actors.figures()
     }
 
+    /// How the pools of this node do.
+    pub fn pools(&self) -> Vec<actors::PoolFigures> {
+        self.actors.pools()
+    }
+
     /// Stops taking commands and closes the log. Sandboxes go on running, for the next start to adopt them.
     pub async fn shutdown(self) {
         self.actors.shutdown().await;

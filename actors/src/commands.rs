@@ -19,6 +19,8 @@ use crate::hosted;
 use crate::profiles;
 use crate::submit::{self, Order};
 
+mod pool;
+
 /// Content of a task as it may come in, in bytes of JSON: what fits a frame of the link.
 const INPUT_BYTES_MAX: usize = 200 * 1024;
 
@@ -42,6 +44,11 @@ impl Answerer {
         let asked = &Asked { caller, digest, is_first };
         match command {
             Command::ProfileApply { name, spec, bundle } => self.apply(asked, &name, spec, bundle).await,
+            Command::PoolApply { name, spec } => self.apply_pool(asked, &name, spec).await,
+            Command::PoolResize { name, min, max, target } => {
+                self.resize_pool(asked, &name, (min, max, target)).await
+            }
+            Command::PoolDrain { name, reason } => self.drain_pool(asked, &name, reason).await,
             Command::CrewAssemble { name, labels, spec } => self.assemble(asked, name, labels, spec).await,
             Command::CrewScale { crew, member, replicas } => {
                 self.scale(asked, &crew, &member, replicas).await
@@ -196,6 +203,7 @@ impl Answerer {
         gate(&name, &checked)?;
         let command_id = asked.caller.command_id();
         let crew = CrewId::derive(&["crew", &command_id.to_string()]);
+        self.check_pool(asked, &crew, &checked).await?;
         let started = self.started(asked, &crew, name, labels, &checked).await?;
         let command = crew::Command::Assemble(started);
         let outcome = self.give(&self.core.crews, asked, crew.as_str(), command).await?;

@@ -8,6 +8,7 @@ use events::api::{Problem, ProblemKind};
 use events::artifact::ArtifactStore;
 use events::domain::agent::Agent;
 use events::domain::crew::Crew;
+use events::domain::pool::Pool;
 use events::domain::profile::Profile;
 use events::domain::task::Task;
 use events::domain::{Context, Decider};
@@ -32,6 +33,7 @@ use crate::profiles::Profiles;
 use crate::recovery::Registry;
 use crate::roster::Rosters;
 use crate::shards::{Shards, Tenure};
+use crate::shelves::Shelves;
 use crate::tallies::Tallies;
 use crate::watchdog;
 
@@ -46,11 +48,13 @@ pub(crate) struct Core {
     pub(crate) crews: Directory<Crew>,
     pub(crate) agents: Directory<Agent>,
     pub(crate) tasks: Directory<Task>,
+    pub(crate) pools: Directory<Pool>,
     pub(crate) profile_entities: Directory<Profile>,
     pub(crate) profiles: Profiles,
     pub(crate) homes: Homes,
     pub(crate) rosters: Rosters,
     pub(crate) posts: Posts,
+    pub(crate) shelves: Arc<Shelves>,
     pub(crate) tallies: Tallies,
     pub(crate) meters: Meters,
     pub(crate) live: Live,
@@ -77,11 +81,13 @@ impl Core {
             crews: Directory::new(admission.clone()),
             agents: Directory::new(admission.clone()),
             tasks: Directory::new(admission.clone()),
+            pools: Directory::new(admission.clone()),
             profile_entities: Directory::new(admission),
             profiles: Profiles::default(),
             homes: Homes::default(),
             rosters: Rosters::default(),
             posts: Posts::default(),
+            shelves: Arc::default(),
             tallies: Tallies::default(),
             meters: Meters::default(),
             live: Live::default(),
@@ -95,6 +101,7 @@ impl Core {
         core.crews.bind(&core);
         core.agents.bind(&core);
         core.tasks.bind(&core);
+        core.pools.bind(&core);
         core.profile_entities.bind(&core);
         core
     }

@@ -84,6 +84,19 @@ impl Host {
         })
     }
 
+    /// A runner that nobody has claimed yet waits.
+    fn stands_by(&self, sandbox: &SandboxId) -> Result<Linked, Error> {
+        let shelves = &self.core.shelves;
+        if !shelves.stands_by(sandbox) {
+            return Err(Error::new(
+                ErrorType::Unavailable,
+                "the sandbox is on its way to its agent or its end",
+            ));
+        }
+        shelves.linked(sandbox);
+        Ok(Linked { heartbeat_ms: self.core.options.limits.standby_heartbeat_ms, ..Linked::default() })
+    }
+
     async fn down(&self, sandbox: &SandboxId, exit: Exit, detail: String) {
         if let Some(post) = self.core.posts.get(sandbox) {
             hosted::down(&self.core, &post.agent, post.incarnation, exit, detail).await;
@@ -134,6 +147,9 @@ impl gateway::Host for Host {
         hello: &link::Hello,
         assigned: bool,
     ) -> Result<Linked, Error> {
+        if self.core.posts.get(sandbox).is_none() && self.core.shelves.pool_of(sandbox).is_some() {
+            return self.stands_by(sandbox);
+        }
         let post = self.post(sandbox)?;
         let (held, drop) = self.sort_out(&post, hello).await;
         let known = held.iter().map(|(task, fence)| (task.task.clone(), *fence));
@@ -199,6 +215,8 @@ impl gateway::Host for Host {
     fn heartbeat(&self, sandbox: &SandboxId, beat: &link::Heartbeat) {
         if let Some(post) = self.core.posts.get(sandbox) {
             self.tell(&post, Sign::Heartbeat(Beat::from(beat)));
+        } else if let Some(suspicion) = self.core.shelves.beat(sandbox, beat) {
+            hosted::suspect(&self.core, sandbox, suspicion);
         }
     }
 
@@ -219,6 +237,8 @@ impl gateway::Host for Host {
             tracing::debug!(%sandbox, agent = %post.agent, reason, "link lost");
             self.core.posts.unlinked(sandbox);
             self.tell(&post, Sign::LinkLost);
+        } else {
+            hosted::suspect(&self.core, sandbox, format!("its link was lost: {reason}"));
         }
     }
 

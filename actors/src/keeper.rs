@@ -100,8 +100,12 @@ impl Keeper {
         let mut table = self.within(core, self.leases.table()).await?;
         let held = core.shards.epochs();
         // What is not recovered yet is not known to be idle.
-        let is_idle =
-            |shard| core.shards.is_open(shard) && core.posts.is_idle(shard) && core.tallies.is_idle(shard);
+        let is_idle = |shard| {
+            core.shards.is_open(shard)
+                && core.posts.is_idle(shard)
+                && core.tallies.is_idle(shard)
+                && core.shelves.is_idle(shard)
+        };
         let Plan { claim, give, is_short } =
             share::plan(node, &table, &held, leasing.give_shards_max, is_idle);
         self.give(core, &give).await?;

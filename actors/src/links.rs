@@ -29,6 +29,8 @@ pub trait Links: Send + Sync + 'static {
     fn bind_peer(&self, sandbox: &SandboxId, peer: Peer, assigned: bool) -> Result<(), String>;
     /// The token that the sandbox's assignment carries.
     fn token(&self, sandbox: &SandboxId) -> link::Secret;
+    /// Assigns a sandbox that stands by, now or as soon as its link is up. Whose it is must be known.
+    async fn assign(&self, sandbox: &SandboxId, assign: link::Assign) -> Result<(), String>;
     /// Hands an attempt to the runner. `Ok` says that it will be sent while this link lives.
     async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), NotSent>;
     /// Takes an attempt back that was not sent yet, or has the runner stop it.
@@ -68,6 +70,10 @@ impl Links for Gateway {
 
     fn token(&self, sandbox: &SandboxId) -> link::Secret {
         self.token(sandbox)
+    }
+
+    async fn assign(&self, sandbox: &SandboxId, assign: link::Assign) -> Result<(), String> {
+        self.assign(sandbox, assign).await.map_err(|error| error.to_string())
     }
 
     async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), NotSent> {

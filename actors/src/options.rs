@@ -49,6 +49,10 @@ pub struct Limits {
     pub adopt_ms: u64,
     /// A starting sandbox has this time to link, beside its handler's start timeout.
     pub link_ms: u64,
+    /// How often a pool looks whether it has too many or too few, beside every claim.
+    pub pool_look_ms: u64,
+    /// How often a runner that stands by is heard.
+    pub standby_heartbeat_ms: u64,
     /// How long a command waits for a shard that is being taken over by another node.
     pub route_ms: u64,
     /// How often it looks whose the shard is meanwhile.
@@ -77,6 +81,8 @@ impl Default for Limits {
             grace_ms: 10_000,
             adopt_ms: 10_000,
             link_ms: 10_000,
+            pool_look_ms: 1_000,
+            standby_heartbeat_ms: 5_000,
             route_ms: 20_000,
             route_retry_ms: 100,
             handed_over_ms: 600_000,

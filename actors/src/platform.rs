@@ -20,6 +20,7 @@ use crate::options::Options;
 use crate::peers::Peers;
 use crate::recovery::Registry;
 use crate::route::Router;
+use crate::shelves::PoolFigures;
 use crate::supervisor::{self, Entry, Journal, JournalError};
 use crate::watchdog::{self, Finding, HungReason, Sign, Signal, Subject, Verdict};
 use crate::{hibernation, hosted, recovery, route, service};
@@ -112,9 +113,15 @@ impl Platform {
             resident_entities: core.crews.resident()
                 + core.agents.resident()
                 + core.tasks.resident()
+                + core.pools.resident()
                 + core.profile_entities.resident(),
             live_sandboxes: core.posts.sandboxes().len(),
         }
+    }
+
+    /// How the pools of this node do.
+    pub fn pools(&self) -> Vec<PoolFigures> {
+        self.core.shelves.figures(self.core.clock.now().millis())
     }
 
     /// Connects the platform with its links and its watchdog, takes its share of the shards, recovers what was
@@ -293,13 +300,13 @@ async fn watch_exits(core: Arc<Core>, exits: Arc<tokio::sync::Mutex<broadcast::R
 
 pub(crate) fn exited(core: &Arc<Core>, exit: &sandbox::Exit) {
     let Ok(id) = exit.id.as_str().parse() else { return };
-    let Some(post) = core.posts.get(&id) else { return };
     let how = match (exit.code, exit.signal) {
         (_, Some(signal)) => format!("its sandbox was killed by signal {signal}"),
         (Some(code), None) => format!("its sandbox ended with exit code {code}"),
         (None, None) => "its sandbox ended".to_owned(),
     };
     let reason = if exit.oom { format!("{how}: it ran out of memory") } else { how };
+    let Some(post) = core.posts.get(&id) else { return hosted::suspect(core, &id, reason) };
     let subject = Subject { agent: post.agent, incarnation: post.incarnation };
     core.tell(Signal::Of(subject, Sign::SandboxExited { reason, oom: exit.oom }));
 }
@@ -317,6 +324,7 @@ async fn passivate(core: Arc<Core>) {
         core.crews.passivate(idle, ended);
         core.agents.passivate(idle, ended);
         core.tasks.passivate(idle, ended);
+        core.pools.passivate(idle, ended);
         core.profile_entities.passivate(idle, ended);
     }
 }

@@ -75,6 +75,11 @@ async fn recover(core: &Arc<Core>, tenures: &[Arc<Tenure>]) -> Result<(), Proble
 
 /// First the rosters, then the tasks, then the agents: so nobody is given work that he has in hand already.
 async fn bring_back(core: &Arc<Core>, mut unfinished: Unfinished) -> Result<(), Problem> {
+    // Whose a sandbox is must be known before any runner links again.
+    for pool in &unfinished.pools {
+        let state = core.pools.read(pool.as_str()).await?;
+        core.shelves.enroll(pool, &state);
+    }
     let mut agents = Vec::new();
     for (crew, spent) in &unfinished.spent {
         core.meters.know(crew, spent.usage.tokens());
@@ -106,6 +111,9 @@ async fn bring_back(core: &Arc<Core>, mut unfinished: Unfinished) -> Result<(), 
         .map(|message| (message.sent.crew.clone(), message.recipient.clone()))
         .collect();
     core.links().restore(std::mem::take(&mut unfinished.messages)).await;
+    for pool in &unfinished.pools {
+        core.pools.resume(pool.as_str()).await?;
+    }
     for agent in &agents {
         core.agents.resume(agent.as_str()).await?;
     }
@@ -145,7 +153,9 @@ pub(crate) async fn reconcile(core: &Arc<Core>) {
     for found in found {
         let id: Option<SandboxId> = found.id.as_str().parse().ok();
         let is_owned = match &id {
-            Some(id) => owned.contains(id) || wanted(core, &found, id).await,
+            Some(id) => {
+                owned.contains(id) || core.shelves.pool_of(id).is_some() || wanted(core, &found, id).await
+            }
             None => false,
         };
         match (&found.state, is_owned) {

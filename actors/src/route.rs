@@ -8,7 +8,7 @@ use events::api::{Caller, Command, Commands, Problem, ProblemKind, Reply};
 use events::domain::agent::Agent;
 use events::domain::task::Task;
 use events::lease::shard_of;
-use events::{CrewId, SandboxId};
+use events::{CrewId, PoolId, SandboxId};
 use nats::Message;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -43,6 +43,11 @@ impl Router {
         let crew = match command {
             Command::ProfileApply { name, .. } => {
                 return Ok(Some(profiles::entity_id(&caller.tenant, name)));
+            }
+            Command::PoolApply { name, .. }
+            | Command::PoolResize { name, .. }
+            | Command::PoolDrain { name, .. } => {
+                return Ok(Some(PoolId::of(&caller.tenant, name).to_string()));
             }
             Command::CrewAssemble { .. } => Some(CrewId::derive(&["crew", &caller.command_id().to_string()])),
             Command::CrewScale { crew, .. }

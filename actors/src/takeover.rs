@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use events::CrewId;
 use events::lease::shard_of;
+use events::{CrewId, SandboxId};
 
 use crate::core::Core;
 use crate::hosted;
@@ -29,10 +29,16 @@ pub(crate) fn forget(core: &Core, tenures: &[Arc<Tenure>]) {
     core.meters.remove_where(is_in);
 }
 
+/// The sandboxes of these shards' pools that nobody has claimed.
+fn standbys(core: &Core, shards: &HashSet<u8>) -> Vec<SandboxId> {
+    core.shelves.remove_where(|pool| shards.contains(&shard_of(pool.as_str())))
+}
+
 /// Removes the sandboxes that serve agents of these shards.
 pub(crate) async fn remove_sandboxes(core: &Arc<Core>, lost: &[Arc<Tenure>]) {
     let shards: HashSet<u8> = lost.iter().map(|tenure| tenure.epoch.shard).collect();
-    let sandboxes = core.posts.sandboxes_where(|crew| shards.contains(&shard_of(crew.as_str())));
+    let mut sandboxes = core.posts.sandboxes_where(|crew| shards.contains(&shard_of(crew.as_str())));
+    sandboxes.extend(standbys(core, &shards));
     let removals = sandboxes.iter().map(|sandbox| hosted::destroy(core, sandbox));
     futures_util::future::join_all(removals).await;
 }

@@ -46,6 +46,31 @@ pub enum Command {
         /// Its packed source, already in the artifact store.
         bundle: Option<Digest>,
     },
+    /// Make a checked pool the newest version of its name, and keep it filled.
+    PoolApply {
+        /// The pool's name.
+        name: String,
+        /// Its specification in normal form.
+        spec: Value,
+    },
+    /// Have another number of sandboxes stand by, until the pool is applied anew.
+    PoolResize {
+        /// The pool's name.
+        name: String,
+        /// The fewest; as before if absent.
+        min: Option<u32>,
+        /// The most; as before if absent.
+        max: Option<u32>,
+        /// How many, whatever happens; as claims call for if absent.
+        target: Option<u32>,
+    },
+    /// Have nothing stand by until the pool is applied or resized.
+    PoolDrain {
+        /// The pool's name.
+        name: String,
+        /// Why, for the log.
+        reason: String,
+    },
     /// Bring up a crew from a checked manifest; answers when every member is ready, or all are released.
     CrewAssemble {
         /// The crew's name, unique in the tenant while the crew lives.

@@ -33,10 +33,93 @@ impl Body for ApplyProfile {
     async fn command(self, _: &Service, caller: &Caller) -> Outcome {
         let Some(Manifest::Profile(profile)) = read(Source::Field(&self.manifest), &caller.tenant)?.pop()
         else {
-            return Err(Refusal::invalid("`manifest`: found a crew, expected a manifest of kind `Profile`"));
+            return Err(Refusal::invalid(
+                "`manifest`: found another kind, expected a manifest of kind `Profile`",
+            ));
         };
         let name = profile.metadata.name.as_str().to_owned();
         Ok(Command::ProfileApply { name, spec: normal(&profile.spec)?, bundle: self.bundle })
+    }
+}
+
+/// A pool to apply.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ApplyPool {
+    /// The manifest, of kind `Pool`.
+    manifest: Value,
+    /// The manifest's text, instead of everything else.
+    #[serde(skip)]
+    text: Option<Bytes>,
+}
+
+impl Body for ApplyPool {
+    const TAKES_YAML: bool = true;
+
+    fn read(input: Input) -> Result<Self, Refusal> {
+        match input {
+            Input::Fields(fields) => input::fields(fields),
+            Input::Text(text) => Ok(Self { manifest: Value::Null, text: Some(text) }),
+        }
+    }
+
+    async fn command(self, _: &Service, caller: &Caller) -> Outcome {
+        let source = match &self.text {
+            Some(text) => Source::Text(text),
+            None => Source::Field(&self.manifest),
+        };
+        let mut manifests = read(source, &caller.tenant)?;
+        match (manifests.pop(), manifests.is_empty()) {
+            (Some(Manifest::Pool(pool)), true) => {
+                let name = pool.metadata.name.as_str().to_owned();
+                Ok(Command::PoolApply { name, spec: normal(&pool.spec)? })
+            }
+            _ => Err(Refusal::invalid("`manifest`: expected one manifest of kind `Pool`")),
+        }
+    }
+}
+
+/// Another number of sandboxes that stand by.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ResizePool {
+    /// The pool's name.
+    pool: String,
+    /// The fewest; as before if absent.
+    #[serde(default)]
+    #[schemars(range(max = 1000))]
+    min: Option<u32>,
+    /// The most; as before if absent.
+    #[serde(default)]
+    #[schemars(range(max = 1000))]
+    max: Option<u32>,
+    /// How many, whatever happens; as claims call for if absent.
+    #[serde(default)]
+    #[schemars(range(max = 1000))]
+    target: Option<u32>,
+}
+
+impl Body for ResizePool {
+    async fn command(self, _: &Service, _: &Caller) -> Outcome {
+        let Self { pool: name, min, max, target } = self;
+        Ok(Command::PoolResize { name, min, max, target })
+    }
+}
+
+/// A pool in which nothing is to stand by.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct DrainPool {
+    /// The pool's name.
+    pool: String,
+    /// Why, for the log.
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+impl Body for DrainPool {
+    async fn command(self, _: &Service, _: &Caller) -> Outcome {
+        Ok(Command::PoolDrain { name: self.pool, reason: self.reason.unwrap_or_else(asked_for) })
     }
 }
 

@@ -54,6 +54,10 @@ pub(crate) fn crew_and_profiles(manifests: Vec<Manifest>) -> Result<(Crew, Vec<P
         match manifest {
             Manifest::Crew(crew) => crews.push(crew),
             Manifest::Profile(profile) => profiles.push(profile),
+            Manifest::Pool(pool) => {
+                let name = pool.metadata.name;
+                return Err(Refusal::invalid(format!("found pool `{name}` beside the crew; apply it first")));
+            }
         }
     }
     match (crews.pop(), crews.len()) {

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 
 use super::access::{GrantRole, MintToken, RevokeRole, RevokeToken};
 use super::bodies::{
-    Answer, ApplyProfile, Assemble, Cancel, Disband, Drain, Erase, Pause, Restart, Resume, Retry, Scale,
-    Submit,
+    Answer, ApplyPool, ApplyProfile, Assemble, Cancel, Disband, Drain, DrainPool, Erase, Pause, ResizePool,
+    Restart, Resume, Retry, Scale, Submit,
 };
 use super::input::{self, Input};
 use super::problem::Refusal;
@@ -175,13 +175,34 @@ impl Operation {
 }
 
 /// Every command.
-pub(crate) static OPERATIONS: [Operation; 17] = [
+pub(crate) static OPERATIONS: [Operation; 20] = [
     Operation::new::<ApplyProfile>(
         ("profile", "apply"),
         "/v1/profiles",
         "applyProfile",
         "profile:apply",
         "Makes a profile the newest version of its name",
+    ),
+    Operation::new::<ApplyPool>(
+        ("pool", "apply"),
+        "/v1/pools",
+        "applyPool",
+        "pool:apply",
+        "Makes a warm pool the newest version of its name, and keeps it filled",
+    ),
+    Operation::new::<ResizePool>(
+        ("pool", "resize"),
+        "/v1/pools/{pool}/resize",
+        "resizePool",
+        "pool:resize",
+        "Has another number of sandboxes stand by",
+    ),
+    Operation::new::<DrainPool>(
+        ("pool", "drain"),
+        "/v1/pools/{pool}/drain",
+        "drainPool",
+        "pool:drain",
+        "Has nothing stand by until the pool is applied or resized",
     ),
     Operation::new::<Assemble>(
         ("crew", "assemble"),

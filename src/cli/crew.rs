@@ -9,7 +9,7 @@ use manifest::Manifest;
 use serde_json::{Value, json};
 
 use super::session::Session;
-use super::{Outcome, files, profile};
+use super::{Outcome, files, pool, profile};
 use crate::client::escape;
 use crate::output::{Column, table};
 
@@ -108,10 +108,16 @@ impl Crew {
         match self {
             Self::Plan { files } => return plan(session, &files).await,
             Self::Assemble { files, idempotency_key } => {
-                let (profiles, crew) = split(&files)?;
+                let (others, crew) = split(&files)?;
+                // A pool may name a profile.
+                let (profiles, pools) = others.into_iter().partition::<Vec<_>, _>(is_profile);
                 for found in &profiles {
                     let done = profile::apply(session, found, None).await?;
                     crate::output::remark(profile::applied(&done));
+                }
+                for found in &pools {
+                    let done = pool::apply(session, &found.manifest, None).await?;
+                    crate::output::remark(pool::applied(&done));
                 }
                 let body = json!({ "manifest": crew });
                 let done =
@@ -157,12 +163,16 @@ fn say(session: &Session, done: &Value, did: &str) {
     });
 }
 
-/// The profiles and the one crew of these files.
+fn is_profile(found: &files::Found) -> bool {
+    matches!(found.manifest, Manifest::Profile(_))
+}
+
+/// The one crew of these files, and what is beside it.
 fn split(paths: &[PathBuf]) -> Result<(Vec<files::Found>, Manifest), Problem> {
-    let (mut crews, profiles): (Vec<_>, Vec<_>) =
+    let (mut crews, others): (Vec<_>, Vec<_>) =
         files::manifests(paths)?.into_iter().partition(|found| matches!(found.manifest, Manifest::Crew(_)));
     match (crews.pop(), crews.is_empty()) {
-        (Some(crew), true) => Ok((profiles, crew.manifest)),
+        (Some(crew), true) => Ok((others, crew.manifest)),
         (None, _) => {
             Err(Problem::new(ProblemKind::Invalid, "found no crew, expected one manifest of kind `Crew`"))
         }
@@ -174,8 +184,9 @@ fn split(paths: &[PathBuf]) -> Result<(Vec<files::Found>, Manifest), Problem> {
 }
 
 async fn plan(session: &Session, paths: &[PathBuf]) -> Outcome {
-    let (profiles, crew) = split(paths)?;
-    let profiles: Vec<&Manifest> = profiles.iter().map(|found| &found.manifest).collect();
+    let (others, crew) = split(paths)?;
+    let profiles: Vec<&Manifest> =
+        others.iter().filter(|found| is_profile(found)).map(|found| &found.manifest).collect();
     let body = json!({"manifest": crew, "profiles": profiles});
     let plan = session.client.post("/v1/crews/plan", &body, None).await?;
     session.output.value(&plan, |plan| readable_plan(plan, session.output.is_coloured));

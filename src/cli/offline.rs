@@ -58,6 +58,9 @@ enum KindName {
     /// A profile.
     #[value(alias = "Profile")]
     Profile,
+    /// A warm pool.
+    #[value(alias = "Pool")]
+    Pool,
 }
 
 #[derive(Debug, Args)]
@@ -72,6 +75,7 @@ impl Schema {
         let kind = match self.kind {
             KindName::Crew => Kind::Crew,
             KindName::Profile => Kind::Profile,
+            KindName::Pool => Kind::Pool,
         };
         let schema = manifest::schema(kind).ok_or_else(|| {
             Problem::new(ProblemKind::NotFound, format!("there is no schema of `{}`", kind.as_str()))

@@ -66,7 +66,7 @@ fn wrong_lines_are_refused() {
         "hypercode task submit",
         "hypercode task submit c t --deadline soon",
         "hypercode task submit c --input {",
-        "hypercode schema pool",
+        "hypercode schema suite",
         "hypercode crew list --output xml",
         "hypercode replay --diff 5",
         "hypercode replay --to yesterday",

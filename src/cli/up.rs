@@ -81,6 +81,7 @@ async fn serve(
         audit: platform.audit.clone(),
         bodies: Arc::clone(platform) as Arc<dyn http::Bodies>,
         logs: Arc::clone(platform) as Arc<dyn http::Logs>,
+        pools: Arc::clone(platform) as Arc<dyn http::Pools>,
         sandbox: http::SandboxKind::of(&*platform.provider),
         dependencies,
         limits: limits.clone(),
@@ -126,6 +127,12 @@ fn join(config: &Config, bus: &nats::Nats, platform: &Platform, service: Arc<Ser
 impl http::Bodies for Platform {
     async fn body(&self, kept: &serde_json::Value) -> Result<serde_json::Value, Problem> {
         Platform::body(self, kept).await
+    }
+}
+
+impl http::Pools for Platform {
+    fn figures(&self) -> Vec<actors::PoolFigures> {
+        self.pools()
     }
 }
 

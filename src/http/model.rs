@@ -144,6 +144,9 @@ pub(super) struct AgentModel {
     /// The sandbox of that incarnation.
     #[serde(skip_serializing_if = "Option::is_none")]
     sandbox: Option<String>,
+    /// The warm pool from which it came; absent where it was made for the agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<String>,
     /// What kind of sandbox that is.
     sandbox_kind: String,
     /// What it isolates, honestly; `none` is a plain process.
@@ -190,6 +193,7 @@ impl AgentModel {
             status,
             incarnation: state.incarnation.0,
             sandbox: state.sandbox.as_ref().map(ToString::to_string),
+            pool: state.pool.as_ref().map(ToString::to_string),
             sandbox_kind: sandbox.kind.clone(),
             isolation: sandbox.isolation.clone(),
             profile: text(|requested| requested.profile.clone()),

@@ -71,8 +71,18 @@ pub(super) struct One {
     min_position: Option<u64>,
 }
 
+impl One {
+    pub(super) fn min_position(&self) -> Option<u64> {
+        self.min_position
+    }
+}
+
 /// What was found, or that there is nothing of this id.
-fn found<T>(found: Result<Option<T>, ViewError>, kind: EntityKind, id: &str) -> Result<T, Problem> {
+pub(super) fn found<T>(
+    found: Result<Option<T>, ViewError>,
+    kind: EntityKind,
+    id: &str,
+) -> Result<T, Problem> {
     found?.ok_or_else(|| Problem::not_found(kind, id))
 }
 

@@ -14,7 +14,8 @@ use schemars::JsonSchema;
 use super::extract::{Known, Segments};
 use super::guard::{self, Guard};
 use super::{
-    Api, access, artifacts, audit, commands, feed, model, nodes, operations, page, plan, projections, queries,
+    Api, access, artifacts, audit, commands, feed, model, nodes, operations, page, plan, pools, projections,
+    queries,
 };
 use crate::api::{Done, OPERATIONS, Operation, Pace, Refusal, SchemaOf, schema_of};
 
@@ -182,6 +183,14 @@ fn query_routes() -> Vec<Route> {
             .needs("profile:read")
             .query::<queries::ProfileVersion>()
             .answers::<ProfileModel>(),
+        Route::get("/v1/pools", "listPools", "Warm pools", pools::list)
+            .needs("pool:read")
+            .query::<pools::PoolList>()
+            .answers::<Items<pools::PoolModel>>(),
+        Route::get("/v1/pools/{pool}", "readPool", "A warm pool and its sandboxes, by its name", pools::read)
+            .needs("pool:read")
+            .query::<queries::One>()
+            .answers::<pools::PoolModel>(),
         Route::get("/v1/crews", "listCrews", "Crews", queries::crews)
             .needs("crew:read")
             .query::<queries::Crews>()

@@ -149,6 +149,10 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
         }
         Effect::Destroy { sandbox } => put_away(core, id, &sandbox).await,
         Effect::Drain { sandbox, reason } => drain(core, id, cause, &sandbox, &reason).await,
+        Effect::ReportClaim { pool, incarnation, sandbox } => {
+            let Ok(agent) = id.parse() else { return };
+            super::pool::report_claim(core, cause, &pool, agent, incarnation, sandbox).await;
+        }
         Effect::ReportDown { incarnation, exit, detail } => {
             let Ok(agent) = id.parse::<AgentId>() else { return };
             let state = core.look(&core.agents, id).await;
@@ -234,6 +238,9 @@ async fn bring_up(
     core.links().bind_peer(sandbox, peer, state.status == Status::Ready)?;
     let id = sandbox::Id::new(sandbox.as_str()).map_err(|error| error.to_string())?;
     let limits = &core.options.limits;
+    if state.status == Status::Provisioning && core.shelves.is_linked(sandbox) {
+        return bind_late(core, subject, sandbox, &id, &prepared.resources).await;
+    }
     let found = core.provider.find(&id).await.map_err(|error| error.to_string())?;
     let adopted = found.is_some_and(|found| matches!(found.state, sandbox::State::Running(_)));
     if adopted {
@@ -243,7 +250,7 @@ async fn bring_up(
         for task in held.unwrap_or_default() {
             core.tell(Signal::Of(subject.clone(), Sign::TaskStarted { task, frames }));
         }
-    } else if state.status == Status::Provisioning {
+    } else if state.status == Status::Provisioning && state.pool.is_none() {
         let (resources, image) = (&prepared.resources, prepared.image);
         let spec = assign::sandbox_spec(core, requested, incarnation, id, socket, resources, image);
         core.provider.create(&spec).await.map_err(|error| error.to_string())?;
@@ -264,6 +271,34 @@ async fn bring_up(
         down(core, &requested.agent, incarnation, exit, detail).await;
     }
     Ok(())
+}
+
+/// Tells a runner that stands by whom it serves: identity, environment, secrets and handler go over its link (SB-2).
+async fn bind_late(
+    core: &Arc<Core>,
+    subject: Subject,
+    sandbox: &SandboxId,
+    id: &sandbox::Id,
+    resources: &manifest::Resources,
+) -> Result<(), String> {
+    let Some(post) = core.posts.get(sandbox) else { return Ok(()) };
+    if core.shelves.is_paused(sandbox) {
+        core.provider.unpause(id).await.map_err(|error| error.to_string())?;
+    }
+    if core.shelves.resources(sandbox).is_some_and(|made_with| made_with != *resources) {
+        match core.provider.update(id, &assign::limits(resources)).await {
+            // Then the pool's limits hold.
+            Ok(()) | Err(sandbox::Error::Unsupported { .. }) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    core.tell(Signal::Of(subject.clone(), Sign::Adopted(post.assign.liveness)));
+    core.tell(Signal::Of(subject, Sign::Linked));
+    core.posts.linked(sandbox, []);
+    core.links().assign(sandbox, (*post.assign).clone()).await?;
+    let wait_ms = core.options.limits.link_ms + post.assign.handler.start_timeout_ms();
+    let settled = tokio::time::timeout(Duration::from_millis(wait_ms), core.posts.settled(sandbox)).await;
+    settled.map(drop).map_err(|_| format!("its handler was not up within {wait_ms} ms"))
 }
 
 /// Takes the sandbox away, with everything in it; tries until it is gone.

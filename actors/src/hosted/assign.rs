@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use events::api::{Problem, ProblemKind};
 use events::domain::agent::{Requested, State};
-use events::{Incarnation, SandboxId};
-use manifest::{CrewSpec, Protocol, Resources, SecretSource, Stdin, Stdout};
+use events::{Incarnation, PoolId, SandboxId};
+use manifest::{CrewSpec, PoolSpec, Protocol, Resources, SecretSource, Stdin, Stdout};
 
 use crate::channels;
 use crate::core::Core;
@@ -161,22 +161,51 @@ pub(super) fn sandbox_spec(
     resources: &Resources,
     image: Option<String>,
 ) -> sandbox::Spec {
+    let labels = sandbox::Labels {
+        agent: Some(requested.agent.to_string()),
+        incarnation: Some(incarnation.0),
+        pool: None,
+    };
+    spec(core, id, labels, socket, image, resources)
+}
+
+/// A sandbox that stands by: nothing of it says for whom (SB-2).
+pub(super) fn standby_spec(
+    core: &Core,
+    pool: &PoolId,
+    id: sandbox::Id,
+    socket: PathBuf,
+    made_by: &PoolSpec,
+) -> sandbox::Spec {
+    let labels = sandbox::Labels { pool: Some(pool.to_string()), ..sandbox::Labels::default() };
+    spec(core, id, labels, socket, made_by.image.clone(), &made_by.resources)
+}
+
+/// A profile's limits as a sandbox is held to them.
+pub(super) fn limits(resources: &Resources) -> sandbox::Resources {
+    sandbox::Resources {
+        cpu_millis: u32::try_from(resources.cpu.as_millicores()).unwrap_or(u32::MAX),
+        memory_bytes: resources.memory.as_bytes(),
+        pids: resources.pids,
+        work_bytes: resources.work.as_bytes(),
+        ..sandbox::Resources::default()
+    }
+}
+
+fn spec(
+    core: &Core,
+    id: sandbox::Id,
+    labels: sandbox::Labels,
+    socket: PathBuf,
+    image: Option<String>,
+    resources: &Resources,
+) -> sandbox::Spec {
     sandbox::Spec {
         id,
-        labels: sandbox::Labels {
-            agent: Some(requested.agent.to_string()),
-            incarnation: Some(incarnation.0),
-            pool: None,
-        },
+        labels,
         socket,
         image,
-        resources: sandbox::Resources {
-            cpu_millis: u32::try_from(resources.cpu.as_millicores()).unwrap_or(u32::MAX),
-            memory_bytes: resources.memory.as_bytes(),
-            pids: resources.pids,
-            work_bytes: resources.work.as_bytes(),
-            ..sandbox::Resources::default()
-        },
+        resources: limits(resources),
         orphan_grace_ms: link::limits::ORPHAN_GRACE_MS,
         runner: sandbox::Runner {
             program: core.options.program.clone(),

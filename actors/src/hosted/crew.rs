@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::api::ProblemKind;
-use events::domain::agent::{self, Claim};
+use events::domain::agent;
 use events::domain::crew::{Command, Crew, Effect, Event, Resource, Seat, State, Status};
 use events::domain::task;
 use events::supervision::ChildKind;
-use events::{AgentId, CrewId, Incarnation, Meta, SandboxId, TaskId, Tenant};
+use events::{AgentId, CrewId, Incarnation, Meta, PoolId, TaskId, Tenant};
 
 use crate::channels;
+use crate::claims::{Claimant, Urgency};
 use crate::core::{Core, notify};
 use crate::entity::{Cause, Hosted};
 use crate::hibernation;
@@ -133,47 +134,72 @@ async fn follow(core: &Arc<Core>, id: &str, command: Command, cause: &Cause, ord
     core.follow(&core.crews, id, command, cause, PART, ordinal).await;
 }
 
-/// The sandbox of an agent's incarnation: always the same id, so that a repeated claim claims nothing new.
-pub(super) fn claim(core: &Core, agent: &AgentId, incarnation: Incarnation) -> Claim {
-    Claim {
-        sandbox: SandboxId::derive(&["sandbox", agent.as_str(), &incarnation.to_string()]),
-        kind: core.provider.kind().to_string(),
-        isolation: core.provider.isolation().level.to_string(),
-        node: core.options.node.clone(),
-    }
+/// The pool from which the crew's agents claim.
+fn pool(state: &State) -> Option<PoolId> {
+    let started = state.started.as_ref()?;
+    let name = channels::spec(state)?.sandbox.pool?;
+    Some(PoolId::of(&started.tenant, name.as_str()))
 }
 
 async fn request(core: &Arc<Core>, id: &str, cause: &Cause, seat: Seat) {
     let Ok(crew) = id.parse::<CrewId>() else { return };
     let Some((tenant, _)) = core.rosters.crew(&crew) else { return };
     let agent = seat.agent.clone();
-    // Every restart of the platform asks again: one that exists answers without a new event.
-    let command = agent::Command::Request {
-        requested: agent::Requested {
-            agent: seat.agent,
-            tenant,
-            crew,
-            member: seat.member,
-            replica: seat.replica,
-            profile: seat.profile,
-            profile_version: seat.profile_version,
-            profile_digest: seat.profile_digest,
-        },
-        claim: claim(core, &agent, Incarnation(1)),
+    let state = core.look(&core.crews, id).await;
+    // Every restart of the platform asks again, and what is there already claims nothing.
+    let pool = pool(&state);
+    if pool.is_some() && core.look(&core.agents, agent.as_str()).await.requested.is_some() {
+        return;
+    }
+    let is_new = state.status == Status::Assembling;
+    let claimant = Claimant {
+        agent: agent.clone(),
+        incarnation: Incarnation(1),
+        tenant: tenant.clone(),
+        profile: (seat.profile.clone(), seat.profile_digest),
+        pool,
+        urgency: if is_new { Urgency::New } else { Urgency::Promised },
     };
+    let requested = agent::Requested {
+        agent: seat.agent,
+        tenant,
+        crew,
+        member: seat.member,
+        replica: seat.replica,
+        profile: seat.profile,
+        profile_version: seat.profile_version,
+        profile_digest: seat.profile_digest,
+    };
+    let make = |claim| agent::Command::Request { requested: requested.clone(), claim };
     let command_id = events::CommandId::derive(&["request", agent.as_str()]);
-    let answer = core.command(&core.agents, agent.as_str(), command, command_id, cause.meta(PART)).await;
-    if let Err(problem) = answer {
+    if let Err(problem) = claimant.claim(core, make, command_id, cause.meta(PART)).await {
         tracing::error!(%agent, %problem, "agent cannot be requested");
+        if is_new {
+            let reason = format!("{}[{}]: {problem}", requested.member, requested.replica);
+            follow(core, id, Command::AssemblyFailed { reason }, cause, 6).await;
+        }
     }
 }
 
 /// Has an agent begin this incarnation.
 pub(super) async fn begin(core: &Arc<Core>, meta: Meta, agent: &AgentId, incarnation: Incarnation) {
-    let command = agent::Command::Recover { incarnation, claim: claim(core, agent, incarnation) };
+    let state = core.look(&core.agents, agent.as_str()).await;
+    let Some(requested) = &state.requested else { return };
+    if state.incarnation >= incarnation {
+        return;
+    }
+    let crew = core.look(&core.crews, requested.crew.as_str()).await;
+    let claimant = Claimant {
+        agent: agent.clone(),
+        incarnation,
+        tenant: requested.tenant.clone(),
+        profile: (requested.profile.clone(), requested.profile_digest),
+        pool: pool(&crew),
+        urgency: Urgency::Promised,
+    };
+    let make = |claim| agent::Command::Recover { incarnation, claim };
     let command_id = events::CommandId::derive(&["recover", agent.as_str(), &incarnation.to_string()]);
-    let answer = core.command(&core.agents, agent.as_str(), command, command_id, meta).await;
-    if let Err(problem) = answer {
+    if let Err(problem) = claimant.claim(core, make, command_id, meta).await {
         tracing::warn!(%agent, %incarnation, %problem, "agent is not recovered");
     }
 }

@@ -113,6 +113,10 @@ impl Links for Gateway {
         link::Secret::new(sandbox.as_str())
     }
 
+    async fn assign(&self, sandbox: &SandboxId, _: link::Assign) -> Result<(), String> {
+        Err(format!("sandbox {sandbox} does not stand by: the simulation has no pools"))
+    }
+
     async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), NotSent> {
         self.life.within(async {}).await;
         if let Some(peer) = self.sockets().get(sandbox).and_then(|socket| socket.peer.clone()) {

@@ -67,8 +67,22 @@ pub struct Applied {
     pub template: Digest,
     /// How many stand by.
     pub size: Size,
+    /// The profile whose handler is started ahead, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prestart: Option<Prestart>,
     /// The specification as checked, in its normal form.
     pub spec: Value,
+}
+
+/// The version of a profile whose handler is started before it is known for whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prestart {
+    /// Its name.
+    pub profile: String,
+    /// Its version.
+    pub version: u32,
+    /// Its digest: no other may claim from the pool.
+    pub digest: Digest,
 }
 
 /// Another number stands by from now on, until the next version is applied.
@@ -185,6 +199,18 @@ pub enum Phase {
     Spent,
 }
 
+impl Phase {
+    /// Its name in tables and documents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warming => "warming",
+            Self::Ready => "ready",
+            Self::Claimed => "claimed",
+            Self::Spent => "spent",
+        }
+    }
+}
+
 /// A sandbox of a pool that is not known to be gone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Standby {
@@ -292,6 +318,8 @@ pub enum Command {
         template: Digest,
         /// How many stand by.
         size: Size,
+        /// The profile whose handler is started ahead.
+        prestart: Option<Prestart>,
         /// The checked specification.
         spec: Value,
     },

@@ -46,9 +46,7 @@ fn refill(at: &At<'_>, faults: &mut Faults) -> Option<Refill> {
         coverage: fields
             .optional("coverage", number(Refill::COVERAGE_MIN..=Refill::COVERAGE_MAX))
             .unwrap_or(default.coverage),
-        idle: fields
-            .optional("idle", quantity(Refill::IDLE_MIN..=Refill::IDLE_MAX))
-            .unwrap_or(default.idle),
+        idle: fields.optional("idle", quantity(Refill::IDLE_MIN..=Refill::IDLE_MAX)).unwrap_or(default.idle),
     };
     fields.finish();
     Some(refill)

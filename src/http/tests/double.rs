@@ -19,7 +19,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Service, Token};
-use crate::http::{self, Bodies, Limits, Logs, Parts, SandboxKind};
+use crate::http::{self, Bodies, Limits, Logs, Parts, Pools, SandboxKind};
 
 /// The largest body that the server takes.
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
@@ -80,6 +80,7 @@ impl Server {
             audit,
             bodies: Arc::new(Inline),
             logs: Arc::new(Inline),
+            pools: Arc::new(Inline),
             sandbox: SandboxKind { kind: "process".to_owned(), isolation: "none".to_owned() },
             dependencies: Vec::new(),
             limits: limits.clone(),
@@ -181,6 +182,12 @@ fn request(stream: StreamId, caller: &Caller, kind: &str, payload: &Value) -> Ap
 }
 
 struct Inline;
+
+impl Pools for Inline {
+    fn figures(&self) -> Vec<actors::PoolFigures> {
+        Vec::new()
+    }
+}
 
 #[async_trait]
 impl Logs for Inline {

@@ -8,11 +8,18 @@ use crate::domain::Context;
 use crate::id::{Digest, SandboxId};
 
 pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Result<Vec<Event>, Rejection> {
-    if let Command::Apply { tenant, name, template, size, spec } = command {
+    if let Command::Apply { tenant, name, template, size, prestart, spec } = command {
         check(*size)?;
         let version = state.applied.as_ref().map_or(0, |applied| applied.version) + 1;
-        let (tenant, name, spec) = (tenant.clone(), name.clone(), spec.clone());
-        let applied = Applied { tenant, name, version, template: *template, size: *size, spec };
+        let applied = Applied {
+            tenant: tenant.clone(),
+            name: name.clone(),
+            version,
+            template: *template,
+            size: *size,
+            prestart: prestart.clone(),
+            spec: spec.clone(),
+        };
         return Ok(apply(state, applied));
     }
     if state.applied.is_none() {

@@ -10,7 +10,7 @@ fn size(min: u32, max: u32) -> Size {
 
 fn apply(template: &[u8], size: Size) -> Command {
     let (tenant, name) = (Tenant::default(), "small".to_owned());
-    Command::Apply { tenant, name, template: Digest::of(template), size, spec: Value::Null }
+    Command::Apply { tenant, name, template: Digest::of(template), size, prestart: None, spec: Value::Null }
 }
 
 fn id(number: u32) -> SandboxId {

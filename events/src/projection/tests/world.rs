@@ -152,7 +152,8 @@ impl World {
         let (sandbox, template) = (SandboxId::derive(&["standby"]), Digest::of(b"template"));
         let size = pool::Size { min: 1, max: 4, target: None };
         let (tenant, name) = (self.tenant.clone(), "small".to_owned());
-        let applied = pool::Applied { tenant, name, version: 1, template, size, spec: json!({}) };
+        let applied =
+            pool::Applied { tenant, name, version: 1, template, size, prestart: None, spec: json!({}) };
         let requested = pool::Requested {
             sandbox: sandbox.clone(),
             template,

@@ -1,0 +1,135 @@
+//! Commands to pools.
+
+use std::sync::Arc;
+
+use events::api::{Problem, ProblemKind, Reply};
+use events::domain::pool::{Command, Phase, Prestart, Size, State};
+use events::{CrewId, Digest, EntityKind, PoolId};
+use manifest::{CrewSpec, PoolSpec};
+use serde_json::{Value, json};
+
+use super::{Answerer, Asked, reply};
+use crate::contents;
+use crate::hosted;
+
+impl Answerer {
+    pub(super) async fn apply_pool(
+        &self,
+        asked: &Asked<'_>,
+        name: &str,
+        spec: Value,
+    ) -> Result<Reply, Problem> {
+        let checked: PoolSpec = serde_json::from_value(spec)
+            .map_err(|error| Problem::new(ProblemKind::Invalid, format!("pool `{name}`: {error}")))?;
+        let prestart = match &checked.prestart {
+            Some(profile) => Some(self.prestart(asked, profile.as_str()).await?),
+            None => None,
+        };
+        let size = checked.size;
+        let command = Command::Apply {
+            tenant: asked.caller.tenant.clone(),
+            name: name.to_owned(),
+            template: template(&checked, prestart.as_ref()),
+            size: Size { min: size.min, max: size.max, target: size.target },
+            prestart,
+            spec: contents::wire(checked),
+        };
+        self.give_pool(asked, name, command).await
+    }
+
+    /// The newest version of the profile: whoever wants a later one applies the pool anew.
+    async fn prestart(&self, asked: &Asked<'_>, profile: &str) -> Result<Prestart, Problem> {
+        let (applied, _) = self.profile(asked, profile).await?;
+        Ok(Prestart { profile: applied.name, version: applied.version, digest: applied.digest })
+    }
+
+    pub(super) async fn resize_pool(
+        &self,
+        asked: &Asked<'_>,
+        name: &str,
+        (min, max, target): (Option<u32>, Option<u32>, Option<u32>),
+    ) -> Result<Reply, Problem> {
+        let most = manifest::PoolSize::MAX;
+        if [min, max, target].into_iter().flatten().any(|number| number > most) {
+            return Err(Problem::new(ProblemKind::Invalid, format!("expected at most {most} sandboxes")));
+        }
+        let state = self.own_pool(asked, name).await?;
+        let Size { min: fewest, max: greatest, .. } = state.size;
+        let size = Size { min: min.unwrap_or(fewest), max: max.unwrap_or(greatest), target };
+        self.give_pool(asked, name, Command::Resize { size }).await
+    }
+
+    pub(super) async fn drain_pool(
+        &self,
+        asked: &Asked<'_>,
+        name: &str,
+        reason: String,
+    ) -> Result<Reply, Problem> {
+        self.own_pool(asked, name).await?;
+        self.give_pool(asked, name, Command::Drain { reason }).await
+    }
+
+    async fn own_pool(&self, asked: &Asked<'_>, name: &str) -> Result<Arc<State>, Problem> {
+        let state = self.core.pools.read(PoolId::of(&asked.caller.tenant, name).as_str()).await?;
+        if state.applied.is_none() {
+            return Err(unknown(ProblemKind::NotFound, name));
+        }
+        Ok(state)
+    }
+
+    async fn give_pool(&self, asked: &Asked<'_>, name: &str, command: Command) -> Result<Reply, Problem> {
+        let id = PoolId::of(&asked.caller.tenant, name);
+        let outcome = self.give(&self.core.pools, asked, id.as_str(), command).await?;
+        let position = self.position(&outcome).await?;
+        Ok(reply(EntityKind::Pool, id.as_str(), position, described(&outcome.state)))
+    }
+
+    /// Whether the crew's pool exists, and can serve so many more agents now or soon: who asks for more is told so at
+    /// once, before anything is begun.
+    pub(super) async fn check_pool(
+        &self,
+        asked: &Asked<'_>,
+        crew: &CrewId,
+        spec: &CrewSpec,
+    ) -> Result<(), Problem> {
+        let Some(name) = &spec.sandbox.pool else { return Ok(()) };
+        let pool = PoolId::of(&asked.caller.tenant, name.as_str());
+        if !hosted::pool_exists(&self.core, &pool).await? {
+            return Err(unknown(ProblemKind::Invalid, name.as_str()));
+        }
+        let agents: u32 = spec.members.iter().map(|member| member.replicas).sum();
+        // A crew that was begun before is answered as before.
+        if self.core.shelves.admits(&pool, agents as usize)
+            || self.core.crews.read(crew.as_str()).await?.started.is_some()
+        {
+            return Ok(());
+        }
+        let detail =
+            format!("pool `{name}` is drained, and too many agents wait for it already; try again later");
+        Err(Problem::new(ProblemKind::Busy, detail))
+    }
+}
+
+fn unknown(kind: ProblemKind, name: &str) -> Problem {
+    let detail = format!("pool `{name}` does not exist; apply it first with `hypercode pool apply FILE`");
+    Problem::new(kind, detail)
+}
+
+/// The digest of all that a sandbox is made by: one that was made otherwise is replaced.
+fn template(spec: &PoolSpec, prestart: Option<&Prestart>) -> Digest {
+    let made_by = json!([spec.image, spec.resources, spec.standby, prestart]);
+    Digest::of(made_by.to_string().as_bytes())
+}
+
+fn described(state: &State) -> Value {
+    let applied = state.applied.as_ref();
+    json!({
+        "name": applied.map(|applied| &applied.name),
+        "version": applied.map(|applied| applied.version),
+        "status": state.status,
+        "size": state.size,
+        "ready": state.count(Phase::Ready),
+        "warming": state.count(Phase::Warming),
+        "claimed": state.count(Phase::Claimed),
+    })
+}

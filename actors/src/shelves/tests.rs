@@ -1,0 +1,164 @@
+use events::Tenant;
+use events::domain::pool::{Applied, Claimed, Requested};
+use events::domain::{Decider, pool};
+use serde_json::json;
+
+use super::*;
+
+const PROFILE: Digest = Digest::ZERO;
+
+fn sandbox(number: u32) -> SandboxId {
+    SandboxId::derive(&["standby", &number.to_string()])
+}
+
+fn requested(number: u32) -> Event {
+    let requested = Requested {
+        sandbox: sandbox(number),
+        template: Digest::ZERO,
+        sandbox_kind: "process".to_owned(),
+        isolation: "none".to_owned(),
+        node: "node-1".to_owned(),
+        at_ms: 0,
+    };
+    requested.into()
+}
+
+/// A pool with its shelf.
+struct World {
+    shelves: Arc<Shelves>,
+    id: PoolId,
+    state: State,
+}
+
+impl World {
+    fn new(spec: serde_json::Value) -> Self {
+        let id = PoolId::of(&Tenant::default(), "small");
+        let mut world = Self { shelves: Arc::default(), id, state: State::default() };
+        let parsed: PoolSpec = serde_json::from_value(spec.clone()).expect("a spec");
+        let size = Size { min: parsed.size.min, max: parsed.size.max, target: parsed.size.target };
+        world.happens(Applied {
+            tenant: Tenant::default(),
+            name: "small".to_owned(),
+            version: 1,
+            template: Digest::ZERO,
+            size,
+            prestart: None,
+            spec,
+        });
+        world
+    }
+
+    fn happens(&mut self, event: impl Into<Event>) {
+        let event = event.into();
+        self.state = pool::Pool::evolve(std::mem::take(&mut self.state), &event);
+        self.shelves.enroll(&self.id, &self.state);
+        self.shelves.observe(&self.id, &event);
+    }
+
+    fn stands_by(&mut self, number: u32) {
+        self.happens(requested(number));
+        self.happens(pool::Ready { sandbox: sandbox(number), took_ms: 100 });
+    }
+
+    fn take(&self) -> Found {
+        self.shelves.take(&self.id, PROFILE, None, 0)
+    }
+
+    fn plan(&self) -> Plan {
+        self.shelves.plan(&self.id, &self.state, 0)
+    }
+}
+
+fn waiting(length: u32) -> serde_json::Value {
+    json!({"size": {"min": 1, "max": 10}, "queue": {"whenEmpty": "wait", "length": length, "deadline": "5s"}})
+}
+
+#[test]
+fn what_is_taken_is_nobody_elses_and_goes_back_unless_it_was_claimed() {
+    let mut world = World::new(waiting(0));
+    world.stands_by(1);
+    let Found::Standby(taken) = world.take() else { panic!("one stands by") };
+    assert!(matches!(world.take(), Found::Full));
+    drop(taken);
+    let Found::Standby(taken) = world.take() else { panic!("it was given back") };
+    taken.claimed();
+    assert!(matches!(world.take(), Found::Full));
+    assert!(!world.shelves.stands_by(&sandbox(1)));
+    assert_eq!(world.shelves.pool_of(&sandbox(1)), Some(world.id.clone()), "it is still the pool's");
+}
+
+#[test]
+fn who_waits_longest_comes_first_and_who_gave_up_is_passed_over() {
+    let mut world = World::new(waiting(2));
+    let Found::Turn(first) = world.take() else { panic!("it waits") };
+    let Found::Turn(mut second) = world.take() else { panic!("it waits") };
+    assert!(matches!(world.take(), Found::Full));
+    drop(first);
+    let Found::Turn(mut third) = world.take() else { panic!("there is room again") };
+    assert_eq!(world.plan().make, 2, "as many are made as wait, and one to stand by; two at once");
+    world.stands_by(1);
+    assert!(second.try_recv().is_ok_and(|taken| *taken.sandbox() == sandbox(1)));
+    // What was dropped unread went back to the next.
+    assert!(third.try_recv().is_ok());
+}
+
+#[test]
+fn what_is_dirty_is_not_taken_and_what_is_taken_is_decided_first() {
+    let mut world = World::new(waiting(0));
+    world.stands_by(1);
+    world.stands_by(2);
+    let dirty = |number| pool::Dirty { sandbox: sandbox(number), reason: "suspicion".to_owned() };
+    world.happens(dirty(1));
+    let Found::Standby(taken) = world.take() else { panic!("another stands by") };
+    assert_eq!(*taken.sandbox(), sandbox(2));
+    world.happens(dirty(2));
+    drop(taken);
+    assert!(matches!(world.take(), Found::Full), "what was dirty when it came back is not offered");
+}
+
+#[test]
+fn as_many_start_cold_as_may_be_made_at_once() {
+    let world = World::new(json!({"refill": {"concurrency": 2}, "queue": {"length": 1}}));
+    let Found::Cold(first) = world.take() else { panic!("it starts cold") };
+    let Found::Cold(_second) = world.take() else { panic!("it starts cold") };
+    let Found::Turn(_third) = world.take() else { panic!("it waits") };
+    assert!(matches!(world.take(), Found::Full) && !world.shelves.admits(&world.id, 1));
+    drop(first);
+    assert!(world.shelves.admits(&world.id, 1) && !world.shelves.admits(&world.id, 2));
+}
+
+#[test]
+fn a_runner_that_does_something_while_it_stands_by_is_suspicious() {
+    let mut world = World::new(json!({}));
+    world.stands_by(1);
+    let beat = |cpu_ms, memory_bytes| link::Heartbeat { cpu_ms, memory_bytes, ..link::Heartbeat::default() };
+    let look = |beat| world.shelves.beat(&sandbox(1), &beat);
+    assert_eq!(look(beat(10, 20 << 20)), None);
+    assert_eq!(look(beat(500, 60 << 20)), None);
+    assert!(look(beat(5_000, 20 << 20)).is_some_and(|why| why.contains("processor time")));
+    assert!(look(beat(500, 200 << 20)).is_some_and(|why| why.contains("memory")));
+}
+
+#[tokio::test]
+async fn a_sandbox_comes_up_or_says_why_not() {
+    let mut world = World::new(json!({}));
+    world.happens(requested(1));
+    world.happens(requested(2));
+    assert!(!world.shelves.ended(&sandbox(1), "its sandbox ended with exit code 3"), "it never stood by");
+    assert_eq!(
+        world.shelves.comes_up(&sandbox(1)).await,
+        Err("its sandbox ended with exit code 3".to_owned())
+    );
+    world.shelves.linked(&sandbox(2));
+    assert_eq!(world.shelves.comes_up(&sandbox(2)).await, Ok(()));
+}
+
+#[test]
+fn a_claim_that_only_the_log_knew_of_is_taken_off_the_shelf() {
+    let mut world = World::new(waiting(0));
+    world.stands_by(1);
+    let agent = events::AgentId::derive(&["a"]);
+    world.happens(Claimed { sandbox: sandbox(1), agent, incarnation: events::Incarnation(1) });
+    assert!(matches!(world.take(), Found::Full));
+    assert_eq!(world.shelves.remove_where(|_| true), Vec::<SandboxId>::new(), "it serves its agent");
+}
