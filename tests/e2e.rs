@@ -29,6 +29,8 @@ mod lifecycle;
 mod moving;
 #[path = "e2e/nats.rs"]
 mod on_nats;
+#[path = "e2e/one_use.rs"]
+mod one_use;
 #[path = "e2e/pool.rs"]
 mod pool;
 #[path = "e2e/postgres.rs"]

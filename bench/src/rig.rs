@@ -72,6 +72,9 @@ impl Rig {
                     spec: json!(profile.spec),
                     bundle: None,
                 },
+                Manifest::Pool(pool) => {
+                    Command::PoolApply { name: pool.metadata.name.to_string(), spec: json!(pool.spec) }
+                }
                 Manifest::Crew(crew) => Command::CrewAssemble {
                     name: crew.metadata.name.to_string(),
                     labels: crew.metadata.labels.clone(),

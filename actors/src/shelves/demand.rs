@@ -175,8 +175,10 @@ mod tests {
             prop_assert!((min..=max).contains(&base));
             prop_assert!(target(rate + more, cold, &refill, min, max) >= base);
             prop_assert!(target(rate, cold + slower, &refill, min, max) >= base);
-            prop_assert!(target(rate, cold, &Refill { coverage: 0.9999, ..refill }, min, max) >= base);
-            prop_assert!(target(rate, cold, &Refill { concurrency: concurrency + 1, ..refill }, min, max) <= base);
+            let surer = Refill { coverage: 0.9999, ..refill };
+            prop_assert!(target(rate, cold, &surer, min, max) >= base);
+            let faster = Refill { concurrency: concurrency + 1, ..refill };
+            prop_assert!(target(rate, cold, &faster, min, max) <= base);
         }
 
         /// What stands by covers what it is to cover, by the distribution itself.
