@@ -26,6 +26,14 @@ fn crew(workers: u32) -> String {
     .replace("  liveness:", "  sandbox: {pool: small}\n  liveness:")
 }
 
+/// The same with handlers that are ready without a process of theirs.
+fn light(workers: u32) -> String {
+    crew(workers).replace(
+        "{command: [python3, deeds.py], source: ./deeds, concurrency: 4, grace: 2s}",
+        "{protocol: exec, command: [cat]}",
+    )
+}
+
 /// The sandboxes of a pool that are in a phase.
 fn sandboxes(pool: &Value, phase: &str) -> BTreeSet<String> {
     let all = pool["sandboxes"].as_array().into_iter().flatten();
@@ -143,17 +151,17 @@ async fn fifty_claimers_share_what_stands_by() {
     let waits = format!("{}  queue: {{whenEmpty: wait, length: 50, deadline: 60s}}\n", ten.trim_start());
     let stage = Stage::with_pool(&waits).await;
     stage.pool("filled", |pool| pool["ready"] == 10).await;
-    stage.assemble(&crew(49)).await.ok();
+    stage.assemble(&light(49)).await.ok();
     let agents = stage.agents().await;
     assert_eq!(agents.len(), 50);
     let pool = stage.pool("filled again", |pool| pool["claimed"] == 50 && pool["ready"] == 10).await;
     assert_eq!(sandboxes(&pool, "claimed"), agents, "each has one of its own");
     assert_eq!((&pool["live"]["warm"], &pool["live"]["cold"]), (&json!(50), &json!(0)), "{pool:#}");
     // Ten that stand by and fifty that may wait are not enough for more than sixty.
-    let more = crew(70).replace("name: troupe", "name: army");
+    let more = light(70).replace("name: troupe", "name: army");
     let said = stage.assemble(&more).await.refused(5);
     assert!(said.contains("is drained"), "{said}");
-    let unknown = crew(1).replace("pool: small", "pool: none").replace("name: troupe", "name: other");
+    let unknown = light(1).replace("pool: small", "pool: none").replace("name: troupe", "name: other");
     assert!(stage.assemble(&unknown).await.refused(2).contains("pool `none` does not exist"));
     stage.leave_pool().await;
 }

@@ -176,7 +176,7 @@ async fn request(core: &Arc<Core>, id: &str, cause: &Cause, seat: Seat) {
         tracing::error!(%agent, %problem, "agent cannot be requested");
         if is_new {
             let reason = format!("{}[{}]: {problem}", requested.member, requested.replica);
-            follow(core, id, Command::AssemblyFailed { reason }, cause, 6).await;
+            follow(core, id, Command::AssemblyFailed { reason }, cause, 7).await;
         }
     }
 }
