@@ -60,7 +60,7 @@ async fn sb_1_nothing_of_a_sandbox_is_met_again() {
         let crew = crew["id"].as_str().expect("an id").to_owned();
         let agents = stage.api.list(&format!("/v1/agents?crew={crew}")).await;
         let sandbox = agents[0]["sandbox"].as_str().expect("a sandbox").to_owned();
-        let task = stage.json(&["task", "submit", "mine", "--input", "look"]).await;
+        let task = stage.json(&["task", "submit", "mine", "--input", "\"look\""]).await;
         let ended = stage.ended(task["id"].as_str().expect("an id")).await;
         let seen = &ended["output"]["parts"][0]["data"];
         assert_eq!(seen["found"], "", "cycle {cycle}: {ended:#}");
