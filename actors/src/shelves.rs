@@ -413,10 +413,14 @@ impl Shelves {
     /// What is to be made and what to be dropped now, given the pool's state.
     pub(crate) fn plan(&self, id: &PoolId, state: &State, now_ms: i64) -> Plan {
         let mut inner = self.inner();
-        let Some(shelf) = inner.shelves.get_mut(id) else { return Plan::default() };
+        let Inner { shelves, slots } = &mut *inner;
+        let Some(shelf) = shelves.get_mut(id) else { return Plan::default() };
         if state.status == Status::Drained {
             return Plan::default();
         }
+        // After a restart those that stood by are on their way back too, and are not made.
+        let comes = |slot: &Slot| slot.stage == Stage::Warming && slot.ended.is_none();
+        let coming = slots.values().filter(|(pool, slot)| pool == id && comes(slot)).count();
         shelf.waiting.retain(|waiting| !waiting.is_closed());
         let (ready, warming) = (shelf.ready.len(), state.count(Phase::Warming) as usize);
         let wanted = shelf.target(now_ms) as usize + shelf.waiting.len();
@@ -425,7 +429,7 @@ impl Shelves {
         let at_once = if state.failures > 0 { 1 } else { refill.concurrency as usize };
         let may_make = u64::try_from(now_ms).is_ok_and(|now_ms| now_ms >= state.retry_at_ms);
         let room = at_once.saturating_sub(warming);
-        let make = wanted.saturating_sub(ready + warming).min(room) * usize::from(may_make);
+        let make = wanted.saturating_sub(ready + coming.max(warming)).min(room) * usize::from(may_make);
         let age_max = shelf.spec.max_age.map(|age| age.as_millis());
         let is_old = |sandbox: &&SandboxId| {
             let since = state.standbys.get(*sandbox).map(|standby| standby.requested.at_ms);

@@ -263,8 +263,10 @@ fn spec(state: &State) -> Result<PoolSpec, String> {
 /// Whether the agent still needs the sandbox.
 fn serves(state: &agent::State, claimed: &Claimed) -> bool {
     use agent::Status as S;
-    let is_over =
-        matches!(state.status, S::Hibernating | S::Unhealthy | S::Recovering | S::Quarantined | S::Failed | S::Terminated);
+    let is_over = matches!(
+        state.status,
+        S::Hibernating | S::Unhealthy | S::Recovering | S::Quarantined | S::Failed | S::Terminated
+    );
     state.incarnation < claimed.incarnation || (state.sandbox.as_ref() == Some(&claimed.sandbox) && !is_over)
 }
 

@@ -103,6 +103,20 @@ fn who_waits_longest_comes_first_and_who_gave_up_is_passed_over() {
 }
 
 #[test]
+fn what_stood_by_before_a_restart_is_awaited_and_not_made_anew() {
+    let mut world = World::new(json!({"size": {"min": 2, "max": 4, "target": 2}}));
+    world.stands_by(1);
+    world.stands_by(2);
+    world.shelves = Arc::default();
+    world.shelves.enroll(&world.id, &world.state);
+    assert!(matches!(world.take(), Found::Cold(_)), "none has linked yet");
+    assert_eq!(world.plan(), Plan::default());
+    world.shelves.offer(&sandbox(1));
+    assert!(matches!(world.take(), Found::Standby(_)));
+    assert_eq!(world.plan().make, 1);
+}
+
+#[test]
 fn what_is_dirty_is_not_taken_and_what_is_taken_is_decided_first() {
     let mut world = World::new(waiting(0));
     world.stands_by(1);

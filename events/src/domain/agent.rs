@@ -16,8 +16,8 @@ pub mod lifecycle;
 mod tests;
 
 pub use event::{
-    Draining, Event, Failed, Hibernating, LogKept, Quarantined, Ready, Recovering, Requested, SandboxClaimed, Terminated,
-    Unhealthy, Warming,
+    Draining, Event, Failed, Hibernating, LogKept, Quarantined, Ready, Recovering, Requested, SandboxClaimed,
+    Terminated, Unhealthy, Warming,
 };
 pub use lifecycle::Status;
 
