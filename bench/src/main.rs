@@ -61,13 +61,10 @@ enum Name {
     Task,
     /// Messages, from agent to agent.
     Message,
-<<<<<<< HEAD
     /// Agents, from the command to their being ready.
     Start,
-=======
     /// Agents that start, from a warm pool and cold.
     Claim,
->>>>>>> 9c693e5 (pools: one-use test, bench, documents)
     /// An agent's process is killed.
     Recover,
     /// The platform is killed.
@@ -146,11 +143,8 @@ async fn measure(name: Name, directory: &Path, seconds: u64) -> Result<Table> {
         Name::Load => load::run(&setup).await?,
         Name::Task => task::run(&setup).await?,
         Name::Message => message::run(&setup).await?,
-<<<<<<< HEAD
         Name::Start => start::run(&setup).await?,
-=======
         Name::Claim => claim::run(&setup).await?,
->>>>>>> 9c693e5 (pools: one-use test, bench, documents)
         Name::Recover => recover::run(&setup).await?,
         Name::Restart => restart::run(&setup).await?,
         Name::Relay => relay::run(&setup).await?,

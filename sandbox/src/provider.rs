@@ -82,21 +82,20 @@ pub trait Provider: Send + Sync {
         Err(Error::Unsupported { kind: self.kind(), what: "change the limits of a running sandbox" })
     }
 
-    /// Has everything in the sandbox stand still, until [`Provider::unpause`]. Repeated, it changes nothing. A kind
-    /// that has nothing better stops the runner and its handlers.
+    /// Has everything in the sandbox stand still, until [`Provider::unpause`]. Repeated, it changes nothing.
     ///
     /// # Errors
     /// [`Error::Unsupported`] where the kind cannot; [`Error::NotRunning`].
-    async fn pause(&self, id: &Id) -> Result<(), Error> {
-        signal_all(self, id, Signal::Stop).await
+    async fn pause(&self, _: &Id) -> Result<(), Error> {
+        Err(Error::Unsupported { kind: self.kind(), what: "pause a sandbox" })
     }
 
     /// Has everything in the sandbox go on. Repeated, it changes nothing.
     ///
     /// # Errors
     /// As [`Provider::pause`].
-    async fn unpause(&self, id: &Id) -> Result<(), Error> {
-        signal_all(self, id, Signal::Continue).await
+    async fn unpause(&self, _: &Id) -> Result<(), Error> {
+        Err(Error::Unsupported { kind: self.kind(), what: "unpause a sandbox" })
     }
 
     /// Exits from now on: each sandbox once, as soon as its runner has ended *and* all that ran below it is gone.
@@ -104,14 +103,6 @@ pub trait Provider: Send + Sync {
     /// A hint, not a record: to miss none, subscribe first and then [`Provider::list`], and list again after
     /// [`broadcast::error::RecvError::Lagged`].
     fn exits(&self) -> broadcast::Receiver<Exit>;
-}
-
-/// Sends a signal to a sandbox's handlers, where it has any, and to its runner.
-async fn signal_all<P: Provider + ?Sized>(provider: &P, id: &Id, signal: Signal) -> Result<(), Error> {
-    match provider.signal(id, Target::Handler, signal).await {
-        Ok(()) | Err(Error::NotRunning { .. }) => provider.signal(id, Target::Runner, signal).await,
-        failed => failed,
-    }
 }
 
 /// A kind of sandbox.
