@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use super::session::Session;
-use crate::output::{Column, remark};
+use crate::output::{Column, Output, harmless, remark, table};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Projection {
@@ -26,14 +26,13 @@ pub(super) enum Projection {
     },
 }
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 6] = [
     Column::new("NAME", "/name"),
     Column::new("STATUS", "/status"),
     Column::new("POSITION", "/position"),
     Column::new("LAG", "/lag"),
     Column::new("SKIPPED", "/skipped"),
     Column::new("REBUILD", "/rebuild/status"),
-    Column::new("ERROR", "/error"),
 ];
 
 /// How often it is looked how far a rebuild is, and how often that is said.
@@ -50,9 +49,21 @@ impl Projection {
                 rebuilt(session, begun).await?
             }
         };
-        session.output.page(&page, &COLUMNS);
+        session.output.value(&page, |page| tell(page, session.output));
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The table, and below it why a projection has stopped, whole.
+fn tell(page: &Value, output: Output) -> String {
+    let items = page["items"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut text = table(items, &COLUMNS, output.is_coloured);
+    for item in items {
+        if let (Some(name), Some(error)) = (item["name"].as_str(), item["error"].as_str()) {
+            text += &format!("{name} has stopped: {}\n", harmless(error));
+        }
+    }
+    text
 }
 
 /// Waits until the rebuild that was begun has ended.

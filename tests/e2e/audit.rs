@@ -60,7 +60,8 @@ async fn evidence_is_verified_without_us(home: Home) {
     // One changed byte.
     let events = unpacked.join("events.jsonl");
     let whole = std::fs::read_to_string(&events).expect("events");
-    let at = 1 + whole.lines().position(|event| event.contains("user:admin")).expect("an administrator's act");
+    let at =
+        1 + whole.lines().position(|event| event.contains("user:admin")).expect("an administrator's act");
     let found_there = format!("position {at}: event_changed");
     std::fs::write(&events, whole.replacen("user:admin", "user:edmin", 1)).expect("written");
     let found = python(&verifier, &["--key", &key]);
