@@ -106,7 +106,7 @@ async fn replay_shows_what_was_in_a_database() {
 async fn the_acts_of_operators_are_events() {
     let stage = Stage::empty().await;
     let token = std::fs::read_to_string(stage.home.data().join("admin.token")).expect("a token");
-    stage.hypercode(&["projection", "rebuild"]).await.ok();
+    stage.hypercode(&["projection", "rebuild", "--all"]).await.ok();
     let Stage { home, api, mut up } = stage;
     up.kill().await;
     let up = Up::start(&home).await;
