@@ -36,10 +36,10 @@ spec:
 /// Says which marks it found, makes its own wherever it can write, and leaves a daemon behind.
 const CANARY: &str = r#"
 found=""
-for place in "$HYPERCODE_WORK" "$HOME" "$TMPDIR"; do
+for place in "$HYPERCODE_WORK" ${HOME:+"$HOME"} ${TMPDIR:+"$TMPDIR"}; do
     [ -e "$place/mark" ] && found="$found $place"
 done
-for place in "$HYPERCODE_WORK" "$HOME" "$TMPDIR"; do
+for place in "$HYPERCODE_WORK" ${HOME:+"$HOME"} ${TMPDIR:+"$TMPDIR"}; do
     echo mark > "$place/mark"
 done
 setsid sleep 86400 > /dev/null 2>&1 < /dev/null &

@@ -12,6 +12,7 @@ use gateway::Peer;
 use link::handler::ShutdownReason;
 
 use super::assign;
+use super::pool::where_it_can;
 use crate::core::{Core, notify};
 use crate::entity::{Cause, Hosted};
 use crate::hibernation;
@@ -283,14 +284,10 @@ async fn bind_late(
 ) -> Result<(), String> {
     let Some(post) = core.posts.get(sandbox) else { return Ok(()) };
     if core.shelves.is_paused(sandbox) {
-        core.provider.unpause(id).await.map_err(|error| error.to_string())?;
+        where_it_can(core.provider.unpause(id).await)?;
     }
     if core.shelves.resources(sandbox).is_some_and(|made_with| made_with != *resources) {
-        match core.provider.update(id, &assign::limits(resources)).await {
-            // Then the pool's limits hold.
-            Ok(()) | Err(sandbox::Error::Unsupported { .. }) => {}
-            Err(error) => return Err(error.to_string()),
-        }
+        where_it_can(core.provider.update(id, &assign::limits(resources)).await)?;
     }
     core.tell(Signal::Of(subject.clone(), Sign::Adopted(post.assign.liveness)));
     core.tell(Signal::Of(subject, Sign::Linked));

@@ -166,7 +166,7 @@ impl Keeper {
             return Err("it was gone when the platform came back".to_owned());
         }
         if spec.standby == Mode::Paused {
-            core.provider.unpause(&id).await.map_err(|error| error.to_string())?;
+            where_it_can(core.provider.unpause(&id).await)?;
         }
         self.linked(sandbox, core.options.limits.adopt_ms).await?;
         self.pause(&spec, &id).await
@@ -181,7 +181,7 @@ impl Keeper {
     async fn pause(&self, spec: &PoolSpec, id: &sandbox::Id) -> Result<(), String> {
         match spec.standby {
             Mode::Running => Ok(()),
-            Mode::Paused => self.core.provider.pause(id).await.map_err(|error| error.to_string()),
+            Mode::Paused => where_it_can(self.core.provider.pause(id).await),
         }
     }
 
@@ -252,6 +252,14 @@ impl Keeper {
             wait = (wait * 2).min(core.options.limits.effect_retry_max_ms);
         }
         self.tell(Command::Gone { sandbox: sandbox.clone() }).await;
+    }
+}
+
+/// What a kind of sandbox cannot do is not done: then what stands by runs, and keeps the limits that it was made with.
+pub(super) fn where_it_can(done: Result<(), sandbox::Error>) -> Result<(), String> {
+    match done {
+        Ok(()) | Err(sandbox::Error::Unsupported { .. }) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
