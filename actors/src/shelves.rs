@@ -144,7 +144,7 @@ impl Shelves {
                 Phase::Spent => Stage::Spent,
             };
             let slot = Slot { stage, linked: false, ended: None, baseline: None };
-            inner.slots.entry(sandbox.clone()).or_insert((id.clone(), slot));
+            inner.slots.entry(sandbox.clone()).or_insert_with(|| (id.clone(), slot));
         }
     }
 

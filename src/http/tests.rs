@@ -164,6 +164,8 @@ async fn operations_see_counters_and_projections() {
     let text = server.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
     assert!(text.contains("hypercode_http_requests_total{route=\"listCrews\",status=\"200\"} 1\n"), "{text}");
     server.note("x").await;
+    // What a view has never seen anything of does not stand anywhere.
+    server.get("/v1/audit?minPosition=1").await;
     let rebuilt = server.send("/v1/projections/rebuild", &json!({})).await;
     assert_eq!(rebuilt["head"], 2, "the rebuild itself is an event");
     let names: Vec<&str> =

@@ -60,7 +60,7 @@ fn docker(directory: &Path) -> Result<(), Failed> {
             Ok(())
         }
     };
-    if !Command::new("dockerd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    if Command::new("dockerd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err()
     {
         apt(&["docker.io"]);
     }

@@ -77,8 +77,8 @@ pub(super) fn all(name: Option<&str>) -> Vec<Running> {
         let name = projection.name().to_owned();
         Running { projection, status: Status { name, position: Position(0), skipped: 0, error: None } }
     };
-    let chosen = |projection: &Box<dyn Projection>| name.is_none_or(|name| name == projection.name());
-    all.into_iter().filter(chosen).map(running).collect()
+    let is_chosen = |projection: &dyn Projection| name.is_none_or(|name| name == projection.name());
+    all.into_iter().filter(|projection| is_chosen(&**projection)).map(running).collect()
 }
 
 impl Projector {

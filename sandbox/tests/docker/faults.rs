@@ -144,7 +144,7 @@ async fn an_exit_behind_a_lost_stream_is_announced() {
     proxy.cut.send_modify(|count| *count += 1);
     proxy.hangs.store(false, Ordering::Relaxed);
 
-    let mut seen = vec![exits.recv().await.unwrap(), within("the other exit", exits.recv()).await.unwrap()];
+    let mut seen = [exits.recv().await.unwrap(), within("the other exit", exits.recv()).await.unwrap()];
     seen.sort_by_key(|exit| exit.id == removed.id);
     assert_eq!((&seen[0].id, seen[0].signal), (&killed.id, Some(9)));
     assert_eq!(

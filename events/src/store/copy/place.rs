@@ -41,7 +41,10 @@ impl FromStr for Place {
         };
         let path = Path::new(path);
         let directory = match path.file_name().is_some_and(|name| name == LOG_FILE) {
-            true => path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+            true => path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty())
+                .unwrap_or_else(|| Path::new(".")),
             false => path,
         };
         match directory.as_os_str().is_empty() {
