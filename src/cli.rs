@@ -215,8 +215,8 @@ impl Command {
     async fn run(self, global: &Global) -> Outcome {
         let output = Output::stdout(global.output);
         match self {
-            Self::Demo(demo) => demo.run(global).await,
-            Self::Up(up) => up.run(global).await,
+            Self::Demo(demo) => Box::pin(demo.run(global)).await,
+            Self::Up(up) => Box::pin(up.run(global)).await,
             Self::Projection(projection) => projection.run(&Session::open(global, output)?).await,
             Self::Validate(validate) => validate.run(output),
             Self::Schema(schema) => schema.run(output),
@@ -235,8 +235,8 @@ impl Command {
             Self::Role(role) => role.run(&Session::open(global, output)?).await,
             Self::Migrate => migrate::run(global, output).await,
             Self::Node(node) => node.run(&Session::open(global, output)?).await,
-            Self::Image(image) => image.run(global, output).await,
-            Self::Doctor => doctor::run(global, output).await,
+            Self::Image(image) => Box::pin(image.run(global, output)).await,
+            Self::Doctor => Box::pin(doctor::run(global, output)).await,
             Self::Whoami => {
                 let session = Session::open(global, output)?;
                 output.details(&session.client.get("/v1/whoami", &[]).await?);

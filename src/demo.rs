@@ -79,7 +79,7 @@ pub enum DemoError {
 
 /// Runs the demo: progress to standard error; report, timeline and figures to standard output.
 pub async fn run(options: Options) -> ExitCode {
-    match demo(&options).await {
+    match Box::pin(demo(&options)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Standard error may be closed; there is nobody else to tell.
@@ -199,7 +199,7 @@ impl Show {
         let kept = self.platform.artifacts.put(packed.archive.clone().into()).await;
         let kept = kept.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))?;
         let url = ArtifactUrl::of_digest(&kept.digest.to_string());
-        let url = url.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
+        let url = url.map_err(|error| Problem::new(ProblemKind::Internal, error))?;
         Ok(packed.task_input(url))
     }
 

@@ -114,6 +114,7 @@ fn every_file_that_the_readme_links_to_is_there() {
     let targets =
         README.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
     for target in targets.filter(|target| !target.starts_with("http")) {
+        let target = target.split_once('#').map_or(target, |(file, _)| file);
         assert!(root.join(target).exists(), "`{target}` is not there");
     }
 }

@@ -41,6 +41,6 @@ impl Demo {
             ..Config::default()
         };
         let (path, chaos, data_dir) = (self.path, self.chaos, global.data_dir.clone());
-        Ok(demo::run(Options { path, chaos, data_dir, config }).await)
+        Ok(Box::pin(demo::run(Options { path, chaos, data_dir, config })).await)
     }
 }
