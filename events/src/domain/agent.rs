@@ -372,7 +372,11 @@ impl Decider for Agent {
             Status::Provisioning | Status::Warming | Status::Ready => {
                 effects.push(Effect::Run { incarnation, sandbox });
             }
-            Status::Draining => effects.push(Effect::Drain { sandbox, reason: state.reason.clone() }),
+            Status::Draining => {
+                // After a restart its runner has to find the platform again, or what it has in hand never ends.
+                let run = Effect::Run { incarnation, sandbox: sandbox.clone() };
+                effects.extend([run, Effect::Drain { sandbox, reason: state.reason.clone() }]);
+            }
             Status::Unhealthy => {
                 effects.push(Effect::Destroy { sandbox });
                 if let Some(Unhealthy { exit, detail, .. }) = state.down.clone() {

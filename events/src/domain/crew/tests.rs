@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::driven::Driven;
-use crate::supervision::{Backoff, OnExhausted, Strategy};
+use crate::id::{CrewId, Digest};
+use crate::supervision::{Backoff, ChildKind, OnExhausted, Strategy};
 
 const EXITS: [Exit; 6] =
     [Exit::Done, Exit::Killed, Exit::StartFailed, Exit::Lost, Exit::Hung, Exit::NodeLost];
