@@ -55,7 +55,7 @@ impl Claimant {
         meta: Meta,
     ) -> Result<Outcome<Agent>, Problem> {
         loop {
-            let held = self.find(core).await?;
+            let held = self.found(core).await?;
             let sandbox = match &held {
                 Held::Standby(taken) => taken.sandbox().clone(),
                 Held::Cold(_) => self.own_sandbox(),
@@ -76,12 +76,12 @@ impl Claimant {
                 }
                 Err(problem) if problem.kind == ProblemKind::Conflict => {
                     let Held::Standby(taken) = held else { return Err(problem) };
-                    let holder = holder(core, &sandbox).await?;
+                    let holder = insist(core, || holder(core, &sandbox)).await?;
                     let Some(holder) = holder.filter(|holder| *holder.id != *id) else { return Err(problem) };
                     tracing::warn!(%sandbox, %holder, "a sandbox that stood by is somebody's already");
                     let pool = taken.pool().clone();
                     taken.claimed();
-                    hosted::learn_claim(core, &pool, &sandbox).await?;
+                    insist(core, || hosted::learn_claim(core, &pool, &sandbox)).await?;
                 }
                 Err(problem) => return Err(problem),
             }
@@ -93,17 +93,31 @@ impl Claimant {
         SandboxId::derive(&["sandbox", self.agent.as_str(), &self.incarnation.to_string()])
     }
 
-    async fn find(&self, core: &Arc<Core>) -> Result<Held, Problem> {
+    /// A sandbox, from the pool or of its own.
+    async fn found(&self, core: &Arc<Core>) -> Result<Held, Problem> {
         let Some(pool) = &self.pool else { return Ok(Held::Cold(None)) };
-        let now_ms = core.clock.now().millis();
         let (tenant, name) = (&self.tenant, self.profile.0.as_str());
-        let profile = core.profiles.get(&*core.store, tenant, name, self.profile.1).await?;
-        let image = profile.spec.image.as_deref();
-        match core.shelves.take(pool, self.profile.1, image, now_ms) {
-            Found::Standby(taken) => Ok(Held::Standby(taken)),
-            Found::Cold(start) => Ok(Held::Cold(Some(start))),
-            Found::Elsewhere => Ok(Held::Cold(None)),
-            Found::Full => self.refused(core, pool, "too many agents wait for its sandboxes already"),
+        let profile = insist(core, || core.profiles.get(&*core.store, tenant, name, self.profile.1)).await?;
+        loop {
+            if let Some(held) = self.find(core, pool, profile.spec.image.as_deref()).await? {
+                return Ok(held);
+            }
+        }
+    }
+
+    /// The same, if nobody sends those who wait away meanwhile.
+    async fn find(
+        &self,
+        core: &Arc<Core>,
+        pool: &PoolId,
+        image: Option<&str>,
+    ) -> Result<Option<Held>, Problem> {
+        let now_ms = core.clock.now().millis();
+        let held = match core.shelves.take(pool, self.profile.1, image, now_ms) {
+            Found::Standby(taken) => Held::Standby(taken),
+            Found::Cold(start) => Held::Cold(Some(start)),
+            Found::Elsewhere => Held::Cold(None),
+            Found::Full => self.refused(core, pool, "too many agents wait for its sandboxes already")?,
             Found::Turn(turn) => {
                 let limit = Duration::from_millis(core.shelves.deadline_ms(pool));
                 let turn = tokio::time::timeout(limit, turn).await;
@@ -111,11 +125,15 @@ impl Claimant {
                 let got_one = matches!(turn, Ok(Ok(_)));
                 core.shelves.waited(pool, u64::try_from(waited).unwrap_or_default(), got_one);
                 match turn {
-                    Ok(Ok(taken)) => Ok(Held::Standby(taken)),
-                    _ => self.refused(core, pool, &format!("none of its sandboxes came free in {waited} ms")),
+                    Ok(Ok(taken)) => Held::Standby(taken),
+                    Ok(Err(_)) => return Ok(None),
+                    Err(_) => {
+                        self.refused(core, pool, &format!("none of its sandboxes came free in {waited} ms"))?
+                    }
                 }
             }
-        }
+        };
+        Ok(Some(held))
     }
 
     fn refused(&self, core: &Arc<Core>, pool: &PoolId, why: &str) -> Result<Held, Problem> {
@@ -123,7 +141,7 @@ impl Claimant {
             core.shelves.fell_back(pool);
             return Ok(Held::Cold(None));
         }
-        Err(Problem::new(ProblemKind::Failed, format!("its pool is drained: {why}")))
+        Err(Problem::new(ProblemKind::Failed, format!("its pool has nothing that stands by: {why}")))
     }
 
     /// The claim is decided: what is not the agent's goes back.
@@ -151,6 +169,25 @@ impl Claimant {
             worker.until(&worker.agents, agent.as_str(), is_over).await;
             drop(start);
         });
+    }
+}
+
+/// Asks until it is answered: who was promised a sandbox is not forgotten because the log could not be read once.
+async fn insist<T, F>(core: &Core, ask: impl Fn() -> F) -> Result<T, Problem>
+where
+    F: Future<Output = Result<T, Problem>>,
+{
+    let limits = &core.options.limits;
+    let mut wait = limits.effect_retry_initial_ms;
+    loop {
+        match ask().await {
+            Err(problem) if problem.kind.is_retryable() => {
+                tracing::warn!(%problem, "what a claim needs is asked again");
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                wait = (wait * 2).min(limits.effect_retry_max_ms);
+            }
+            answer => return answer,
+        }
     }
 }
 

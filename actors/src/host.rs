@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use events::domain::agent::Command;
+use events::domain::agent::{Command, Status};
 use events::domain::crew::Resource;
 use events::domain::message::Recipient;
 use events::domain::task::{self, Attempt};
@@ -172,14 +172,23 @@ impl gateway::Host for Host {
         let command_id = CommandId::derive(&["handler-ready", id, &post.incarnation.to_string()]);
         let meta = self.core.system_meta(&post.tenant, "spawner");
         let answer = self.core.command(&self.core.agents, id, command, command_id, meta).await;
-        if let Err(problem) = answer {
-            tracing::warn!(agent = id, %problem, "ready handler is not taken");
+        let is_up = match &answer {
+            Ok(outcome) => outcome.state.status == Status::Ready,
+            Err(problem) => {
+                tracing::warn!(agent = id, %problem, "ready handler is not taken");
+                false
+            }
+        };
+        // One that drains or is being parked goes on with what it has, and takes nothing new.
+        if is_up {
+            // After a restart of the platform the agent was ready all along, and no event says so again.
+            self.core.rosters.ready(&post.crew, &post.agent, concurrency);
+            self.core.links().set_ready(&post.agent, true);
         }
-        // After a restart of the platform the agent was ready all along, and no event says so again.
-        self.core.rosters.ready(&post.crew, &post.agent, concurrency);
-        self.core.links().set_ready(&post.agent, true);
         self.send_held(&post).await;
-        hosted::place_waiting(&self.core, &post.crew);
+        if is_up {
+            hosted::place_waiting(&self.core, &post.crew);
+        }
     }
 
     async fn failed(&self, sandbox: &SandboxId, failed: link::Failed) {

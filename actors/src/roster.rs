@@ -64,6 +64,8 @@ pub(crate) struct Place {
     pub(crate) held: BTreeSet<TaskId>,
     /// Parked without a sandbox until it is needed.
     asleep: bool,
+    /// Set aside or on its way out: as it is, it will not be ready again.
+    gone: bool,
     /// Since when it has had nothing in hand.
     idle_since: Instant,
     served: Served,
@@ -188,6 +190,7 @@ impl Rosters {
                 capacity: 0,
                 held: BTreeSet::new(),
                 asleep: false,
+                gone: false,
                 idle_since: Instant::now(),
                 served: Served::default(),
             });
@@ -195,7 +198,7 @@ impl Rosters {
             if (place.incarnation, place.sandbox.as_ref()) != (incarnation, sandbox) {
                 place.incarnation = incarnation;
                 place.sandbox = sandbox.cloned();
-                (place.ready, place.asleep) = (false, false);
+                (place.ready, place.asleep, place.gone) = (false, false, false);
             }
         }
     }
@@ -214,6 +217,11 @@ impl Rosters {
     /// The agent takes no more work.
     pub(crate) fn unready(&self, crew: &CrewId, agent: &AgentId) {
         self.change(crew, agent, |place| place.ready = false);
+    }
+
+    /// The agent takes no more work in this incarnation, and none is on its way to take its place.
+    pub(crate) fn set_aside(&self, crew: &CrewId, agent: &AgentId) {
+        self.change(crew, agent, |place| (place.ready, place.gone) = (false, true));
     }
 
     /// The agent is gone for good.

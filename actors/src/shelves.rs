@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use events::domain::pool::{Event, Phase, Size, State, Status};
 use events::lease::shard_of;
 use events::{Digest, PoolId, SandboxId};
-use manifest::{PoolSpec, Resources, Standby, WhenEmpty};
+use manifest::{PoolSpec, Resources, WhenEmpty};
 use tokio::sync::{Notify, oneshot};
 
 mod demand;
@@ -136,6 +136,10 @@ impl Shelves {
         }
         (shelf.spec, shelf.size, shelf.status) = (spec.clone(), state.size, state.status);
         shelf.prestart = applied.prestart.as_ref().map(|prestart| prestart.digest);
+        if shelf.status == Status::Drained {
+            // Nothing will come to who waits: they look again, and start cold.
+            shelf.waiting.clear();
+        }
         shelf.changed.notify_one();
         for (sandbox, standby) in &state.standbys {
             let stage = match standby.phase {
@@ -240,6 +244,7 @@ impl Shelves {
         while let Some(sandbox) = shelf.ready.pop_front() {
             if let Some((_, slot)) = slots.get_mut(&sandbox)
                 && slot.stage == Stage::Ready
+                && slot.ended.is_none()
             {
                 slot.stage = Stage::Taken;
                 shelf.counts.warm += 1;
@@ -332,13 +337,6 @@ impl Shelves {
         self.inner().slots.get(sandbox).is_some_and(|(_, slot)| slot.linked)
     }
 
-    /// Whether what stands by in its pool is paused.
-    pub(crate) fn is_paused(&self, sandbox: &SandboxId) -> bool {
-        let inner = self.inner();
-        let shelf = inner.slots.get(sandbox).and_then(|(pool, _)| inner.shelves.get(pool));
-        shelf.is_some_and(|shelf| shelf.spec.standby == Standby::Paused)
-    }
-
     /// What the pool's sandboxes are made with.
     pub(crate) fn resources(&self, sandbox: &SandboxId) -> Option<Resources> {
         let inner = self.inner();
@@ -359,6 +357,13 @@ impl Shelves {
         drop(inner);
         self.moved.notify_waiters();
         was_ready
+    }
+
+    /// Why a sandbox that was to stand by cannot, if it has ended meanwhile.
+    pub(crate) fn fault(&self, sandbox: &SandboxId) -> Option<String> {
+        let inner = self.inner();
+        let (_, slot) = inner.slots.get(sandbox)?;
+        slot.ended.clone().filter(|_| matches!(slot.stage, Stage::Warming | Stage::Ready))
     }
 
     /// Waits until its runner has linked; an error says why it will not.

@@ -61,16 +61,19 @@ fn observe_one(core: &Arc<Core>, requested: &Requested, state: &Arc<State>, even
         }
         Event::Draining(_) => {
             core.links().set_ready(agent, false);
-            core.rosters.unready(crew, agent);
+            core.rosters.set_aside(crew, agent);
+            hibernation::wake_for_tasks(core, crew);
         }
         Event::Quarantined(_) | Event::Failed(_) | Event::Terminated(_) => {
             core.links().set_ready(agent, false);
-            core.rosters.unready(crew, agent);
+            core.rosters.set_aside(crew, agent);
+            hibernation::wake_for_tasks(core, crew);
             end_attempts(core, requested, state.incarnation, Exit::Killed, "its agent was ended");
         }
         Event::Hibernating(_) => {
-            core.links().set_ready(agent, false);
+            // In this order a message that comes in between finds it asleep, and wakes it.
             core.rosters.sleep(crew, agent);
+            core.links().set_ready(agent, false);
             hibernation::look(core, crew, agent);
         }
         Event::Requested(_) | Event::Warming(_) | Event::Recovering(_) | Event::LogKept(_) => {}
@@ -87,8 +90,12 @@ pub(crate) fn enroll(core: &Core, requested: &Requested, state: &State) {
         state.incarnation,
         state.sandbox.as_ref(),
     );
-    if state.status == Status::Hibernating {
-        core.rosters.sleep(&requested.crew, &requested.agent);
+    match state.status {
+        Status::Hibernating => core.rosters.sleep(&requested.crew, &requested.agent),
+        Status::Draining | Status::Quarantined | Status::Failed | Status::Terminated => {
+            core.rosters.set_aside(&requested.crew, &requested.agent);
+        }
+        _ => {}
     }
 }
 
@@ -236,7 +243,7 @@ async fn bring_up(
     };
     let subject = Subject { agent: requested.agent.clone(), incarnation };
     let socket = core.links().open(sandbox).await?;
-    core.links().bind_peer(sandbox, peer, state.status == Status::Ready)?;
+    core.links().bind_peer(sandbox, peer, matches!(state.status, Status::Ready | Status::Draining))?;
     let id = sandbox::Id::new(sandbox.as_str()).map_err(|error| error.to_string())?;
     let limits = &core.options.limits;
     if state.status == Status::Provisioning && core.shelves.is_linked(sandbox) {
@@ -245,6 +252,11 @@ async fn bring_up(
     let found = core.provider.find(&id).await.map_err(|error| error.to_string())?;
     let adopted = found.is_some_and(|found| matches!(found.state, sandbox::State::Running(_)));
     if adopted {
+        if state.status == Status::Provisioning && state.pool.is_some() {
+            // It stood by when it was claimed, and nobody came to bind it.
+            where_it_can(core.provider.unpause(&id).await)?;
+            where_it_can(core.provider.update(&id, &assign::limits(&prepared.resources)).await)?;
+        }
         core.tell(Signal::Of(subject.clone(), Sign::Adopted(liveness)));
         // What it has in hand since before the restart is watched as well.
         let held = core.rosters.place(&requested.crew, &requested.agent, |place| place.held.clone());
@@ -283,9 +295,8 @@ async fn bind_late(
     resources: &manifest::Resources,
 ) -> Result<(), String> {
     let Some(post) = core.posts.get(sandbox) else { return Ok(()) };
-    if core.shelves.is_paused(sandbox) {
-        where_it_can(core.provider.unpause(id).await)?;
-    }
+    // What the pool is told to do by now says nothing of what stood by before: what runs is not harmed.
+    where_it_can(core.provider.unpause(id).await)?;
     if core.shelves.resources(sandbox).is_some_and(|made_with| made_with != *resources) {
         where_it_can(core.provider.update(id, &assign::limits(resources)).await)?;
     }

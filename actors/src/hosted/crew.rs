@@ -172,11 +172,20 @@ async fn request(core: &Arc<Core>, id: &str, cause: &Cause, seat: Seat) {
     };
     let make = |claim| agent::Command::Request { requested: requested.clone(), claim };
     let command_id = events::CommandId::derive(&["request", agent.as_str()]);
-    if let Err(problem) = claimant.claim(core, make, command_id, cause.meta(PART)).await {
-        tracing::error!(%agent, %problem, "agent cannot be requested");
-        if is_new {
-            let reason = format!("{}[{}]: {problem}", requested.member, requested.replica);
-            follow(core, id, Command::AssemblyFailed { reason }, cause, 7).await;
+    match claimant.claim(core, make, command_id, cause.meta(PART)).await {
+        Ok(_) => {
+            // The crew may have ended while a claim waited for its turn, and then ended nothing that was not there yet.
+            let state = core.look(&core.crews, id).await;
+            if matches!(state.status, Status::Failed | Status::Disbanding | Status::Disbanded) {
+                end(core, cause, &agent, &state.reason).await;
+            }
+        }
+        Err(problem) => {
+            tracing::error!(%agent, %problem, "agent cannot be requested");
+            if is_new {
+                let reason = format!("{}[{}]: {problem}", requested.member, requested.replica);
+                follow(core, id, Command::AssemblyFailed { reason }, cause, 7).await;
+            }
         }
     }
 }

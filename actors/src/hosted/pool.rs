@@ -122,13 +122,26 @@ impl Keeper {
         };
         let sandbox = sandbox.clone();
         match (standby.phase, came_up) {
-            (Phase::Warming, Ok(())) => self.tell(Command::Ready { sandbox }).await,
+            (Phase::Warming, Ok(())) => {
+                self.tell(Command::Ready { sandbox: sandbox.clone() }).await;
+                self.spoil_if_ended(sandbox).await;
+            }
             (Phase::Warming, Err(detail)) => {
                 tracing::warn!(pool = %self.pool, %sandbox, detail, "a sandbox does not come up to stand by");
                 self.tell(Command::Fail { sandbox, detail }).await;
             }
-            (_, Ok(())) => self.core.shelves.offer(&sandbox),
+            (_, Ok(())) => {
+                self.core.shelves.offer(&sandbox);
+                self.spoil_if_ended(sandbox).await;
+            }
             (_, Err(reason)) => self.tell(Command::Spoil { sandboxes: vec![sandbox], reason }).await,
+        }
+    }
+
+    /// One that ended between its link and what was just recorded is not ready, whatever its pool believes.
+    async fn spoil_if_ended(&self, sandbox: SandboxId) {
+        if let Some(reason) = self.core.shelves.fault(&sandbox) {
+            self.tell(Command::Spoil { sandboxes: vec![sandbox], reason }).await;
         }
     }
 
@@ -143,6 +156,10 @@ impl Keeper {
         let id = sandbox::Id::new(sandbox.as_str()).map_err(|error| error.to_string())?;
         let made = assign::standby_spec(core, &self.pool, id.clone(), socket, &spec);
         core.provider.create(&made).await.map_err(|error| error.to_string())?;
+        if spec.standby == Mode::Paused {
+            // It runs already, and stands still, if the platform ended before this was recorded.
+            where_it_can(core.provider.unpause(&id).await)?;
+        }
         self.linked(sandbox, core.options.limits.link_ms).await?;
         self.pause(&spec, &id).await
     }

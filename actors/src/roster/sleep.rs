@@ -75,8 +75,9 @@ impl Rosters {
         let mut woken = Vec::new();
         for (member, queue) in &roster.queues {
             let places = || roster.places.values().filter(|place| place.member == *member);
-            let coming =
-                places().filter(|place| !place.asleep && !place.ready).map(|place| place.capacity.max(1));
+            let coming = places()
+                .filter(|place| !place.asleep && !place.ready && !place.gone)
+                .map(|place| place.capacity.max(1));
             let anybodys = queue.iter().filter(|wish| wish.replica.is_none()).count();
             let mut missing = anybodys.saturating_sub(coming.sum::<u32>() as usize);
             let mut asleep: Vec<_> = roster
@@ -114,7 +115,7 @@ impl Rosters {
         let mut crews = self.crews();
         let roster = crews.get_mut(crew)?;
         let mut places: Vec<_> =
-            roster.places.iter_mut().filter(|(_, place)| place.member == member).collect();
+            roster.places.iter_mut().filter(|(_, place)| place.member == member && !place.gone).collect();
         if places.iter().any(|(_, place)| !place.asleep) {
             return None;
         }
