@@ -124,6 +124,17 @@ pub async fn written(factory: &impl Factory, running: &Running, name: &str) -> S
     .await
 }
 
+/// A script that counts in its work directory for as long as it may.
+pub const COUNTING: &str =
+    "#!/bin/sh\ni=0\nwhile :; do i=$((i+1)); echo $i >fresh; mv fresh count; sleep 0.01; done\n";
+
+/// Waits until a sandbox that runs [`COUNTING`] has counted some way on: time in which another one stands still, or not.
+pub async fn counts_on(factory: &impl Factory, running: &Running) {
+    let count = async || written(factory, running, "count").await.trim().parse::<u64>().expect("a number");
+    let from = count().await;
+    within("it counts on", async { while count().await < from + 10 {} }).await;
+}
+
 /// Waits for the exit of this sandbox.
 pub async fn exit_of(exits: &mut broadcast::Receiver<Exit>, id: &Id) -> Exit {
     within(&format!("the exit of `{id}`"), async {

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hypercode_sandbox::conformance::{alive, assert_gone, fresh_id, instance, spec, within, written};
+use hypercode_sandbox::conformance::{
+    COUNTING, alive, assert_gone, counts_on, fresh_id, instance, spec, within, written,
+};
 use hypercode_sandbox::docker::{self, Options};
 use hypercode_sandbox::{Docker, Error, Provider, Signal, State, Target};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -21,7 +23,7 @@ struct Proxy {
     /// Says of every container that it is privileged.
     lies: Arc<AtomicBool>,
     /// Passes nothing on.
-    hangs: Arc<AtomicBool>,
+    hangs: watch::Sender<bool>,
     /// Counts up to have all connections cut.
     cut: watch::Sender<u32>,
 }
@@ -30,17 +32,17 @@ impl Proxy {
     fn start(directory: &Path) -> Self {
         let socket = directory.join("docker.sock");
         let listener = UnixListener::bind(&socket).unwrap();
-        let (lies, hangs) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let cut = watch::Sender::new(0);
-        let (told, halted, severed) = (Arc::clone(&lies), Arc::clone(&hangs), cut.subscribe());
+        let lies = Arc::new(AtomicBool::new(false));
+        let (hangs, cut) = (watch::Sender::new(false), watch::Sender::new(0));
+        let (told, halted, severed) = (Arc::clone(&lies), hangs.subscribe(), cut.subscribe());
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let (lies, hangs, mut cut) = (Arc::clone(&told), Arc::clone(&halted), severed.clone());
+                let (lies, hangs, mut cut) = (Arc::clone(&told), halted.clone(), severed.clone());
                 cut.mark_unchanged();
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = pass(client, &lies, &hangs) => {}
+                        () = pass(client, &lies, hangs) => {}
                         _ = cut.changed() => {}
                     }
                 });
@@ -50,7 +52,7 @@ impl Proxy {
     }
 }
 
-async fn pass(client: UnixStream, lies: &AtomicBool, hangs: &AtomicBool) {
+async fn pass(client: UnixStream, lies: &AtomicBool, mut hangs: watch::Receiver<bool>) {
     let Ok(daemon) = UnixStream::connect(docker::SOCKET).await else { return };
     let ((mut from_client, mut to_client), (mut from_daemon, mut to_daemon)) =
         (client.into_split(), daemon.into_split());
@@ -60,8 +62,8 @@ async fn pass(client: UnixStream, lies: &AtomicBool, hangs: &AtomicBool) {
     let back = async {
         let mut bytes = vec![0; 1 << 20];
         while let Ok(count @ 1..) = from_daemon.read(&mut bytes).await {
-            while hangs.load(Ordering::Relaxed) {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            if hangs.wait_for(|hangs| !hangs).await.is_err() {
+                return;
             }
             let mut text = String::from_utf8_lossy(&bytes[..count]).into_owned();
             if lies.load(Ordering::Relaxed) {
@@ -114,12 +116,12 @@ async fn a_daemon_that_hangs_is_given_up_on() {
     let spec = spec(&place, IDLE);
     provider.create(&spec).await.unwrap();
 
-    proxy.hangs.store(true, Ordering::Relaxed);
+    proxy.hangs.send_replace(true);
     let hung = within("an answer", provider.find(&spec.id)).await;
     assert!(matches!(hung, Err(Error::Daemon { .. })), "{hung:?}");
     let hung = within("an answer", provider.destroy(&spec.id)).await;
     assert!(matches!(hung, Err(Error::Daemon { .. })), "{hung:?}");
-    proxy.hangs.store(false, Ordering::Relaxed);
+    proxy.hangs.send_replace(false);
     within("the second try", provider.destroy(&spec.id)).await.unwrap();
     assert_gone(&spec.id, "at the second try");
 }
@@ -137,12 +139,12 @@ async fn an_exit_behind_a_lost_stream_is_announced() {
         let running = provider.create(spec).await.unwrap();
         written(&place, &running, "ready").await;
     }
-    proxy.hangs.store(true, Ordering::Relaxed);
+    proxy.hangs.send_replace(true);
     direct.signal(&killed.id, Target::Runner, Signal::Kill).await.unwrap();
     let _ =
         std::process::Command::new("docker").args(["rm", "--force", removed.id.as_str()]).output().unwrap();
     proxy.cut.send_modify(|count| *count += 1);
-    proxy.hangs.store(false, Ordering::Relaxed);
+    proxy.hangs.send_replace(false);
 
     let mut seen = [exits.recv().await.unwrap(), within("the other exit", exits.recv()).await.unwrap()];
     seen.sort_by_key(|exit| exit.id == removed.id);
@@ -205,15 +207,16 @@ async fn a_container_that_was_never_started_is_started_once() {
 async fn it_pauses_goes_on_and_grows() {
     let place = Place::new();
     let Some(provider) = place.provider(&instance()).await else { return };
-    let spec =
-        spec(&place, "#!/bin/sh\n: >$4\ni=0\nwhile :; do i=$((i+1)); echo $i >count; sleep 0.02; done\n");
+    let (spec, other) = (spec(&place, COUNTING), spec(&place, COUNTING));
     let running = provider.create(&spec).await.unwrap();
+    let beside = provider.create(&other).await.unwrap();
     written(&place, &running, "count").await;
     provider.pause(&spec.id).await.unwrap();
     provider.pause(&spec.id).await.unwrap();
     let count = written(&place, &running, "count").await;
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    counts_on(&place, &beside).await;
     assert_eq!(written(&place, &running, "count").await, count);
+    provider.destroy(&other.id).await.unwrap();
     assert!(matches!(provider.find(&spec.id).await.unwrap().unwrap().state, State::Running(Some(_))));
     provider.unpause(&spec.id).await.unwrap();
     within("it goes on", async {
