@@ -44,11 +44,16 @@ impl Eraser {
     /// When there is no such subject (any more), or the act cannot be recorded: then nothing is erased.
     pub(crate) async fn erase(&self, caller: &Caller, erasure: Erasure) -> Result<Reply, Problem> {
         let Erasure { subject, reason } = erasure;
+        if caller.idempotency_key.is_some() && self.store.find_command(caller.command_id()).await?.is_some() {
+            return self.repeated(caller, &reason).await;
+        }
         let Some(key) = self.seal.keys().find_subject(&caller.tenant, &subject).await? else {
             return self.repeated(caller, &reason).await;
         };
         let found = trace(&*self.store, &self.seal, &*self.artifacts, &key).await?;
         self.call_off(caller, &found).await;
+        // What those tasks said before they were called off is to go too, and cannot be found without the key.
+        let found = trace(&*self.store, &self.seal, &*self.artifacts, &key).await?;
         let erased = SubjectErased {
             key: key.clone(),
             reason,
@@ -61,7 +66,8 @@ impl Eraser {
         Ok(reply(&erased, appended.position))
     }
 
-    /// What an erasure under the same idempotency key was answered with: the subject itself is not known any more.
+    /// What an erasure under the same idempotency key was answered with, once it is finished: the subject itself is not
+    /// known any more.
     async fn repeated(&self, caller: &Caller, reason: &str) -> Result<Reply, Problem> {
         let none = || {
             let detail = "nothing is kept of this data subject; no task names it, or it was erased before";
@@ -72,6 +78,7 @@ impl Eraser {
         let erased = erased.ok_or_else(|| {
             Problem::new(ProblemKind::KeyConflict, "the idempotency key was used for something else")
         })?;
+        self.finish_one(&erased.key).await?;
         Ok(reply(&erased, appended.position))
     }
 
@@ -117,6 +124,8 @@ impl Eraser {
         tracing::warn!(%key, "a key whose erasure was recorded was still there: it is destroyed now");
         match trace(&*self.store, &self.seal, &*self.artifacts, key).await {
             Ok(found) => self.delete(&found).await?,
+            // Without the key they could never be found.
+            Err(problem) if problem.kind.is_retryable() => return Err(problem),
             Err(problem) => tracing::error!(%key, %problem, "its artifacts could not be found"),
         }
         self.seal.keys().destroy(key).await?;

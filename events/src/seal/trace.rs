@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{Seal, SealError};
-use crate::api::Problem;
-use crate::artifact::ArtifactStore;
+use crate::api::{Problem, ProblemKind};
+use crate::artifact::{ArtifactError, ArtifactStore};
 use crate::event::Recorded;
 use crate::id::{Digest, EntityKind, KeyId, Position, TaskId};
 use crate::store::EventStore;
@@ -77,7 +77,12 @@ impl Search<'_> {
         let mut found = digests(&text);
         if BODIES.iter().any(|field| text.contains(field)) {
             for digest in found.clone() {
-                let body = self.artifacts.get(digest).await.ok().flatten();
+                let body = match self.artifacts.get(digest).await {
+                    Ok(body) => body,
+                    // Nobody can say what it referred to.
+                    Err(ArtifactError::Damaged { .. }) => None,
+                    Err(error) => return Err(Problem::new(ProblemKind::Unavailable, error.to_string())),
+                };
                 found.extend(body.iter().flat_map(|body| digests(&String::from_utf8_lossy(body))));
             }
         }
