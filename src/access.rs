@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use events::api::{Problem, ProblemKind};
-use events::domain::access::State;
+use events::domain::access::{State, Token as Kept};
 use events::{EventStore, Principal, Timestamp};
 use identity::{ApiToken, Role, TokenId};
 use tokio::sync::Semaphore;
@@ -82,16 +82,18 @@ impl Access {
         if !self.is_genuine(&token, &known.minted.hash).await? {
             return Err(refused());
         }
-        let holder = known.minted.holder.clone();
-        let limit = &known.minted.roles;
-        Ok(Identity {
-            roles: roles_of(&state, &holder)
-                .filter(|role| limit.is_empty() || limit.contains(role.as_str()))
-                .collect(),
-            principal: holder,
-            token: Some(token.id().clone()),
-            expires_at: Some(Timestamp(known.minted.expires_at_ms * 1_000)),
-        })
+        Ok(holder_of(&state, token.id(), known))
+    }
+
+    /// The same somebody as they are by now, for whoever stays longer than one request.
+    ///
+    /// # Errors
+    /// `unauthenticated` once the token has ended or was revoked.
+    pub(crate) async fn renewed(&self, was: &Identity) -> Result<Identity, Problem> {
+        let Some(id) = &was.token else { return Ok(was.clone()) };
+        let state = self.known.current().await?;
+        let known = state.tokens.get(id.as_str()).filter(|known| known.is_live(Timestamp::now().millis()));
+        Ok(holder_of(&state, id, known.ok_or_else(|| stranger("the token has ended or was revoked"))?))
     }
 
     /// The tokens and roles that there are.
@@ -136,6 +138,17 @@ impl Access {
 
     fn verified(&self) -> std::sync::MutexGuard<'_, HashMap<TokenId, [u8; 32]>> {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who comes in by a token, with as many of its roles as its holder still has.
+fn holder_of(state: &State, id: &TokenId, token: &Kept) -> Identity {
+    let holder = &token.minted.holder;
+    Identity {
+        principal: holder.clone(),
+        roles: roles_of(state, holder).filter(|role| token.minted.roles.contains(role.as_str())).collect(),
+        token: Some(id.clone()),
+        expires_at: Some(Timestamp(token.minted.expires_at_ms * 1_000)),
     }
 }
 

@@ -20,7 +20,7 @@ pub enum Role {
     Approver,
     /// Reads everything, takes evidence out, changes nothing.
     Auditor,
-    /// Sees what there is, and no content of messages, artifacts and events.
+    /// Sees what there is, tasks with what goes in and comes out; no messages, artifacts by digest and events.
     Viewer,
 }
 
@@ -36,7 +36,7 @@ fn names() -> String {
     Role::ALL.map(Role::as_str).join(", ")
 }
 
-/// What a resource's viewer may read without seeing content.
+/// What everybody may read who may do anything.
 const VIEW: &[&str] = &[
     "agent:read",
     "crew:read",

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use events::api::{Caller, Problem, ProblemKind, Reply};
-use events::domain::access::{self, Command, Event, RoleGranted, RoleRevoked, TokenMinted, TokenRevoked};
+use events::domain::access::{
+    self, Command, Event, RoleGranted, RoleRevoked, State, TokenMinted, TokenRevoked,
+};
 use events::domain::{Context, Decider as _, DomainEvent as _};
 use events::store::{AppendError, AppendRequest, Expected};
 use events::{Digest, EntityKind, Meta, Position, Principal, Timestamp};
@@ -11,7 +13,7 @@ use identity::{ApiToken, Role, missing_of};
 use serde_json::{Value, json};
 
 use super::known::{Folded, stream};
-use super::{Access, Identity};
+use super::{Access, Identity, roles_of};
 
 /// How often a change is decided anew because somebody else made one.
 const TRIES_MAX: usize = 8;
@@ -30,12 +32,41 @@ pub(crate) enum Change {
 }
 
 impl Change {
-    /// The roles that somebody gets or loses by it.
-    fn roles(&self) -> Vec<Role> {
+    /// The roles that whoever makes it must have: those that somebody gets or loses by it, and all of those in whose
+    /// name one could act by it. Nobody needs any to end a token of their own.
+    fn roles(&self, state: &State, by: &Principal) -> BTreeSet<Role> {
         match self {
-            Self::Mint { roles, .. } => roles.iter().copied().collect(),
-            Self::Grant { role, .. } | Self::Withdraw { role, .. } => vec![*role],
-            Self::Revoke { .. } => Vec::new(),
+            Self::Mint { roles, holder, .. } => {
+                roles.iter().copied().chain(roles_of(state, holder)).collect()
+            }
+            Self::Grant { role, .. } | Self::Withdraw { role, .. } => BTreeSet::from([*role]),
+            Self::Revoke { token, .. } => {
+                let others = state.tokens.get(token).filter(|token| token.minted.holder != *by);
+                let roles = others.into_iter().flat_map(|token| &token.minted.roles);
+                roles.filter_map(|role| role.parse().ok()).collect()
+            }
+        }
+    }
+
+    /// Whether it was this that an event records.
+    fn is_told_by(&self, event: &Event) -> bool {
+        match (self, event) {
+            (Self::Mint { holder, purpose, roles, .. }, Event::TokenMinted(minted)) => {
+                let names: BTreeSet<String> = roles.iter().map(Role::to_string).collect();
+                (holder, purpose, &names) == (&minted.holder, &minted.purpose, &minted.roles)
+            }
+            (Self::Revoke { token, reason }, Event::TokenRevoked(revoked)) => {
+                (token, reason) == (&revoked.token, &revoked.reason)
+            }
+            (
+                Self::Grant { principal, role },
+                Event::RoleGranted(RoleGranted { principal: holder, role: name }),
+            )
+            | (
+                Self::Withdraw { principal, role },
+                Event::RoleRevoked(RoleRevoked { principal: holder, role: name }),
+            ) => (principal, role.as_str()) == (holder, name.as_str()),
+            _ => false,
         }
     }
 }
@@ -51,17 +82,14 @@ impl Access {
         identity: &Identity,
         change: Change,
     ) -> Result<Reply, Problem> {
-        for role in change.roles() {
-            if let Some(missing) = missing_of(&identity.roles, role) {
-                let who = &identity.principal;
-                let detail = format!(
-                    "{who} cannot give or take the role {role}: it permits `{missing}`, which {who} may not do"
-                );
-                return Err(Problem::new(ProblemKind::Denied, detail));
-            }
+        if caller.idempotency_key.is_some()
+            && let Some(appended) = self.known.store.find_command(caller.command_id()).await?
+        {
+            return self.told_again(appended.position, &change).await;
         }
+        may_make(identity, &change, &*self.known.refreshed().await?)?;
         let digest = Digest::of(format!("{change:?}").as_bytes());
-        let (command, token) = self.command(change).await?;
+        let (command, token) = self.command(change.clone()).await?;
         for _ in 0..TRIES_MAX {
             let folded = self.known.folded().await?;
             let context = Context { now: Timestamp::now(), seed: 0 };
@@ -75,11 +103,10 @@ impl Access {
                 Ok(appended) => {
                     // Whoever is told that it is so finds it so.
                     self.known.refreshed().await?;
-                    let body = match appended.repeated {
-                        true => self.told_again(appended.position).await?,
-                        false => body(&command, token.as_ref(), true),
-                    };
-                    return Ok(reply(appended.position, &body));
+                    if appended.repeated {
+                        return self.told_again(appended.position, &change).await;
+                    }
+                    return Ok(reply(appended.position, &body(&command, token.as_ref(), true)));
                 }
                 Err(AppendError::WrongVersion { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -117,21 +144,32 @@ impl Access {
     }
 
     /// What is said of a change that was made before under the same key: not the token's secret, which nobody has.
-    async fn told_again(&self, position: Position) -> Result<Value, Problem> {
+    async fn told_again(&self, position: Position, change: &Change) -> Result<Reply, Problem> {
         let before = Position(position.0.saturating_sub(1));
         let found = self.known.store.read(before, 1).await?;
-        let event = found.first().ok_or_else(|| internal(&"the event of a change is not in the log"))?;
         let event =
-            Event::decode(&event.kind, event.schema, &event.payload).map_err(|error| internal(&error))?;
-        Ok(match event {
+            found.first().and_then(|event| Event::decode(&event.kind, event.schema, &event.payload).ok());
+        let event = event.filter(|event| change.is_told_by(event)).ok_or_else(|| {
+            Problem::new(ProblemKind::KeyConflict, "the idempotency key was used for something else")
+        })?;
+        let body = match event {
             Event::TokenMinted(minted) => minted_body(&minted, None),
-            Event::TokenRevoked(revoked) => json!({ "token": revoked.token }),
-            Event::RoleGranted(RoleGranted { principal, role })
-            | Event::RoleRevoked(RoleRevoked { principal, role }) => {
-                json!({ "principal": principal, "role": role })
-            }
-        })
+            Event::TokenRevoked(revoked) => body(&Command::Revoke(revoked), None, true),
+            Event::RoleGranted(granted) => body(&Command::Grant(granted), None, true),
+            Event::RoleRevoked(revoked) => body(&Command::Withdraw(revoked), None, true),
+        };
+        Ok(reply(position, &body))
     }
+}
+
+/// Nobody gives or takes what they do not have, and nobody acts in the name of who may do more.
+fn may_make(identity: &Identity, change: &Change, state: &State) -> Result<(), Problem> {
+    let (who, roles) = (&identity.principal, change.roles(state, &identity.principal));
+    let lacking = roles.into_iter().find_map(|role| Some((role, missing_of(&identity.roles, role)?)));
+    let Some((role, missing)) = lacking else { return Ok(()) };
+    let detail =
+        format!("{who} cannot give or take the role {role}: it permits `{missing}`, which {who} may not do");
+    Err(Problem::new(ProblemKind::Denied, detail))
 }
 
 fn internal(error: &impl ToString) -> Problem {

@@ -129,6 +129,11 @@ async fn the_same_key_mints_one_token_and_tells_its_secret_once() {
     let again =
         gate.change_under(&admin, Some("k"), mint("carol", &[Role::Viewer])).await.expect("told again");
     assert_eq!((&again["token"], &again["secret"]), (&first["token"], &serde_json::Value::Null));
+    let withdraw = || Change::Withdraw { principal: Principal::user("carol"), role: Role::Viewer };
+    for _ in 0..2 {
+        let done = gate.change_under(&admin, Some("w"), withdraw()).await.expect("the first outcome");
+        assert_eq!(done["changed"], true);
+    }
     let other =
         gate.change_under(&admin, Some("k"), mint("dave", &[Role::Viewer])).await.expect_err("another");
     assert_eq!(other.kind, ProblemKind::KeyConflict);

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use events::Principal;
+use events::api::Caller;
 use identity::{Role, UnknownRole};
 use manifest::Millis;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::operation::{Act, Deed};
+use super::operation::{Body, Deed};
 use super::problem::Refusal;
+use super::service::Service;
 use crate::access::Change;
 
 /// Longest life of a token, in milliseconds.
@@ -38,8 +40,8 @@ fn thirty_days() -> String {
     "30d".to_owned()
 }
 
-impl Act for MintToken {
-    fn deed(self) -> Result<Deed, Refusal> {
+impl Body for MintToken {
+    async fn deed(self, _: &Service, _: &Caller) -> Result<Deed, Refusal> {
         let roles = self.roles.iter().map(|name| role(name)).collect::<Result<BTreeSet<_>, _>>()?;
         if roles.is_empty() {
             return Err(Refusal::invalid("`roles`: expected at least one role"));
@@ -73,8 +75,8 @@ pub(super) struct RevokeToken {
     reason: String,
 }
 
-impl Act for RevokeToken {
-    fn deed(self) -> Result<Deed, Refusal> {
+impl Body for RevokeToken {
+    async fn deed(self, _: &Service, _: &Caller) -> Result<Deed, Refusal> {
         let token = text("token", self.token)?;
         Ok(Deed::Change(Change::Revoke { token, reason: text("reason", self.reason)? }))
     }
@@ -92,8 +94,8 @@ macro_rules! of_a_role {
             role: String,
         }
 
-        impl Act for $name {
-            fn deed(self) -> Result<Deed, Refusal> {
+        impl Body for $name {
+            async fn deed(self, _: &Service, _: &Caller) -> Result<Deed, Refusal> {
                 let (principal, role) = (holder(&self.principal)?, role(&self.role)?);
                 Ok(Deed::Change(Change::$change { principal, role }))
             }

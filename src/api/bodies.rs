@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use super::input::{self, Input, content, parse};
 use super::manifests::{Source, crew_and_profiles, read};
-use super::operation::{Act, Body, Deed};
+use super::operation::{Body, Deed};
 use super::problem::Refusal;
 use super::service::Service;
 use crate::erasure::Erasure;
 
-type Outcome = Result<Command, Refusal>;
+type Outcome = Result<Deed, Refusal>;
 
 /// A profile to apply.
 #[derive(Deserialize, JsonSchema)]
@@ -30,7 +30,7 @@ pub(super) struct ApplyProfile {
 }
 
 impl Body for ApplyProfile {
-    async fn command(self, _: &Service, caller: &Caller) -> Outcome {
+    async fn deed(self, _: &Service, caller: &Caller) -> Outcome {
         let Some(Manifest::Profile(profile)) = read(Source::Field(&self.manifest), &caller.tenant)?.pop()
         else {
             return Err(Refusal::invalid(
@@ -38,41 +38,58 @@ impl Body for ApplyProfile {
             ));
         };
         let name = profile.metadata.name.as_str().to_owned();
-        Ok(Command::ProfileApply { name, spec: normal(&profile.spec)?, bundle: self.bundle })
+        Ok(Command::ProfileApply { name, spec: normal(&profile.spec)?, bundle: self.bundle }.into())
     }
 }
 
-/// A pool to apply.
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct ApplyPool {
-    /// The manifest, of kind `Pool`.
-    manifest: Value,
-    /// The manifest's text, instead of everything else.
-    #[serde(skip)]
-    text: Option<Bytes>,
+macro_rules! of_a_manifest {
+    ($($(#[$doc:meta])* $name:ident of $kind:literal),+ $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Deserialize, JsonSchema)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        pub(super) struct $name {
+            #[doc = concat!("The manifest, of kind `", $kind, "`.")]
+            manifest: Value,
+            /// The manifest's text, instead of everything else.
+            #[serde(skip)]
+            text: Option<Bytes>,
+        }
+
+        impl $name {
+            fn of(input: Input) -> Result<Self, Refusal> {
+                match input {
+                    Input::Fields(fields) => input::fields(fields),
+                    Input::Text(text) => Ok(Self { manifest: Value::Null, text: Some(text) }),
+                }
+            }
+
+            fn manifests(&self, caller: &Caller) -> Result<Vec<Manifest>, Refusal> {
+                let source = self.text.as_deref().map_or(Source::Field(&self.manifest), Source::Text);
+                read(source, &caller.tenant)
+            }
+        }
+    )+};
+}
+of_a_manifest! {
+    /// A pool to apply.
+    ApplyPool of "Pool",
+    /// A crew to assemble.
+    Assemble of "Crew",
 }
 
 impl Body for ApplyPool {
     const TAKES_YAML: bool = true;
 
     fn read(input: Input) -> Result<Self, Refusal> {
-        match input {
-            Input::Fields(fields) => input::fields(fields),
-            Input::Text(text) => Ok(Self { manifest: Value::Null, text: Some(text) }),
-        }
+        Self::of(input)
     }
 
-    async fn command(self, _: &Service, caller: &Caller) -> Outcome {
-        let source = match &self.text {
-            Some(text) => Source::Text(text),
-            None => Source::Field(&self.manifest),
-        };
-        let mut manifests = read(source, &caller.tenant)?;
+    async fn deed(self, _: &Service, caller: &Caller) -> Outcome {
+        let mut manifests = self.manifests(caller)?;
         match (manifests.pop(), manifests.is_empty()) {
             (Some(Manifest::Pool(pool)), true) => {
                 let name = pool.metadata.name.as_str().to_owned();
-                Ok(Command::PoolApply { name, spec: normal(&pool.spec)? })
+                Ok(Command::PoolApply { name, spec: normal(&pool.spec)? }.into())
             }
             _ => Err(Refusal::invalid("`manifest`: expected one manifest of kind `Pool`")),
         }
@@ -100,9 +117,9 @@ pub(super) struct ResizePool {
 }
 
 impl Body for ResizePool {
-    async fn command(self, _: &Service, _: &Caller) -> Outcome {
+    async fn deed(self, _: &Service, _: &Caller) -> Outcome {
         let Self { pool: name, min, max, target } = self;
-        Ok(Command::PoolResize { name, min, max, target })
+        Ok(Command::PoolResize { name, min, max, target }.into())
     }
 }
 
@@ -118,45 +135,27 @@ pub(super) struct DrainPool {
 }
 
 impl Body for DrainPool {
-    async fn command(self, _: &Service, _: &Caller) -> Outcome {
-        Ok(Command::PoolDrain { name: self.pool, reason: self.reason.unwrap_or_else(asked_for) })
+    async fn deed(self, _: &Service, _: &Caller) -> Outcome {
+        Ok(Command::PoolDrain { name: self.pool, reason: self.reason.unwrap_or_else(asked_for) }.into())
     }
-}
-
-/// A crew to assemble.
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Assemble {
-    /// The manifest, of kind `Crew`.
-    manifest: Value,
-    /// The manifest's text, instead of everything else.
-    #[serde(skip)]
-    text: Option<Bytes>,
 }
 
 impl Body for Assemble {
     const TAKES_YAML: bool = true;
 
     fn read(input: Input) -> Result<Self, Refusal> {
-        match input {
-            Input::Fields(fields) => input::fields(fields),
-            Input::Text(text) => Ok(Self { manifest: Value::Null, text: Some(text) }),
-        }
+        Self::of(input)
     }
 
-    async fn command(self, _: &Service, caller: &Caller) -> Outcome {
-        let source = match &self.text {
-            Some(text) => Source::Text(text),
-            None => Source::Field(&self.manifest),
-        };
-        let (crew, profiles) = crew_and_profiles(read(source, &caller.tenant)?)?;
+    async fn deed(self, _: &Service, caller: &Caller) -> Outcome {
+        let (crew, profiles) = crew_and_profiles(self.manifests(caller)?)?;
         if !profiles.is_empty() {
             return Err(Refusal::invalid(
                 "found profiles beside the crew; apply them first, with their bundles",
             ));
         }
         let name = crew.metadata.name.as_str().to_owned();
-        Ok(Command::CrewAssemble { name, spec: normal(&crew.spec)?, labels: crew.metadata.labels })
+        Ok(Command::CrewAssemble { name, spec: normal(&crew.spec)?, labels: crew.metadata.labels }.into())
     }
 }
 
@@ -196,9 +195,9 @@ pub(super) struct Scale {
 }
 
 impl Body for Scale {
-    async fn command(self, service: &Service, caller: &Caller) -> Outcome {
+    async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
         let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
-        Ok(Command::CrewScale { crew, member: self.member, replicas: self.replicas })
+        Ok(Command::CrewScale { crew, member: self.member, replicas: self.replicas }.into())
     }
 }
 
@@ -213,9 +212,9 @@ macro_rules! of_a_crew {
         }
 
         impl Body for $name {
-            async fn command(self, service: &Service, caller: &Caller) -> Outcome {
+            async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
                 let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
-                Ok(Command::$command { crew })
+                Ok(Command::$command { crew }.into())
             }
         }
     )+};
@@ -237,9 +236,9 @@ pub(super) struct Drain {
 }
 
 impl Body for Drain {
-    async fn command(self, service: &Service, caller: &Caller) -> Outcome {
+    async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
         let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
-        Ok(Command::CrewDrain { crew, grace_ms: self.grace_ms })
+        Ok(Command::CrewDrain { crew, grace_ms: self.grace_ms }.into())
     }
 }
 
@@ -261,11 +260,11 @@ pub(super) struct Resume {
 }
 
 impl Body for Resume {
-    async fn command(self, service: &Service, caller: &Caller) -> Outcome {
+    async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
         let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
         let raised =
             BudgetRaised { tokens: self.tokens, wall_ms: self.wall_time_ms, messages: self.messages };
-        Ok(Command::CrewResume { crew, raised })
+        Ok(Command::CrewResume { crew, raised }.into())
     }
 }
 
@@ -286,9 +285,9 @@ pub(super) struct Disband {
 }
 
 impl Body for Disband {
-    async fn command(self, service: &Service, caller: &Caller) -> Outcome {
+    async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
         let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
-        Ok(Command::CrewDisband { crew, reason: self.reason.unwrap_or_else(asked_for) })
+        Ok(Command::CrewDisband { crew, reason: self.reason.unwrap_or_else(asked_for) }.into())
     }
 }
 
@@ -301,9 +300,9 @@ pub(super) struct Restart {
 }
 
 impl Body for Restart {
-    async fn command(self, _: &Service, _: &Caller) -> Outcome {
+    async fn deed(self, _: &Service, _: &Caller) -> Outcome {
         let agent: AgentId = parse("agent", &self.agent)?;
-        Ok(Command::AgentRestart { agent })
+        Ok(Command::AgentRestart { agent }.into())
     }
 }
 
@@ -331,7 +330,7 @@ pub(super) struct Submit {
 }
 
 impl Body for Submit {
-    async fn command(self, service: &Service, caller: &Caller) -> Outcome {
+    async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
         if let Some(to) = &self.to {
             parse::<link::Address>("to", to)?;
         }
@@ -342,7 +341,7 @@ impl Body for Submit {
         let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
         let input = content("input", self.input)?;
         let Self { to, subject, context, deadline_ms, .. } = self;
-        Ok(Command::TaskSubmit { crew, to, input, subject, context, deadline_ms })
+        Ok(Command::TaskSubmit { crew, to, input, subject, context, deadline_ms }.into())
     }
 }
 
@@ -366,8 +365,8 @@ pub(super) struct Erase {
     reason: String,
 }
 
-impl Act for Erase {
-    fn deed(self) -> Result<Deed, Refusal> {
+impl Body for Erase {
+    async fn deed(self, _: &Service, _: &Caller) -> Outcome {
         check_subject(&self.subject)?;
         if !(1..=500).contains(&self.reason.len()) {
             return Err(Refusal::invalid("`reason`: expected 1 to 500 characters"));
@@ -388,9 +387,9 @@ pub(super) struct Cancel {
 }
 
 impl Body for Cancel {
-    async fn command(self, _: &Service, _: &Caller) -> Outcome {
+    async fn deed(self, _: &Service, _: &Caller) -> Outcome {
         let task: TaskId = parse("task", &self.task)?;
-        Ok(Command::TaskCancel { task, reason: self.reason.unwrap_or_else(asked_for) })
+        Ok(Command::TaskCancel { task, reason: self.reason.unwrap_or_else(asked_for) }.into())
     }
 }
 
@@ -403,9 +402,9 @@ pub(super) struct Retry {
 }
 
 impl Body for Retry {
-    async fn command(self, _: &Service, _: &Caller) -> Outcome {
+    async fn deed(self, _: &Service, _: &Caller) -> Outcome {
         let task: TaskId = parse("task", &self.task)?;
-        Ok(Command::TaskRetry { task })
+        Ok(Command::TaskRetry { task }.into())
     }
 }
 
@@ -435,12 +434,12 @@ enum Action {
 }
 
 impl Body for Answer {
-    async fn command(self, _: &Service, _: &Caller) -> Outcome {
+    async fn deed(self, _: &Service, _: &Caller) -> Outcome {
         let task: TaskId = parse("task", &self.task)?;
         if self.key.len() > 128 {
             return Err(Problem::not_found(EntityKind::Task, &format!("{task}/inputs/…")).into());
         }
         let accept = self.action == Action::Accept;
-        Ok(Command::InputAnswer { task, key: self.key, accept, content: self.content })
+        Ok(Command::InputAnswer { task, key: self.key, accept, content: self.content }.into())
     }
 }

@@ -34,7 +34,7 @@ pub(crate) enum Pace {
     Endless,
 }
 
-/// What an operation takes, and how a command is made of it.
+/// What an operation takes, and what is to be done by it.
 pub(super) trait Body: DeserializeOwned + JsonSchema + Send {
     /// Whether the text of a manifest is taken as well.
     const TAKES_YAML: bool = false;
@@ -47,12 +47,8 @@ pub(super) trait Body: DeserializeOwned + JsonSchema + Send {
         }
     }
 
-    /// The command, once all is checked that can be checked here.
-    fn command(
-        self,
-        service: &Service,
-        caller: &Caller,
-    ) -> impl Future<Output = Result<Command, Refusal>> + Send;
+    /// What is to be done, once all is checked that can be checked here.
+    fn deed(self, service: &Service, caller: &Caller) -> impl Future<Output = Result<Deed, Refusal>> + Send;
 }
 
 /// What a request asks to be done.
@@ -65,10 +61,10 @@ pub(super) enum Deed {
     Erase(Erasure),
 }
 
-/// What an operation takes that is no command to an entity.
-pub(super) trait Act: DeserializeOwned + JsonSchema + Send {
-    /// The deed, once all is checked that can be checked here.
-    fn deed(self) -> Result<Deed, Refusal>;
+impl From<Command> for Deed {
+    fn from(command: Command) -> Self {
+        Self::Command(command)
+    }
 }
 
 type Make = for<'a> fn(&'a Service, &'a Caller, Input) -> BoxFuture<'a, Result<Deed, Refusal>>;
@@ -78,20 +74,7 @@ fn make<'a, T: Body + 'static>(
     caller: &'a Caller,
     input: Input,
 ) -> BoxFuture<'a, Result<Deed, Refusal>> {
-    Box::pin(async move { T::read(input)?.command(service, caller).await.map(Deed::Command) })
-}
-
-fn make_act<'a, T: Act + 'static>(
-    _: &'a Service,
-    _: &'a Caller,
-    input: Input,
-) -> BoxFuture<'a, Result<Deed, Refusal>> {
-    Box::pin(async move {
-        match input {
-            Input::Fields(fields) => input::fields::<T>(fields)?.deed(),
-            Input::Text(_) => Err(Refusal::invalid("found the text of a manifest, expected fields")),
-        }
-    })
+    Box::pin(async move { T::read(input)?.deed(service, caller).await })
 }
 
 /// One command that can be given.
@@ -139,29 +122,6 @@ impl Operation {
             creates: false,
             pace: Pace::Usual,
             make: make::<T>,
-        }
-    }
-
-    /// An operation that is no command to an entity.
-    const fn act<T: Act + 'static>(
-        (entity, verb): (&'static str, &'static str),
-        path: &'static str,
-        name: &'static str,
-        permission: &'static str,
-        summary: &'static str,
-    ) -> Self {
-        Self {
-            entity,
-            verb,
-            path,
-            name,
-            summary,
-            permission,
-            schema: schema_of::<T>,
-            takes_yaml: false,
-            creates: false,
-            pace: Pace::Usual,
-            make: make_act::<T>,
         }
     }
 
@@ -284,7 +244,7 @@ pub(crate) static OPERATIONS: [Operation; 20] = [
         "approval:answer",
         "Answers an open input request of a task",
     ),
-    Operation::act::<Erase>(
+    Operation::new::<Erase>(
         ("audit", "erase"),
         "/v1/audit/erase",
         "eraseSubject",
@@ -292,28 +252,28 @@ pub(crate) static OPERATIONS: [Operation; 20] = [
         "Destroys the key of a data subject, and with it all of its personal data",
     )
     .long(),
-    Operation::act::<MintToken>(
+    Operation::new::<MintToken>(
         ("token", "mint"),
         "/v1/tokens",
         "mintToken",
         "token:mint",
         "Makes a token for somebody; its secret is in this answer and nowhere else",
     ),
-    Operation::act::<RevokeToken>(
+    Operation::new::<RevokeToken>(
         ("token", "revoke"),
         "/v1/tokens/{token}/revoke",
         "revokeToken",
         "token:revoke",
         "Ends a token",
     ),
-    Operation::act::<GrantRole>(
+    Operation::new::<GrantRole>(
         ("role", "grant"),
         "/v1/roles/grant",
         "grantRole",
         "role:grant",
         "Gives somebody a role",
     ),
-    Operation::act::<RevokeRole>(
+    Operation::new::<RevokeRole>(
         ("role", "revoke"),
         "/v1/roles/revoke",
         "revokeRole",

@@ -97,6 +97,11 @@ impl Refusal {
         Self { problem: Box::new(problem), status }
     }
 
+    /// What is wrong.
+    pub(crate) fn problem(&self) -> &Problem {
+        &self.problem
+    }
+
     /// A request that is malformed.
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Problem::new(ProblemKind::Invalid, detail).into()

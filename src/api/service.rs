@@ -77,7 +77,7 @@ fn lacking(identity: &Identity, permission: &str) -> String {
 pub struct Service {
     commands: Arc<dyn Commands>,
     store: Arc<dyn EventStore>,
-    access: Access,
+    access: Arc<Access>,
     limits: Limits,
     denials: Denials,
     eraser: Option<Arc<Eraser>>,
@@ -91,7 +91,7 @@ impl Service {
         token: Token,
         limits: Limits,
     ) -> Self {
-        let access = Access::new(Arc::clone(&store), token);
+        let access = Arc::new(Access::new(Arc::clone(&store), token));
         Self { commands, store, access, limits, denials: Denials::default(), eraser: None }
     }
 
@@ -140,6 +140,12 @@ impl Service {
         self.access.identify(bearer).await
     }
 
+    /// Whether somebody who was let in some time ago may still do what needs the permission.
+    pub(crate) async fn still_may(&self, identity: &Identity, permission: &str) -> bool {
+        let now = self.access.renewed(identity).await;
+        now.is_ok_and(|now| is_permitted(&now.roles, permission))
+    }
+
     /// A denial that was recorded: where, it says.
     async fn denied(&self, identity: &Identity, permission: &'static str, reason: String) -> Problem {
         let position = self.denials.of(&*self.store, &identity.principal, permission, &reason).await;
@@ -170,6 +176,23 @@ impl Service {
         admitted: Admitted,
         request: Request,
     ) -> Result<Done, Refusal> {
+        let identity = admitted.identity.clone();
+        match self.carry_out(operation, admitted, request).await {
+            // Whatever it is that who asks may not do, it is written down.
+            Err(refusal) if refusal.problem().kind == ProblemKind::Denied => {
+                let reason = refusal.problem().detail.clone();
+                Err(self.denied(&identity, operation.permission, reason).await.into())
+            }
+            answer => answer,
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        operation: &Operation,
+        admitted: Admitted,
+        request: Request,
+    ) -> Result<Done, Refusal> {
         let input = request.read(operation.takes_yaml)?;
         let Admitted { caller, identity } = admitted;
         let reply = match (operation.make)(self, &caller, input).await? {
@@ -177,12 +200,10 @@ impl Service {
                 let commands = Arc::clone(&self.commands);
                 to_its_end(async move { commands.execute(&caller, command).await }).await?
             }
-            Deed::Change(change) => match self.access.change(&caller, &identity, change).await {
-                Err(problem) if problem.kind == ProblemKind::Denied => {
-                    return Err(self.denied(&identity, operation.permission, problem.detail).await.into());
-                }
-                answer => answer?,
-            },
+            Deed::Change(change) => {
+                let access = Arc::clone(&self.access);
+                to_its_end(async move { access.change(&caller, &identity, change).await }).await?
+            }
             Deed::Erase(erasure) => {
                 let eraser = self.eraser.clone().ok_or_else(|| {
                     Problem::new(ProblemKind::Unavailable, "this platform keeps no keys of data subjects")

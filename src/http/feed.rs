@@ -21,10 +21,12 @@ use tokio::time::Instant;
 
 use super::Api;
 use super::envelope::Envelope;
-use super::extract::{Asker, Params};
-use crate::api::Refusal;
-use crate::api::crew_id;
-use crate::api::parse;
+use super::extract::{Known, Params};
+use crate::access::Identity;
+use crate::api::{Admitted, Refusal, crew_id, parse};
+
+/// What a reader must be allowed to do, for as long as it reads.
+pub(super) const PERMISSION: &str = "audit:read";
 
 /// Which events are wanted.
 #[derive(Deserialize, JsonSchema)]
@@ -105,7 +107,7 @@ impl Wanted {
 
 pub(super) async fn follow(
     State(api): State<Arc<Api>>,
-    Asker(caller): Asker,
+    Known(admitted): Known,
     headers: HeaderMap,
     Params(filter): Params<Filter>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
@@ -121,9 +123,11 @@ pub(super) async fn follow(
         (Some(position), _) | (None, Some(position)) => Position(position),
         (None, None) => api.store.head().await?.position,
     };
+    let Admitted { caller, identity } = admitted;
     let deltas = deltas(&api, &caller.tenant, &filter).await?;
     let feed = Feed {
         deltas,
+        identity,
         wanted: Wanted::new(&api, caller.tenant, &filter).await?,
         until: filter.until.map(Position),
         cursor,
@@ -170,6 +174,8 @@ enum Heard {
 /// One reader of the feed.
 struct Feed {
     api: Arc<Api>,
+    /// Who reads: looked at again before each event, as a token may end while its feed lasts.
+    identity: Identity,
     wanted: Wanted,
     until: Option<Position>,
     /// Up to where the log was read.
@@ -186,6 +192,9 @@ struct Feed {
 impl Feed {
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         loop {
+            if !self.api.service.still_may(&self.identity, PERMISSION).await {
+                return None;
+            }
             if let Some(event) = self.waiting.pop_front() {
                 self.shown = event.position;
                 return Some((Ok(sse(&event)), self.heard()));

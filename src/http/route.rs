@@ -312,7 +312,7 @@ fn log_routes() -> Vec<Route> {
             "The live feed of events, resumable by `Last-Event-ID`",
             feed::follow,
         )
-        .needs("audit:read")
+        .needs(feed::PERMISSION)
         .query::<feed::Filter>()
         .answers_plain("text/event-stream")
         .pace(Pace::Endless),

@@ -1,6 +1,7 @@
 //! Tokens and roles over HTTP.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use identity::PERMISSIONS;
 use reqwest::{Method, StatusCode};
@@ -8,6 +9,9 @@ use serde_json::{Value, json};
 
 use super::double::Server;
 use crate::http::route;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A new token's secret.
 async fn mint(server: &Server, role: &str) -> String {
@@ -92,6 +96,39 @@ async fn whoever_asks_is_told_what_they_are() {
     assert_eq!(server.get("/v1/tokens").await["items"][0]["state"], "revoked");
     let roles = server.get("/v1/roles").await;
     assert_eq!(roles["items"], json!([{"principal": "user:viewer", "roles": ["viewer"], "tokens": []}]));
+}
+
+#[tokio::test]
+async fn a_feed_lasts_no_longer_than_its_token() {
+    let server = Server::start().await;
+    let secret = mint(&server, "auditor").await;
+    let id = server.get("/v1/tokens").await["items"][0]["id"].as_str().expect("an id").to_owned();
+    let feed = server.plain(Method::GET, "/v1/events?after=0").bearer_auth(&secret).send().await;
+    let feed = feed.expect("a feed");
+    assert_eq!(feed.status(), StatusCode::OK);
+    server.send(&format!("/v1/tokens/{id}/revoke"), &json!({})).await;
+    let rest = tokio::time::timeout(PATIENCE, feed.text()).await.expect("it ends");
+    assert!(rest.expect("text").contains("token_minted"));
+}
+
+#[tokio::test]
+async fn nobody_acts_in_the_name_of_who_may_do_more() {
+    let server = Server::start().await;
+    let lead = mint(&server, "tenant_admin").await;
+    let boss = mint(&server, "platform_admin").await;
+    let (_, boss) = by(&server, &boss, Method::GET, "/v1/whoami", &json!({})).await;
+    let id = boss["token"].as_str().expect("an id");
+    let in_the_name = json!({"principal": "user:platform_admin", "roles": ["viewer"]});
+    let revoke = format!("/v1/tokens/{id}/revoke");
+    for (path, body) in [("/v1/tokens", &in_the_name), (revoke.as_str(), &json!({}))] {
+        let (status, problem) = by(&server, &lead, Method::POST, path, body).await;
+        assert_eq!(status, 403, "{path}: {problem}");
+        assert!(problem["position"].is_u64(), "{path}: {problem}");
+    }
+    // A token of one's own may always be ended.
+    let (_, own) = by(&server, &lead, Method::GET, "/v1/whoami", &json!({})).await;
+    let revoke = format!("/v1/tokens/{}/revoke", own["token"].as_str().expect("an id"));
+    assert_eq!(by(&server, &lead, Method::POST, &revoke, &json!({})).await.0, 200);
 }
 
 #[tokio::test]
