@@ -160,6 +160,7 @@ impl Platform {
             provider: Arc::clone(&provider),
             leases: Arc::clone(&leases),
             registry: Arc::new(Registry { views: views.clone(), mending: storage.mending() }),
+            snapshots: Arc::new(views.clone()),
             bus: bus.clone().map(|bus| Arc::new(bus) as Arc<dyn nats::Bus>),
             clock: Clock::System,
         };

@@ -12,6 +12,7 @@ use events::domain::pool::Pool;
 use events::domain::profile::Profile;
 use events::domain::task::Task;
 use events::domain::{Context, Decider};
+use events::snapshot::SnapshotStore;
 use events::{CommandId, CrewId, EventStore, Meta, StreamId};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -63,6 +64,7 @@ pub(crate) struct Core {
     pub(crate) shards: Shards,
     pub(crate) keeper: Keeper,
     pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) snapshots: Arc<dyn SnapshotStore>,
     /// The other nodes, where there is a bus to reach them over.
     pub(crate) peers: OnceLock<Peers>,
 }
@@ -96,6 +98,7 @@ impl Core {
             shards: Shards::new(),
             keeper: Keeper::new(seams.leases),
             registry: seams.registry,
+            snapshots: seams.snapshots,
             peers: OnceLock::new(),
         });
         core.crews.bind(&core);

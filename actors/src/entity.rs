@@ -1,26 +1,31 @@
 //! The actor behind every entity: decide, append, evolve, reply, effects; in that order, always.
 
+mod fold;
+
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use events::api::{Problem, ProblemKind};
 use events::domain::{Decider, DomainEvent};
-use events::store::{AppendError, AppendRequest, Appended, Epoch, Expected, Pages, ReadError};
-use events::{CommandId, CrewId, Digest, Meta, Position, Recorded, StreamId, Version};
+use events::store::{AppendError, AppendRequest, Appended, Epoch, Expected};
+use events::{CommandId, CrewId, Digest, Meta, Position, StreamId, Version};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use crate::admission::Admitted;
 use crate::core::Core;
 use crate::shards::{Shards, Tenure};
 
-/// Events read at a time when an entity is loaded.
-const LOAD_BATCH_EVENTS: usize = 1_000;
+pub(crate) use self::fold::peek;
+use self::fold::{Folded, Source, Unseen, until_read};
+
 /// How often a decision is made anew because another writer was faster.
 const DECIDE_TRIES_MAX: usize = 4;
 
 /// What the actor needs to know of an entity beside its decider.
 pub(crate) trait Hosted: Decider {
+    /// Whether its stream grows for as long as it lives, so that its state is worth saving. Nothing personal may be in
+    /// such a state: a snapshot is not encrypted.
+    const GROWS_LONG: bool = false;
     /// The crew whose shard the entity shares; its own id decides where it has none.
     fn crew(state: &Self::State) -> Option<&CrewId>;
     /// Takes note, in memory, of what has become durable. Must not block.
@@ -137,6 +142,8 @@ pub(crate) struct Loaded<D: Decider> {
     id: Arc<str>,
     stream: StreamId,
     entity: Option<(Folded<D>, Good)>,
+    /// The version after which the state was saved last.
+    saved: Version,
     shown: Arc<Shown<D>>,
 }
 
@@ -158,44 +165,6 @@ impl Good {
     }
 }
 
-struct Folded<D: Decider> {
-    state: Arc<D::State>,
-    version: Version,
-    /// The envelope of the newest event.
-    meta: Option<Meta>,
-    obligations: Vec<D::Effect>,
-}
-
-/// An entity as its stream says it is, whichever node runs it.
-pub(crate) async fn peek<D: Hosted>(core: &Arc<Core>, id: &str) -> Result<Arc<D::State>, Problem> {
-    let stream = StreamId::new(D::KIND, id);
-    let (core, shown) = (Arc::clone(core), Shown::new());
-    let loaded = Loaded::<D> { core, id: id.into(), stream, entity: None, shown };
-    let (folded, _) = loaded.read_on(Folded::nothing()).await?;
-    Ok(folded.state)
-}
-
-/// Events that were in the stream before the actor knew of them, each with its command.
-type Unseen<D> = Vec<(<D as Decider>::Event, CommandId)>;
-
-impl<D: Decider> Folded<D> {
-    /// A stream without events.
-    fn nothing() -> Self {
-        Self { state: Arc::default(), version: Version(0), meta: None, obligations: Vec::new() }
-    }
-}
-
-impl<D: Decider> Clone for Folded<D> {
-    fn clone(&self) -> Self {
-        Self {
-            state: Arc::clone(&self.state),
-            version: self.version,
-            meta: self.meta.clone(),
-            obligations: self.obligations.clone(),
-        }
-    }
-}
-
 #[ractor::async_trait]
 impl<D: Hosted> Actor for Entity<D> {
     type Msg = Admitted<Message<D>>;
@@ -208,7 +177,14 @@ impl<D: Hosted> Actor for Entity<D> {
         args: Args<D>,
     ) -> Result<Loaded<D>, ActorProcessingErr> {
         let stream = StreamId::new(D::KIND, &args.id);
-        Ok(Loaded { core: args.core, id: args.id, stream, entity: None, shown: args.shown })
+        Ok(Loaded {
+            core: args.core,
+            id: args.id,
+            stream,
+            entity: None,
+            saved: Version(0),
+            shown: args.shown,
+        })
     }
 
     async fn handle(
@@ -246,7 +222,7 @@ impl<D: Hosted> Loaded<D> {
         }
         loop {
             let generation = self.core.shards.generation();
-            let (folded, _) = self.read_on(Folded::nothing()).await?;
+            let folded = self.source().fold().await?;
             let good = self.good(&folded, generation)?;
             // A shard that was taken while its stream was read may have been written to in between.
             if generation == self.core.shards.generation() {
@@ -268,8 +244,18 @@ impl<D: Hosted> Loaded<D> {
         D::crew(state).map_or(&*self.id, CrewId::as_str)
     }
 
+    fn source(&self) -> Source<'_, D> {
+        Source::new(&self.core, &self.stream)
+    }
+
     /// Makes the state what the stream says.
     fn keep(&mut self, folded: &Folded<D>, good: Good) {
+        if D::GROWS_LONG && folded.version.0 >= self.saved.0 + self.core.options.limits.snapshot_every_events
+        {
+            self.saved = folded.version;
+            let (core, stream, folded) = (Arc::clone(&self.core), self.stream.clone(), folded.clone());
+            self.core.spawn_always(async move { Source::new(&core, &stream).save(&folded).await });
+        }
         self.entity = Some((folded.clone(), good.clone()));
         self.shown.set(&folded.state, good);
     }
@@ -369,42 +355,13 @@ impl<D: Hosted> Loaded<D> {
         before: &Folded<D>,
         tenure: &Arc<Tenure>,
     ) -> Result<(Arc<D::State>, Unseen<D>), Problem> {
-        let (after, unseen) = self.read_on(before.clone()).await?;
+        let (after, unseen) = self.source().read_on(before.clone()).await?;
         let state = Arc::clone(&after.state);
         if !unseen.is_empty() {
             let events: Vec<D::Event> = unseen.iter().map(|(event, _)| event.clone()).collect();
             self.take_in(before, after, &events, tenure);
         }
         Ok((state, unseen))
-    }
-
-    /// Folds what the stream has beyond `folded`.
-    async fn read_on(&self, mut folded: Folded<D>) -> Result<(Folded<D>, Unseen<D>), Problem> {
-        let stream = &self.stream;
-        let mut pages = Pages::after(folded.version, |after| {
-            let (core, stream) = (Arc::clone(&self.core), stream.clone());
-            async move { until_read(&core, || core.store.read_stream(&stream, after, LOAD_BATCH_EVENTS)).await }
-        });
-        let mut state = (*folded.state).clone();
-        let mut unseen = Vec::new();
-        loop {
-            let batch = pages.next().await?;
-            if batch.is_empty() {
-                break;
-            }
-            for Recorded { kind, schema, payload, version, meta, command_id, .. } in batch {
-                let event = D::Event::decode(&kind, schema, &payload).map_err(|error| {
-                    Problem::new(ProblemKind::Internal, format!("load {stream}: {error}"))
-                })?;
-                state = D::evolve(state, &event);
-                folded.version = version;
-                folded.meta = Some(meta);
-                unseen.push((event, command_id));
-            }
-        }
-        folded.obligations = D::obligations(&state);
-        folded.state = Arc::new(state);
-        Ok((folded, unseen))
     }
 
     async fn resume(&mut self) -> Result<Arc<D::State>, Problem> {
@@ -425,25 +382,6 @@ impl<D: Hosted> Loaded<D> {
         match takes_away {
             true => self.core.spawn_to_end(tenure, effect),
             false => self.core.spawn(tenure, effect),
-        }
-    }
-}
-
-/// Reads until the store can be read: until then nothing can be said of the entity at all.
-async fn until_read<T, F>(core: &Core, read: impl Fn() -> F) -> Result<T, Problem>
-where
-    F: Future<Output = Result<T, ReadError>>,
-{
-    let limits = &core.options.limits;
-    let mut wait = limits.effect_retry_initial_ms;
-    loop {
-        match read().await {
-            Err(error) if core.stop.is_cancelled() => return Err(error.into()),
-            Err(ReadError::Unavailable { .. }) => {
-                tokio::time::sleep(Duration::from_millis(wait)).await;
-                wait = (wait * 2).min(limits.effect_retry_max_ms);
-            }
-            read => return Ok(read?),
         }
     }
 }

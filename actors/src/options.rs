@@ -31,6 +31,8 @@ pub struct Limits {
     pub passivate_idle_ms: u64,
     /// After this time without use an ended entity is put out of memory.
     pub passivate_ended_ms: u64,
+    /// After so many events the state of an entity whose stream grows long is saved, so that it need not be folded anew.
+    pub snapshot_every_events: u64,
     /// How often idle entities are looked for.
     pub passivate_every_ms: u64,
     /// How often agents are looked for that have had nothing to do for long enough to hibernate.
@@ -72,6 +74,7 @@ impl Default for Limits {
             assembly_ms: 30_000,
             passivate_idle_ms: 60_000,
             passivate_ended_ms: 2_000,
+            snapshot_every_events: 200,
             passivate_every_ms: 1_000,
             hibernate_every_ms: 1_000,
             log_kept_bytes_max: 64 * 1024,

@@ -8,6 +8,7 @@ use events::EventStore;
 use events::api::{Commands, Problem, ProblemKind};
 use events::artifact::ArtifactStore;
 use events::lease::Leases;
+use events::snapshot::SnapshotStore;
 use events::supervision::{Backoff, OnExhausted, Policy};
 use events::{SandboxId, TaskId};
 use tokio::sync::{broadcast, mpsc};
@@ -37,6 +38,8 @@ pub struct Seams {
     pub leases: Arc<dyn Leases>,
     /// What had not ended, for takeovers.
     pub registry: Arc<dyn Registry>,
+    /// States of entities with long streams.
+    pub snapshots: Arc<dyn SnapshotStore>,
     /// The way to other nodes; without one, what they run is done where they are asked.
     pub bus: Option<Arc<dyn nats::Bus>>,
     /// Time.

@@ -157,6 +157,7 @@ CREATE TABLE snapshots (
     decider      text   NOT NULL,
     state_schema bigint NOT NULL,
     version      bigint NOT NULL,
+    hash         bytea  NOT NULL,
     state        text   NOT NULL,
     PRIMARY KEY (stream, decider)
 );

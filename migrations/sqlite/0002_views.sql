@@ -157,6 +157,7 @@ CREATE TABLE snapshots (
     decider      TEXT    NOT NULL,
     state_schema INTEGER NOT NULL,
     version      INTEGER NOT NULL,
+    hash         BLOB    NOT NULL,
     state        TEXT    NOT NULL,
     PRIMARY KEY (stream, decider)
 ) STRICT;

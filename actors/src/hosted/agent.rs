@@ -23,6 +23,8 @@ use crate::watchdog::{Sign, Signal, Subject};
 const PART: &str = "spawner";
 
 impl Hosted for Agent {
+    const GROWS_LONG: bool = true;
+
     fn crew(state: &State) -> Option<&CrewId> {
         state.requested.as_ref().map(|requested| &requested.crew)
     }

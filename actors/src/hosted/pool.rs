@@ -21,6 +21,8 @@ const PART: &str = "pool";
 const BATCH_EVENTS: usize = 100;
 
 impl Hosted for Pool {
+    const GROWS_LONG: bool = true;
+
     /// A pool belongs to the node that holds the shard of its own id.
     fn crew(_: &State) -> Option<&CrewId> {
         None

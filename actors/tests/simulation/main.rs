@@ -15,6 +15,7 @@ mod laws;
 mod life;
 mod runner;
 mod scene;
+mod snapshots;
 mod user;
 mod wire;
 mod world;
@@ -84,6 +85,19 @@ fn the_same_seed_gives_the_same_log() {
         assert_eq!(play(seed, Sabotage::None).hash, play(seed, Sabotage::None).hash, "seed {seed}");
     }
     assert_ne!(play(0, Sabotage::None).hash, play(1, Sabotage::None).hash);
+}
+
+#[test]
+fn entities_come_back_from_snapshots_and_not_from_those_of_another_log() {
+    let plays: Vec<_> = (0..10).map(|seed| play(seed, Sabotage::None)).collect();
+    assert!(
+        plays.iter().map(|play| play.snapshots).sum::<usize>() >= 3,
+        "no entity came back from a snapshot"
+    );
+    assert!(
+        plays.iter().all(|play| play.broken.is_none()),
+        "a snapshot of another log was taken for the entity"
+    );
 }
 
 /// Whether some seed shows the sabotage by the law, and shows nothing without the sabotage.

@@ -21,6 +21,7 @@ use super::dice::Dice;
 use super::gateway::Gateway;
 use super::laws::{self, Broken, Story, hold};
 use super::life::Life;
+use super::snapshots::Snapshots;
 use super::user::{Door, User};
 use super::wire::{Sabotage, Wire};
 use super::world::{Sandboxes, World};
@@ -37,6 +38,8 @@ pub struct Outcome {
     pub broken: Option<Broken>,
     /// The log, an event a line, for people.
     pub log: Vec<String>,
+    /// How many snapshots the platform was given.
+    pub snapshots: usize,
 }
 
 /// Plays the simulation of `seed` on a runtime of its own, with a clock of its own.
@@ -52,7 +55,12 @@ pub fn play_on(nodes: usize, seed: u64, sabotage: Sabotage) -> Outcome {
         let broken = scene.play().await.err();
         let story = scene.story();
         let hash = story.log.last().map_or(Digest::ZERO, |event| event.hash);
-        Outcome { hash, broken, log: story.log.iter().map(laws::line).collect() }
+        Outcome {
+            hash,
+            broken,
+            log: story.log.iter().map(laws::line).collect(),
+            snapshots: scene.snapshots.given(),
+        }
     })
 }
 
@@ -82,6 +90,7 @@ struct Scene {
     machines: Vec<Machine>,
     log: Memory,
     artifacts: Arc<dyn ArtifactStore>,
+    snapshots: Snapshots,
     bus: nats::Memory,
     clock: Clock,
     sabotage: Sabotage,
@@ -149,6 +158,7 @@ impl Scene {
             machines,
             log: Memory::new(),
             artifacts: Arc::new(artifact::Memory::default()),
+            snapshots: Snapshots::default(),
             bus: nats::Memory::new(),
             clock: Clock::starting_at(Timestamp(1_795_382_626_000_000), seed),
             sabotage,
@@ -164,6 +174,7 @@ impl Scene {
             store: Arc::clone(&wire) as Arc<dyn EventStore>,
             leases: wire,
             registry: Arc::new(Registry(self.log.clone())),
+            snapshots: Arc::new(self.snapshots.clone()),
             bus,
             artifacts: Arc::clone(&self.artifacts),
             provider: Arc::new(Sandboxes { world: machine.world.clone(), life: life.clone() }),
@@ -175,6 +186,7 @@ impl Scene {
     async fn start(&self, machine: &Machine) {
         let limits = Limits {
             passivate_idle_ms: 3_000,
+            snapshot_every_events: 3,
             passivate_ended_ms: 500,
             grace_ms: 2_000,
             reconcile_every_ms: 10_000,

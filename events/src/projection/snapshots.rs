@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::Views;
-use super::database::{Row, Statement};
-use crate::id::{StreamId, Version};
+use super::database::{Row, Statement, Value};
+use crate::id::{Digest, StreamId, Version};
 use crate::snapshot::{Snapshot, SnapshotStore};
 
 #[async_trait]
@@ -14,7 +14,10 @@ impl SnapshotStore for Views {
         let values = [stream.to_string().into(), decider.into(), i64::from(state_schema).into()];
         let rows = self.shared.reader.fetch(LOAD, values).await;
         let snapshot = rows.and_then(|rows| {
-            let read = |row: &Row| Ok(Snapshot { version: Version(row.unsigned(0)?), state: row.get(1)? });
+            let read = |row: &Row| {
+                let hash = row.get::<&[u8]>(1)?.try_into().map_or(Digest::ZERO, Digest);
+                Ok(Snapshot { version: Version(row.unsigned(0)?), hash, state: row.get(2)? })
+            };
             rows.first().map(read).transpose()
         });
         snapshot.unwrap_or_else(|error| {
@@ -30,6 +33,7 @@ impl SnapshotStore for Views {
             decider.into(),
             i64::from(state_schema).into(),
             snapshot.version.0.into(),
+            Value::Bytes(snapshot.hash.0.to_vec()),
             snapshot.state.into(),
         ];
         if let Err(error) = self.shared.reader.fetch(STORE, values).await {

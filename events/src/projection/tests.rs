@@ -256,7 +256,7 @@ async fn a_wait_ends_when_the_view_is_there_or_the_time_is_over(home: Home) {
 async fn snapshots_are_kept_by_stream_decider_and_schema(home: Home) {
     use crate::domain::Decider;
     use crate::domain::agent::Agent;
-    use crate::snapshot::{self, Snapshot, SnapshotStore};
+    use crate::snapshot::{self, Saved, Snapshot, SnapshotStore};
 
     let world = World::new().await;
     let views = world.views(&home, 1_000).await;
@@ -270,10 +270,11 @@ async fn snapshots_are_kept_by_stream_decider_and_schema(home: Home) {
     assert_eq!(snapshot::load::<Agent>(&views, &stream).await, None);
     for version in [2, 3, 1] {
         let state = fold(agent::State::default(), &events[..version]);
-        snapshot::save::<Agent>(&views, &stream, crate::Version(version as u64), &state).await;
+        let (version, hash) = (crate::Version(version as u64), events[version - 1].hash);
+        snapshot::save::<Agent>(&views, &stream, Saved { version, hash, state: &state }).await;
     }
-    let (version, state) = snapshot::load::<Agent>(&views, &stream).await.expect("it is there");
-    assert_eq!(version, crate::Version(3), "the newest stays");
+    let Saved { version, hash, state } = snapshot::load::<Agent>(&views, &stream).await.expect("it is there");
+    assert_eq!((version, hash), (crate::Version(3), events[2].hash), "the newest stays");
     assert_eq!(
         fold(state, &events[3..]),
         fold(agent::State::default(), &events),
@@ -281,7 +282,7 @@ async fn snapshots_are_kept_by_stream_decider_and_schema(home: Home) {
     );
 
     assert_eq!(views.load(&stream, "agent", Agent::STATE_SCHEMA + 1).await, None);
-    let unreadable = Snapshot { version: crate::Version(4), state: "{".to_owned() };
+    let unreadable = Snapshot { version: crate::Version(4), hash: events[3].hash, state: "{".to_owned() };
     views.save(&stream, "agent", Agent::STATE_SCHEMA, unreadable).await;
     assert_eq!(snapshot::load::<Agent>(&views, &stream).await, None, "what cannot be read is ignored");
 }
