@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use events::store::sqlite::{self, Sqlite};
 use events::{
-    AppendRequest, CommandId, EntityKind, EventId, EventStore, Expected, Meta, NewEvent, Principal, StreamId,
-    Tenant, Timestamp, Version,
+    AppendRequest, CommandId, EntityKind, EventStore, Expected, Meta, NewEvent, Principal, StreamId, Tenant,
+    Timestamp, Version,
 };
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -18,100 +16,159 @@ use crate::{Result, Setup, bare};
 
 /// How many append at once.
 const CALLERS: [usize; 3] = [1, 32, 256];
+/// How many connections insert at once, where each insert is a commit of its own.
+const CONNECTIONS: [usize; 3] = [1, 8, 32];
 /// How often ours and the raw limit take turns.
 const TURNS: u32 = 4;
-/// The share of the bare writer's rate that is to be reached.
+/// The share of the bare writer's rate that is to be reached by [`MANY`] callers.
 const GOAL: f64 = 0.6;
-/// The callers for which the goal is set.
-const GOAL_CALLERS: usize = 256;
+const MANY: usize = 256;
+/// The share of a plain insert's rate that is to be reached by one caller.
+const ALONE_GOAL: f64 = 0.8;
+/// How many times the best plain insert's rate is to be reached by [`MANY`] callers.
+const PLAIN_GOAL: f64 = 3.0;
+
+/// Something that makes events durable.
+pub(crate) trait Target: Clone + Send + Sync + 'static {
+    /// Appends one event, and returns when it is durable.
+    fn append(&self, stream: &StreamId, version: u64) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// The platform's own store.
+#[derive(Clone)]
+pub(crate) struct Ours(pub(crate) Arc<dyn EventStore>);
+
+impl Target for Ours {
+    async fn append(&self, stream: &StreamId, version: u64) -> Result<()> {
+        self.0.append(request(stream, version)).await?;
+        Ok(())
+    }
+}
 
 /// What one side did in all its turns.
-#[derive(Default)]
-struct Side {
-    samples: Samples,
+pub(crate) struct Side {
+    callers: usize,
+    pub(crate) samples: Samples,
     time: Duration,
 }
 
 impl Side {
-    fn add(&mut self, samples: Samples, time: Duration) {
-        self.samples.merge(samples);
-        self.time += time;
+    /// A side of so many callers.
+    pub(crate) fn new(callers: usize) -> Self {
+        Self { callers, samples: Samples::default(), time: Duration::ZERO }
+    }
+
+    /// Has all callers append for a while.
+    pub(crate) async fn turn(&mut self, target: &impl Target, round: u32, turn: Duration) -> Result<()> {
+        let start = Instant::now();
+        self.samples.merge(call(target, self.callers, round, turn).await?);
+        self.time += start.elapsed();
+        Ok(())
     }
 
     fn rate(&self) -> f64 {
         self.samples.count() as f64 / self.time.as_secs_f64()
     }
+
+    fn row(&self, what: &str) -> Row {
+        let plural = if self.callers == 1 { "" } else { "s" };
+        let row = Row::new(format!("{what}, {} caller{plural}", self.callers));
+        row.samples(&self.samples).rate(self.rate())
+    }
+
+    /// The row of ours, beside what it is held against.
+    fn beside(&self, other: &Self) -> (Row, f64) {
+        let ratio = self.rate() / other.rate();
+        (self.row("hypercode").ratio(ratio), ratio)
+    }
 }
 
 pub(crate) async fn run(setup: &Setup) -> Result<Table> {
-    let mut table = Table::default();
-    for callers in CALLERS {
-        let (bare, ours) = compare(setup, callers).await?;
-        let ratio = ours.rate() / bare.rate();
-        table.row(
-            Row::new(format!("bare writer, {callers} callers")).samples(&bare.samples).rate(bare.rate()),
-        );
-        let row = Row::new(format!("hypercode, {callers} callers"))
-            .samples(&ours.samples)
-            .rate(ours.rate())
-            .ratio(ratio);
-        let goal = callers == GOAL_CALLERS;
-        table.row(if goal { row.goal(format!(">= {GOAL} of bare"), ratio >= GOAL) } else { row });
-    }
-    table.note("one event of about 240 bytes an append, full envelope; WAL, synchronous=FULL, both alike");
-    table.note("bare: one thread, prepared INSERTs, group commit up to 512, same columns and indexes; no hash, no checks");
-    table.note("ours beside that: SHA-256 chain, expected version, idempotency, head row");
+    let mut table = match setup.server {
+        None => files(setup).await?,
+        Some(_) => database(setup).await?,
+    };
+    table.note("one event of about 240 bytes an append, full envelope, each caller on streams of its own");
+    table.note("ours beside the bare writer: SHA-256 chain, expected version, idempotency, head row");
     Ok(table)
 }
 
-async fn compare(setup: &Setup, callers: usize) -> Result<(Side, Side)> {
+async fn files(setup: &Setup) -> Result<Table> {
     let turn = Duration::from_secs(setup.seconds) / TURNS;
-    let directory = setup.directory.join(callers.to_string());
-    let store: Arc<dyn EventStore> = Arc::new(Sqlite::open(&directory, sqlite::Options::default()).await?);
-    let writer = bare::Writer::start(&directory.join("bare.db"))?;
-    let (mut bare, mut ours) = (Side::default(), Side::default());
-    for round in 0..TURNS {
-        let start = Instant::now();
-        let intake = writer.intake();
-        let samples = call(callers, turn, |caller| {
-            let (intake, stream) = (intake.clone(), stream(round, caller));
-            move |version| {
-                let (intake, row) = (intake.clone(), row(&stream, version));
-                async move {
-                    let (answer, done) = oneshot::channel();
-                    intake.send((row, answer)).await?;
-                    done.await?;
-                    Ok(())
-                }
-            }
-        });
-        bare.add(samples.await?, start.elapsed());
-        let start = Instant::now();
-        let samples = call(callers, turn, |caller| {
-            let (store, stream) = (Arc::clone(&store), stream(round, caller));
-            move |version| {
-                let (store, request) = (Arc::clone(&store), request(&stream, version));
-                async move {
-                    store.append(request).await?;
-                    Ok(())
-                }
-            }
-        });
-        ours.add(samples.await?, start.elapsed());
+    let mut table = Table::default();
+    for callers in CALLERS {
+        let place = setup.place(&callers.to_string()).await;
+        let log = place.open().await?;
+        let writer = bare::sqlite::Writer::start(&place.directory.join("bare.db"))?;
+        let (mut bare, mut ours) = (Side::new(callers), Side::new(callers));
+        for round in 0..TURNS {
+            bare.turn(&writer.group(), round, turn).await?;
+            ours.turn(&Ours(log.store()), round, turn).await?;
+        }
+        writer.finish()?;
+        log.close().await;
+        table.row(bare.row("bare writer"));
+        table.row(held_to_bare(&ours, &bare));
     }
-    writer.finish()?;
-    Ok((bare, ours))
+    table.note("WAL, synchronous=FULL, both alike");
+    table.note("bare: one thread, prepared INSERTs, group commit up to 512, same columns and indexes; no hash, no checks");
+    Ok(table)
 }
 
-/// Lets `callers` call one after the other for `turn`, and says how long each call took.
-async fn call<C, F>(callers: usize, turn: Duration, caller: impl Fn(usize) -> C) -> Result<Samples>
-where
-    C: Fn(u64) -> F + Send + 'static,
-    F: Future<Output = Result<()>> + Send,
-{
+async fn database(setup: &Setup) -> Result<Table> {
+    let (plain, group) = (setup.place("plain").await, setup.place("group").await);
+    let (plain, group) = (plain.database.unwrap_or_default(), group.database.unwrap_or_default());
+    bare::postgres::create(&plain).await?;
+    bare::postgres::create(&group).await?;
+    let most = CONNECTIONS.iter().max().copied().unwrap_or_default();
+    let plain = bare::postgres::Plain::open(&plain, u32::try_from(most)?).await?;
+    let writer = bare::postgres::Writer::start(&group).await?;
+    let log = setup.place("ours").await.open().await?;
+    let (target, group) = (Ours(log.store()), writer.group());
+    let turn = Duration::from_secs(setup.seconds) / TURNS;
+    let mut inserts = CONNECTIONS.map(Side::new);
+    let (mut groups, mut ours) = (CALLERS.map(Side::new), CALLERS.map(Side::new));
+    for round in 0..TURNS {
+        for side in &mut inserts {
+            side.turn(&plain, round, turn).await?;
+        }
+        for (bare, ours) in groups.iter_mut().zip(&mut ours) {
+            bare.turn(&group, round, turn).await?;
+            ours.turn(&target, round, turn).await?;
+        }
+    }
+    drop(group);
+    writer.finish().await?;
+    log.close().await;
+    let mut table = Table::default();
+    inserts.iter().for_each(|side| table.row(side.row("plain insert")));
+    let (row, ratio) = ours[0].beside(&inserts[0]);
+    table.row(row.goal(format!(">= {ALONE_GOAL} of plain"), ratio >= ALONE_GOAL));
+    for (bare, ours) in groups.iter().zip(&ours) {
+        table.row(bare.row("bare group commit"));
+        table.row(held_to_bare(ours, bare));
+    }
+    let best = inserts.iter().max_by(|a, b| a.rate().total_cmp(&b.rate()));
+    if let (Some(best), Some(many)) = (best, ours.last()) {
+        let (row, ratio) = many.beside(best);
+        table.row(row.goal(format!(">= {PLAIN_GOAL} of best plain"), ratio >= PLAIN_GOAL));
+    }
+    table.note("plain: prepared, each insert a commit of its own over a connection of its own, same columns and indexes");
+    table.note("bare group commit: one connection, one INSERT of UNNEST a commit, up to 512 rows; no hash, no checks, no head");
+    Ok(table)
+}
+
+fn held_to_bare(ours: &Side, bare: &Side) -> Row {
+    let (row, ratio) = ours.beside(bare);
+    if ours.callers == MANY { row.goal(format!(">= {GOAL} of bare"), ratio >= GOAL) } else { row }
+}
+
+/// Lets `callers` append one event after the other for `turn`, and says how long each took.
+async fn call(target: &impl Target, callers: usize, round: u32, turn: Duration) -> Result<Samples> {
     let end = Instant::now() + turn;
     let mut running = JoinSet::new();
-    for call in (0..callers).map(caller) {
+    for caller in 0..callers {
+        let (target, stream) = (target.clone(), stream(callers, round, caller));
         running.spawn(async move {
             let mut samples = Samples::default();
             for version in 1.. {
@@ -119,7 +176,7 @@ where
                 if start >= end {
                     break;
                 }
-                call(version).await?;
+                target.append(&stream, version).await?;
                 samples.push(start.elapsed());
             }
             Result::Ok(samples)
@@ -132,8 +189,9 @@ where
     Ok(all)
 }
 
-pub(crate) fn stream(round: u32, caller: usize) -> StreamId {
-    StreamId::new(EntityKind::Task, format!("tk_{round}_{caller:032}"))
+/// The stream of one of so many callers, in one of the rounds.
+fn stream(callers: usize, round: u32, caller: usize) -> StreamId {
+    StreamId::new(EntityKind::Task, format!("tk_{callers}_{round}_{caller:032}"))
 }
 
 /// An event as tasks have many.
@@ -146,6 +204,7 @@ pub(crate) fn event(version: u64) -> NewEvent {
     NewEvent { kind: "task_progressed".into(), schema: 1, payload: payload.into() }
 }
 
+/// An append of one such event to `stream`.
 pub(crate) fn request(stream: &StreamId, version: u64) -> AppendRequest {
     AppendRequest {
         stream: stream.clone(),
@@ -164,29 +223,5 @@ pub(crate) fn request(stream: &StreamId, version: u64) -> AppendRequest {
         events: vec![event(version)],
         reserve: Vec::new(),
         release: Vec::new(),
-    }
-}
-
-/// The same as a row; the hash is as long as a real one.
-fn row(stream: &StreamId, version: u64) -> bare::Row {
-    let request = request(stream, version);
-    let text = |text: Option<Arc<str>>| text.map(|text| text.to_string());
-    bare::Row {
-        stream: stream.to_string(),
-        version: version.cast_signed(),
-        kind: request.events[0].kind.to_string(),
-        schema: 1,
-        event_id: EventId(Uuid::now_v7()).0.as_bytes().to_vec(),
-        command_id: request.command_id.0.as_bytes().to_vec(),
-        ordinal: 0,
-        tenant: request.meta.tenant.to_string(),
-        principal: request.meta.principal.to_string(),
-        correlation_id: text(request.meta.correlation_id),
-        causation_id: text(request.meta.causation_id),
-        traceparent: text(request.meta.traceparent),
-        recorded_at: request.recorded_at.0,
-        epoch: 0,
-        payload: request.events[0].payload.to_string(),
-        hash: vec![0xa5; 32],
     }
 }

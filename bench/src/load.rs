@@ -1,22 +1,24 @@
 //! `load`: a long stream folded into its entity, and the whole log read from its beginning.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use events::domain::task::Task;
 use events::domain::{Decider, DomainEvent};
 use events::store::Pages;
-use events::store::sqlite::{self, LOG_FILE, Sqlite};
+use events::store::sqlite::LOG_FILE;
 use events::{AppendRequest, EntityKind, EventStore, Position, StreamId, Version, chain};
+use sqlx::PgPool;
 
 use crate::append::{event, request};
+use crate::place::Place;
 use crate::samples::Samples;
 use crate::table::{Row, Table};
 use crate::{Result, Setup, bare};
 
 /// Events of the stream that is folded.
-const STREAM_EVENTS: u64 = 10_000;
+pub(crate) const STREAM_EVENTS: u64 = 10_000;
 /// Other streams of the same length, so that the stream lies among others as it would.
 const OTHER_STREAMS: u64 = 9;
 /// Events of one append while the log is made.
@@ -28,28 +30,63 @@ const FOLD_GOAL: f64 = 0.7;
 /// Events of the log to be read in a second.
 const REPLAY_GOAL: f64 = 200_000.0;
 
+/// The log's rows, read without the platform's store.
+pub(crate) enum Rows {
+    File(PathBuf),
+    Database(PgPool),
+}
+
+impl Rows {
+    /// Those of the log in this place.
+    pub(crate) async fn open(place: &Place) -> Result<Self> {
+        Ok(match &place.database {
+            Some(url) => Self::Database(PgPool::connect(url).await?),
+            None => Self::File(place.directory.join(LOG_FILE)),
+        })
+    }
+
+    /// Hands every row to `each`, with all its columns.
+    pub(crate) async fn read(&self, each: impl FnMut(bare::Row)) -> Result<()> {
+        match self {
+            Self::File(file) => tokio::task::block_in_place(|| bare::sqlite::read_log(file, each)),
+            Self::Database(pool) => bare::postgres::read_log(pool, each).await,
+        }
+    }
+
+    /// Reads what a fold of `stream` needs, each payload as its event.
+    async fn fold(&self, stream: &StreamId) -> Result<()> {
+        let each = |kind: &str, schema, payload: &str| {
+            std::hint::black_box(<Task as Decider>::Event::decode(kind, schema, payload)?);
+            Ok(())
+        };
+        let stream = stream.to_string();
+        let read = match self {
+            Self::File(file) => {
+                tokio::task::block_in_place(|| bare::sqlite::read_stream(file, &stream, each))
+            }
+            Self::Database(pool) => bare::postgres::read_stream(pool, &stream, each).await,
+        };
+        expect(read?, STREAM_EVENTS)
+    }
+}
+
 pub(crate) async fn run(setup: &Setup) -> Result<Table> {
-    let store = Arc::new(Sqlite::open(&setup.directory, sqlite::Options::default()).await?);
-    fill(&store).await?;
-    let file = setup.directory.join(LOG_FILE);
+    let place = setup.place("log").await;
+    let log = place.open().await?;
+    let (store, rows) = (log.store(), Rows::open(&place).await?);
+    fill(&*store).await?;
     let stream = stream(0);
     let (mut bare, mut ours) = (Samples::default(), Samples::default());
     let (mut bare_log, mut replay, mut verify) = (Samples::default(), Samples::default(), Samples::default());
     let end = Instant::now() + Duration::from_secs(setup.seconds);
     while Instant::now() < end {
-        bare.push(timed(|| bare_fold(&file, &stream))?);
-        let start = Instant::now();
-        fold(Arc::clone(&store), &stream).await?;
-        ours.push(start.elapsed());
-        bare_log.push(timed(|| bare::read_log(&file).map(drop))?);
-        let start = Instant::now();
-        read(&store).await?;
-        replay.push(start.elapsed());
-        let start = Instant::now();
-        chain::verify(&*store).await?;
-        verify.push(start.elapsed());
+        bare.push(timed(rows.fold(&stream)).await?);
+        ours.push(timed(fold(&store, &stream)).await?);
+        bare_log.push(timed(read_bare(&rows)).await?);
+        replay.push(timed(read(&*store)).await?);
+        verify.push(timed(async { Ok(chain::verify(&*store).await.map(drop)?) }).await?);
     }
-    store.close().await;
+    log.close().await;
     Ok(table(&bare, &ours, &bare_log, &replay, &verify))
 }
 
@@ -73,18 +110,20 @@ fn table(bare: &Samples, ours: &Samples, bare_log: &Samples, replay: &Samples, v
     table
 }
 
-fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
+/// How long `work` takes.
+pub(crate) async fn timed(work: impl Future<Output = Result<()>>) -> Result<Duration> {
     let start = Instant::now();
-    tokio::task::block_in_place(work)?;
+    work.await?;
     Ok(start.elapsed())
 }
 
-fn stream(number: u64) -> StreamId {
+/// The stream of this number.
+pub(crate) fn stream(number: u64) -> StreamId {
     StreamId::new(EntityKind::Task, format!("tk_{number:032}"))
 }
 
 /// Makes a log in which the streams lie through each other.
-async fn fill(store: &Sqlite) -> Result<()> {
+pub(crate) async fn fill(store: &dyn EventStore) -> Result<()> {
     for first in (1..=STREAM_EVENTS).step_by(usize::try_from(APPEND_EVENTS)?) {
         for number in 0..=OTHER_STREAMS {
             let events = (first..first + APPEND_EVENTS).map(event).collect();
@@ -95,11 +134,11 @@ async fn fill(store: &Sqlite) -> Result<()> {
 }
 
 /// As the platform's actors load an entity.
-async fn fold(store: Arc<Sqlite>, stream: &StreamId) -> Result<()> {
+pub(crate) async fn fold(store: &Arc<dyn EventStore>, stream: &StreamId) -> Result<()> {
     let mut state = <Task as Decider>::State::default();
     let mut version = Version(0);
     let mut pages = Pages::after(version, |after| {
-        let (store, stream) = (Arc::clone(&store), stream.clone());
+        let (store, stream) = (Arc::clone(store), stream.clone());
         async move { store.read_stream(&stream, after, READ_EVENTS).await }
     });
     loop {
@@ -117,15 +156,17 @@ async fn fold(store: Arc<Sqlite>, stream: &StreamId) -> Result<()> {
     expect(version.0, STREAM_EVENTS)
 }
 
-fn bare_fold(file: &Path, stream: &StreamId) -> Result<()> {
-    let read = bare::read_stream(file, &stream.to_string(), |kind, schema, payload| {
-        std::hint::black_box(<Task as Decider>::Event::decode(kind, schema, payload)?);
-        Ok(())
-    })?;
-    expect(read, STREAM_EVENTS)
+async fn read_bare(rows: &Rows) -> Result<()> {
+    let mut count = 0;
+    rows.read(|row| {
+        std::hint::black_box(row);
+        count += 1;
+    })
+    .await?;
+    expect(count, STREAM_EVENTS * (OTHER_STREAMS + 1))
 }
 
-async fn read(store: &Sqlite) -> Result<()> {
+async fn read(store: &dyn EventStore) -> Result<()> {
     let mut position = Position(0);
     while let Some(last) = store.read(position, READ_EVENTS).await?.last() {
         position = last.position;

@@ -6,6 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use sqlx::{Connection as _, PgConnection};
+
+use crate::Result;
 use crate::samples::Samples;
 
 /// Writes of the fsync probe.
@@ -50,6 +53,27 @@ pub(crate) fn fsync_probe(directory: &Path) -> io::Result<Samples> {
         samples.push(start.elapsed());
     }
     Ok(samples)
+}
+
+/// The Postgres server of this URL: its version, what of its settings matters here, and where its files are.
+///
+/// # Errors
+/// When it does not answer.
+pub(crate) async fn server(url: &str) -> Result<String> {
+    let mut connection = PgConnection::connect(url).await?;
+    let mut settings = Vec::new();
+    for name in ["server_version", "fsync", "synchronous_commit", "shared_buffers", "max_wal_size"] {
+        let value: String =
+            sqlx::query_scalar("SELECT current_setting($1)").bind(name).fetch_one(&mut connection).await?;
+        settings.push(format!("{name} {value}"));
+    }
+    connection.close().await?;
+    let files = std::env::temp_dir();
+    let (settings, kind) = (settings.join(", "), file_system(&files));
+    Ok(format!(
+        "Postgres of the bench's own, over a Unix socket: {settings}; files: {} on {kind}",
+        files.display()
+    ))
 }
 
 fn field(file: &str, name: &str) -> Option<String> {

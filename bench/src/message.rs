@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hypercode::config::SandboxKind;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -43,7 +44,7 @@ struct Received {
 }
 
 pub(crate) async fn run(setup: &Setup) -> Result<Table> {
-    let rig = Arc::new(Rig::start(&setup.directory, CREW).await?);
+    let rig = Arc::new(Rig::start_at(&setup.place("rig").await, SandboxKind::Process, CREW).await?);
     pass(&rig, 0, ALONE, 1).await?;
     let alone = pass(&rig, 0, ALONE * setup.seconds, 1).await?;
     let count = TOGETHER * setup.seconds;

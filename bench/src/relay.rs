@@ -13,7 +13,7 @@ use nats::{Nats, cloud_event, subject};
 use tokio_util::sync::CancellationToken;
 
 use crate::table::{Row, Table};
-use crate::{Result, Setup, append};
+use crate::{Result, Setup, append, load};
 
 /// Events that wait to be published.
 const EVENTS: u64 = 20_000;
@@ -65,7 +65,7 @@ fn rate(mut times: Vec<Duration>) -> f64 {
 async fn log() -> Result<Memory> {
     let store = Memory::new();
     for n in 0..EVENTS / BATCH {
-        let mut request = append::request(&append::stream(0, n as usize), 1);
+        let mut request = append::request(&load::stream(n), 1);
         let event = request.events[0].clone();
         request.events = vec![event; BATCH as usize];
         store.append(request).await?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use events::api::{Caller, Command, Reply};
 use events::store::EventStore;
 use events::{CrewId, EntityKind, Position, Principal, Recorded, Tenant};
-use hypercode::config::{Config, SandboxKind};
+use hypercode::config::SandboxKind;
 use hypercode::platform::Platform;
 use manifest::Manifest;
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::Result;
+use crate::place::Place;
 
 /// Events read at a time.
 const READ_EVENTS: usize = 1_000;
@@ -60,8 +61,13 @@ impl Rig {
 
     /// The same with agents in sandboxes of this kind.
     pub(crate) async fn start_in(directory: &Path, sandbox: SandboxKind, crew: &str) -> Result<Self> {
-        let config = Config { data_dir: directory.join("data"), sandbox, ..Config::default() };
-        let platform = Platform::start(&config).await?;
+        let place = Place { directory: directory.to_owned(), database: None };
+        Self::start_at(&place, sandbox, crew).await
+    }
+
+    /// The same with its log in this place.
+    pub(crate) async fn start_at(place: &Place, sandbox: SandboxKind, crew: &str) -> Result<Self> {
+        let platform = Platform::start(&place.config(sandbox)?).await?;
         let mut assembled = None;
         for manifest in
             [PROFILE, crew].into_iter().flat_map(|text| manifest::parse("bench", text.as_bytes()).manifests)
@@ -89,9 +95,8 @@ impl Rig {
 
     /// The platform of `directory` as it comes back, with the crew that it had.
     pub(crate) async fn resume(directory: &Path, crew: CrewId) -> Result<Self> {
-        let sandbox = SandboxKind::Process;
-        let config = Config { data_dir: directory.join("data"), sandbox, ..Config::default() };
-        Ok(Self::follow(Platform::start(&config).await?, crew))
+        let place = Place { directory: directory.to_owned(), database: None };
+        Ok(Self::follow(Platform::start(&place.config(SandboxKind::Process)?).await?, crew))
     }
 
     fn follow(platform: Platform, crew: CrewId) -> Self {

@@ -1,14 +1,20 @@
-//! Durations that were measured, and what they say.
+//! Durations and numbers that were measured, and what they say.
 
 use std::time::Duration;
 
-/// Durations of one kind.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Samples(Vec<Duration>);
+/// Measurements of one kind.
+#[derive(Clone, Debug)]
+pub(crate) struct Samples<T = Duration>(Vec<T>);
 
-impl Samples {
-    pub(crate) fn push(&mut self, duration: Duration) {
-        self.0.push(duration);
+impl<T> Default for Samples<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Copy + Ord + Default> Samples<T> {
+    pub(crate) fn push(&mut self, sample: T) {
+        self.0.push(sample);
     }
 
     pub(crate) fn merge(&mut self, other: Self) {
@@ -19,26 +25,26 @@ impl Samples {
         self.0.len()
     }
 
-    /// The smallest duration that at least `share` of the samples do not exceed; zero where there are none.
-    pub(crate) fn quantile(&self, share: f64) -> Duration {
+    /// The smallest sample that at least `share` of all do not exceed; zero where there are none.
+    pub(crate) fn quantile(&self, share: f64) -> T {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         let rank = (sorted.len() as f64 * share).ceil() as usize;
         sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
     }
 
-    pub(crate) fn p50(&self) -> Duration {
+    pub(crate) fn p50(&self) -> T {
         self.quantile(0.5)
     }
 
-    pub(crate) fn p99(&self) -> Duration {
+    pub(crate) fn p99(&self) -> T {
         self.quantile(0.99)
     }
 }
 
-impl FromIterator<Duration> for Samples {
-    fn from_iter<I: IntoIterator<Item = Duration>>(durations: I) -> Self {
-        Self(durations.into_iter().collect())
+impl<T> FromIterator<T> for Samples<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(samples: I) -> Self {
+        Self(samples.into_iter().collect())
     }
 }
 
@@ -52,6 +58,6 @@ mod tests {
         assert_eq!(samples.p50(), Duration::from_millis(50));
         assert_eq!(samples.p99(), Duration::from_millis(99));
         assert_eq!(samples.quantile(1.0), Duration::from_millis(100));
-        assert_eq!(Samples::default().p50(), Duration::ZERO);
+        assert_eq!(Samples::<u64>::default().p50(), 0);
     }
 }

@@ -34,6 +34,20 @@ impl Row {
         self
     }
 
+    /// How many there were, where single ones were not timed.
+    pub(crate) fn count(mut self, count: u64) -> Self {
+        self.cells[1] = count.to_string();
+        self
+    }
+
+    /// How often it was looked, and how many there were then.
+    pub(crate) fn counts(mut self, counts: &Samples<u64>) -> Self {
+        self.cells[1] = counts.count().to_string();
+        self.cells[2] = number(counts.p50() as f64);
+        self.cells[3] = number(counts.p99() as f64);
+        self
+    }
+
     /// How much memory it takes, in place of a rate.
     pub(crate) fn memory(mut self, bytes: u64) -> Self {
         self.cells[4] = format!("{} MiB", bytes >> 20);
