@@ -8,11 +8,16 @@ use std::time::{Duration, Instant};
 
 use events::api::{Caller, Command, Problem, ProblemKind, Reply};
 use events::domain::DomainEvent;
+use events::domain::agent::Event as AgentEvent;
 use events::domain::task::{Completed, Event as TaskEvent};
-use events::{CrewId, EntityKind, Position, Principal, Recorded, StreamId, TaskId, Tenant, Version, chain};
+use events::{
+    AgentId, CrewId, EntityKind, Incarnation, Position, Principal, Recorded, StreamId, TaskId, Tenant,
+    Version, chain,
+};
 use link::ArtifactUrl;
 use manifest::Manifest;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::code_health::{self, PackedTree};
 use crate::config::Config;
@@ -29,6 +34,8 @@ use timeline::Timeline;
 const BATCH_EVENTS: usize = 1_000;
 /// The wait of an analyst before each batch of files under `--chaos`, so that there is a task to be killed in.
 const CHAOS_PACE_MS: u64 = 150;
+/// How long a killed agent is waited for when everything else is done.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the demo is asked to do.
 #[derive(Clone, Debug)]
@@ -178,10 +185,13 @@ impl Show {
             Command::TaskSubmit { crew, to: None, input, subject: None, context: None, deadline_ms: None };
         let task: TaskId = parse(&self.give(submit).await?.id)?;
         let ended = self.ended(&task).await?;
-        follower.stop().await;
-        if let Some(killed) = killed {
-            killed.abort();
+        // Whoever is not killed by now will not be: nothing is worked at any more.
+        if let Some(killed) = killed.filter(JoinHandle::is_finished)
+            && let Ok(Some(agent)) = killed.await
+        {
+            self.recovered(&agent).await?;
         }
+        follower.stop().await;
         let report = match ended {
             TaskEvent::Completed(completed) => self.report(&completed).await?,
             other => return Err(failure(&other)),
@@ -205,24 +215,52 @@ impl Show {
 
     /// Follows the task's stream to its end.
     async fn ended(&self, task: &TaskId) -> Result<TaskEvent, DemoError> {
-        let stream = StreamId::new(EntityKind::Task, task.as_str());
+        let is_last = |event: &TaskEvent| {
+            matches!(
+                event,
+                TaskEvent::Completed(_)
+                    | TaskEvent::Failed(_)
+                    | TaskEvent::Canceled(_)
+                    | TaskEvent::Rejected(_)
+                    | TaskEvent::DeadLettered(_)
+            )
+        };
+        self.reached(EntityKind::Task, task.as_str(), is_last).await
+    }
+
+    /// Waits until the killed agent is back, which the crew's work may not have waited for; not for ever.
+    async fn recovered(&self, agent: &AgentId) -> Result<(), DemoError> {
+        let is_back = |event: &AgentEvent| match event {
+            AgentEvent::Ready(ready) => ready.incarnation > Incarnation(1),
+            other => matches!(other, AgentEvent::Quarantined(_) | AgentEvent::Failed(_)),
+        };
+        let back = self.reached(EntityKind::Agent, agent.as_str(), is_back);
+        match tokio::time::timeout(RECOVERY_PATIENCE, back).await {
+            Ok(back) => back.map(drop),
+            Err(_) => {
+                tracing::warn!(%agent, "is not back yet; the demo ends without it");
+                Ok(())
+            }
+        }
+    }
+
+    /// The first event of an entity's stream that is as wanted, once it is there.
+    async fn reached<E: DomainEvent>(
+        &self,
+        kind: EntityKind,
+        id: &str,
+        is_wanted: impl Fn(&E) -> bool,
+    ) -> Result<E, DemoError> {
+        let stream = StreamId::new(kind, id);
         let mut head = self.platform.store.watch();
         let mut after = Version(0);
         loop {
             let batch = self.platform.store.read_stream(&stream, after, BATCH_EVENTS).await;
             for event in batch.map_err(Problem::from)? {
                 after = event.version;
-                let event = TaskEvent::decode(&event.kind, event.schema, &event.payload)
+                let event = E::decode(&event.kind, event.schema, &event.payload)
                     .map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?;
-                let terminal = matches!(
-                    event,
-                    TaskEvent::Completed(_)
-                        | TaskEvent::Failed(_)
-                        | TaskEvent::Canceled(_)
-                        | TaskEvent::Rejected(_)
-                        | TaskEvent::DeadLettered(_)
-                );
-                if terminal {
+                if is_wanted(&event) {
                     return Ok(event);
                 }
             }

@@ -12,22 +12,22 @@ use tokio::task::JoinHandle;
 
 use crate::platform::Platform;
 
-/// Kills the first analyst that has written down a checkpoint, with SIGKILL and everything in its sandbox.
-pub(super) fn start(platform: Arc<Platform>) -> JoinHandle<()> {
+/// Kills the first analyst that has written down a checkpoint, with SIGKILL and everything in its sandbox; ends with who
+/// it was.
+pub(super) fn start(platform: Arc<Platform>) -> JoinHandle<Option<AgentId>> {
     tokio::spawn(async move {
         let mut watch = Watch::default();
         let mut head = platform.store.watch();
         let mut after = Position(0);
         loop {
-            let Ok(batch) = platform.store.read(after, super::BATCH_EVENTS).await else { return };
+            let Ok(batch) = platform.store.read(after, super::BATCH_EVENTS).await else { return None };
             for event in batch {
                 after = event.position;
-                let Some(sandbox) = watch.victim(&event) else { continue };
-                let Ok(id) = sandbox::Id::new(sandbox.as_str()) else { return };
-                if let Err(error) = platform.provider.signal(&id, Target::Runner, Signal::Kill).await {
-                    tracing::warn!(%error, "nobody was killed");
-                }
-                return;
+                let Some((agent, sandbox)) = watch.victim(&event) else { continue };
+                let id = sandbox::Id::new(sandbox.as_str()).ok()?;
+                let killed = platform.provider.signal(&id, Target::Runner, Signal::Kill).await;
+                let killed = killed.inspect_err(|error| tracing::warn!(%error, "nobody was killed"));
+                return killed.is_ok().then_some(agent);
             }
             let _ = tokio::time::timeout(Duration::from_millis(200), head.changed()).await;
         }
@@ -42,7 +42,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn victim(&mut self, event: &events::Recorded) -> Option<SandboxId> {
+    fn victim(&mut self, event: &events::Recorded) -> Option<(AgentId, SandboxId)> {
         match event.stream.kind {
             EntityKind::Agent => {
                 let agent: AgentId = event.stream.id.parse().ok()?;
@@ -67,7 +67,8 @@ impl Watch {
                     }
                     TaskEvent::Checkpointed(_) => {
                         let (_, agent) = self.held.iter().rev().find(|(id, _)| *id == task)?;
-                        self.analysts.iter().find(|(id, _)| id == agent)?.1.clone()
+                        let analyst = self.analysts.iter().find(|(id, _)| id == agent)?;
+                        Some((analyst.0.clone(), analyst.1.clone()?))
                     }
                     _ => None,
                 }
