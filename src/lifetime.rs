@@ -70,7 +70,8 @@ impl Lifetime {
 
     async fn compare(&self, store: &dyn EventStore, config: &Config) -> Result<(), Problem> {
         let file = config.data_dir.join(SETTINGS_FILE);
-        let now = weighty(config);
+        let now: BTreeMap<String, String> =
+            weighty(config).filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
         let text = match fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -85,7 +86,9 @@ impl Lifetime {
             self.record(store, SettingsChanged { node, changed: differences(&before, &now) }).await?;
         }
         let text = serde_json::to_string_pretty(&now).expect("texts are plain data");
-        fs::write(&file, text).map_err(failed(&file))
+        // Whole or not at all: from half a file every setting would seem to be new.
+        let fresh = file.with_extension("new");
+        fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &file)).map_err(failed(&file))
     }
 
     /// Records that a key was made. Of a secret only a fingerprint is told.
@@ -122,32 +125,42 @@ pub(crate) fn fingerprint(secret: &[u8]) -> String {
 }
 
 /// The settings on which it depends who can do what, and what can be proven; none with a secret in it.
-fn weighty(config: &Config) -> BTreeMap<String, String> {
+fn weighty(config: &Config) -> impl Iterator<Item = (&'static str, Option<String>)> {
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-    let nats = &config.nats;
+    let (nats, docker) = (&config.nats, &config.docker);
     let shares = config.sandbox_shares.iter().map(|share| share.display().to_string()).collect::<Vec<_>>();
     let shares = (!shares.is_empty()).then(|| shares.join(", "));
     // What follows a `?` may be a secret.
     let url = config.checkpoint_url.as_ref().and_then(|url| url.split('?').next()).map(str::to_owned);
-    let settings = [
+    [
         ("listen", Some(config.listen.to_string())),
         ("sandbox", Some(format!("{:?}", config.sandbox).to_lowercase())),
         ("sandbox_shares", shares),
         ("sandbox_image", path(&config.sandbox_image)),
+        ("sandbox_unproven", Some(if config.sandbox_unproven { "accept" } else { "refuse" }.to_owned())),
+        ("docker_socket", Some(docker.socket.display().to_string())),
+        ("docker_image", Some(docker.image.clone())),
+        ("docker_runtime", docker.runtime.clone()),
+        ("docker_runner", path(&docker.runner)),
+        ("run_dir", path(&config.run_dir)),
         ("database_url", config.database_url.as_ref().map(ToString::to_string)),
         ("checkpoint_file", path(&config.checkpoint_file)),
         ("checkpoint_dir", path(&config.checkpoint_dir)),
         ("checkpoint_program", path(&config.checkpoint_program)),
         ("checkpoint_url", url),
+        ("checkpoint_headers_file", path(&config.checkpoint_headers_file)),
+        ("checkpoint_events", Some(config.checkpoint_events.to_string())),
+        ("checkpoint_ms", Some(config.checkpoint_ms.to_string())),
         ("checkpoint_nats", Some(config.checkpoint_nats.to_string())),
         ("master_key_file", path(&config.master_key_file)),
         ("nats_url", nats.url.as_ref().map(ToString::to_string)),
         ("nats_nkey", path(&nats.nkey)),
         ("nats_credentials", path(&nats.credentials)),
-        ("nats_authorities", path(&nats.authorities)),
+        ("nats_ca", path(&nats.authorities)),
         ("nats_certificate", path(&nats.certificate)),
-    ];
-    settings.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+        ("nats_key", path(&nats.key)),
+    ]
+    .into_iter()
 }
 
 fn differences(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<SettingChanged> {
@@ -176,6 +189,28 @@ mod tests {
     use super::*;
     use events::Position;
     use events::store::Memory;
+
+    /// What is no matter of who can do what, or of what can be proven.
+    const TRIFLES: [&str; 8] = [
+        "data_dir",
+        "log",
+        "log_format",
+        "drain_ms",
+        "request_ms",
+        "body_bytes_max",
+        "connections_max",
+        "nats_replicas",
+    ];
+
+    #[test]
+    fn every_setting_is_recorded_or_known_for_a_trifle() {
+        let config = Config::default();
+        let recorded: Vec<&str> = weighty(&config).map(|(key, _)| key).collect();
+        for setting in crate::config::SETTINGS {
+            let (key, is_trifle) = (setting.key, TRIFLES.contains(&setting.key));
+            assert_ne!(recorded.contains(&key), is_trifle, "`{key}` belongs to one of the two");
+        }
+    }
 
     async fn kinds(store: &Memory) -> Vec<String> {
         let events = store.read(Position(0), 100).await.unwrap();

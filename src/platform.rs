@@ -1,8 +1,8 @@
 //! The wiring: store, artifacts, sandboxes, gateway, watchdog and actors become one running platform.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use events::api::{Commands, Problem, ProblemKind};
 use events::artifact::ArtifactStore;
 use events::audit;
 use events::lease::Leases;
+use events::private_file;
 use events::projection::{Unfinished, ViewError, Views};
 use events::seal::{Seal, SealError, Sealing};
 use events::{EventStore, Position};
@@ -290,18 +291,7 @@ fn run_dir(instance: &Instance) -> PathBuf {
 
 /// Reads a small file of the data directory, or makes it, readable by nobody else.
 fn read_or_make(path: &Path, make: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>, StartError> {
-    match fs::read(path) {
-        Ok(bytes) if !bytes.is_empty() => return Ok(bytes),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(file("read", path)(error)),
-    }
-    let bytes = make();
-    let written = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    written
-        .and_then(|mut out| out.write_all(&bytes).and_then(|()| out.sync_all()))
-        .map_err(file("write", path))?;
-    Ok(bytes)
+    private_file::read_or_make(path, make).map_err(|error| file("use", path)(io::Error::other(error)))
 }
 
 /// This installation's id: sandboxes of other installations on the machine are left alone.

@@ -13,6 +13,7 @@ pub mod event;
 pub mod id;
 pub mod invariant;
 pub mod lease;
+pub mod private_file;
 pub mod projection;
 pub mod replay;
 pub mod seal;

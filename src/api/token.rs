@@ -1,13 +1,12 @@
 //! The administrator's token, made by `up` in the data directory, and how a token is shown.
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use events::Digest;
 use events::api::{Problem, ProblemKind};
+use events::private_file::{self, PrivateFileError};
 
 use super::caller::Headers;
 
@@ -74,22 +73,15 @@ impl Token {
 
     /// The token in a file that nobody else may read; a new one of 256 random bits where there is no file yet.
     pub fn read_or_create(path: &Path) -> Result<Self, TokenError> {
-        let failed = |error| TokenError::File { path: path.to_owned(), error };
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Ok(mut file) => {
-                let token = Self::random();
-                file.write_all(token.0.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-                Ok(token)
+        let bytes = private_file::read_or_make(path, || Self::random().0.into_bytes()).map_err(|error| {
+            let path = path.to_owned();
+            match error {
+                PrivateFileError::Exposed { mode } => TokenError::Exposed { path, mode },
+                PrivateFileError::Io(error) => TokenError::File { path, error },
+                other => TokenError::File { path, error: std::io::Error::other(other) },
             }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
-                match mode & 0o077 {
-                    0 => Self::read(path),
-                    _ => Err(TokenError::Exposed { path: path.to_owned(), mode }),
-                }
-            }
-            Err(error) => Err(failed(error)),
-        }
+        })?;
+        Self::parse(&String::from_utf8_lossy(&bytes), &format!("`{}`", path.display()))
     }
 
     /// A token of 256 bits from the operating system.
@@ -139,6 +131,8 @@ impl fmt::Debug for Token {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

@@ -241,10 +241,11 @@ pub const SETTINGS: &[Setting] = &[
     nats::REPLICAS,
 ];
 
+/// A path as it is from everywhere: sandboxes are started, and mounts made, in other directories than this one.
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     match text.is_empty() {
         true => Err("expected a path".to_owned()),
-        false => Ok(PathBuf::from(text)),
+        false => std::path::absolute(text).map_err(|error| format!("expected a path: {error}")),
     }
 }
 

@@ -1,14 +1,13 @@
 //! The key that signs checkpoints. It signs nothing else, and no other key signs checkpoints.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use signed_note::{StandardSigner, StandardVerifier, VerifierList};
 
 use super::checkpoint::{Checkpoint, Note};
+use crate::private_file::{self, PrivateFileError};
 
 /// The key's file in the data directory.
 pub const KEY_FILE: &str = "checkpoint.key";
@@ -70,22 +69,14 @@ impl Signer {
 
     /// The key in `path`, which only its owner may read; a fresh one for `origin` where there is none yet.
     pub fn open(path: &Path, origin: &str) -> Result<Self, KeyError> {
-        let failed = |error| KeyError::File { path: path.to_owned(), error };
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Ok(mut file) => {
-                let text = fresh(origin);
-                file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-                Self::parse(&text)
+        let bytes = private_file::read_or_make(path, || fresh(origin).into_bytes()).map_err(|error| {
+            let path = path.to_owned();
+            match error {
+                PrivateFileError::Io(error) => KeyError::File { path, error },
+                PrivateFileError::Exposed { mode } => KeyError::Exposed { path, mode },
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
-                if mode & 0o077 != 0 {
-                    return Err(KeyError::Exposed { path: path.to_owned(), mode });
-                }
-                Self::parse(&fs::read_to_string(path).map_err(failed)?)
-            }
-            Err(error) => Err(failed(error)),
-        }
+        })?;
+        Self::parse(&String::from_utf8_lossy(&bytes))
     }
 
     /// Which log it signs for.
@@ -170,6 +161,9 @@ impl fmt::Debug for PublicKey {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::id::Digest;
 

@@ -4,9 +4,8 @@
 //! A subject's name is not kept, only a digest of it under the master key.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +17,7 @@ use sqlx::{PgPool, SqlitePool};
 use super::SealError;
 use super::key::{Secret, random};
 use crate::id::{KeyId, Tenant, Timestamp};
+use crate::private_file;
 use crate::store::postgres::Database;
 
 /// The keys' file in the data directory.
@@ -313,25 +313,10 @@ fn master_key(path: &Path) -> Result<[u8; 32], SealError> {
         path: path.display().to_string().into(),
         reason: reason.to_string().into(),
     };
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => {
-            let key = random();
-            let text = format!("{}\n", hex::encode(key));
-            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| failed(&error))?;
-            Ok(key)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let mode = fs::metadata(path).map_err(|error| failed(&error))?.permissions().mode() & 0o777;
-            if mode & 0o077 != 0 {
-                let reason = format!("others may read it (mode {mode:04o}); run `chmod 600` on it");
-                return Err(failed(&reason));
-            }
-            let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
-            let mut key = [0; 32];
-            hex::decode_to_slice(text.trim(), &mut key)
-                .map_err(|_| failed(&"expected 64 hex digits; restore it from its backup"))?;
-            Ok(key)
-        }
-        Err(error) => Err(failed(&error)),
-    }
+    let bytes = private_file::read_or_make(path, || format!("{}\n", hex::encode(random())).into_bytes());
+    let bytes = bytes.map_err(|error| failed(&error))?;
+    let mut key = [0; 32];
+    hex::decode_to_slice(bytes.trim_ascii(), &mut key)
+        .map_err(|_| failed(&"expected 64 hex digits; restore it from its backup"))?;
+    Ok(key)
 }
