@@ -7,6 +7,10 @@ use link::{Credit, TaskRef};
 
 use crate::host::HeldTask;
 
+/// Attempts that are remembered to have ended. Each has to be for as long as somebody who took it for running may still
+/// send it.
+const ENDED_MAX: usize = 256;
+
 /// Nothing more fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
@@ -39,6 +43,7 @@ pub(crate) struct Outlet {
     assign: Option<Arc<str>>,
     frames: VecDeque<(Arc<str>, Keep)>,
     tasks: VecDeque<(HeldTask, Arc<str>)>,
+    ended: VecDeque<TaskRef>,
     credit: Credit,
 }
 
@@ -50,6 +55,7 @@ impl Outlet {
             assign: None,
             frames: VecDeque::new(),
             tasks: VecDeque::new(),
+            ended: VecDeque::new(),
             credit: Credit::default(),
         }
     }
@@ -68,9 +74,12 @@ impl Outlet {
         Ok(())
     }
 
-    /// A task. The same attempt is held once.
+    /// A task. The same attempt is held once, and not once it has ended.
     pub(crate) fn hold(&mut self, task: HeldTask, frame: Arc<str>) -> Result<(), Full> {
-        if self.tasks.iter().any(|(held, _)| held.task == task.task && held.attempt == task.attempt) {
+        let is_this = |held: &HeldTask| held.task == task.task && held.attempt == task.attempt;
+        let has_ended =
+            |ended: &TaskRef| ended.task_id.as_str() == task.task.as_str() && ended.attempt == task.attempt;
+        if self.tasks.iter().any(|(held, _)| is_this(held)) || self.ended.iter().any(has_ended) {
             return Ok(());
         }
         if self.tasks.len() >= self.tasks_max {
@@ -86,6 +95,19 @@ impl Outlet {
         self.tasks
             .retain(|(held, _)| held.task.as_str() != task.task_id.as_str() || held.attempt != task.attempt);
         self.tasks.len() < before
+    }
+
+    /// The attempt's result has come, perhaps from before the platform was started anew, which then sends the attempt
+    /// again: it would be worked at once more.
+    pub(crate) fn end(&mut self, task: TaskRef) {
+        self.withdraw(&task);
+        if self.ended.contains(&task) {
+            return;
+        }
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(task);
     }
 
     /// How much is welcome from now on.
@@ -150,6 +172,19 @@ mod tests {
 
     fn credit(tasks: u32) -> Credit {
         Credit { tasks, messages: 0 }
+    }
+
+    #[test]
+    fn an_attempt_that_has_ended_is_not_sent_whether_it_was_held_before_or_comes_late() {
+        let mut outlet = Outlet::new(4, 2);
+        outlet.hold(task("tk_1"), "one".into()).unwrap();
+        outlet.end(of("tk_1"));
+        outlet.hold(task("tk_1"), "one".into()).unwrap();
+        outlet.set_credit(credit(1));
+        assert_eq!(outlet.next(), None);
+        let next = HeldTask { attempt: 2, ..task("tk_1") };
+        outlet.hold(next.clone(), "two".into()).unwrap();
+        assert_eq!(outlet.next(), Some(Out::Task(next, "two".into())));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use events::CommandId;
 use futures_util::StreamExt;
 use link::{
-    CloseCode, Credit, ErrorFrame, ErrorType, Heartbeat, MessageAck, Note, NoteFrame, TaskResultFrame,
-    ToGateway, ToRunner,
+    CloseCode, Credit, ErrorFrame, ErrorType, Heartbeat, MessageAck, Note, NoteFrame, TaskRef,
+    TaskResultFrame, ToGateway, ToRunner,
 };
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -201,7 +201,11 @@ impl Incoming<'_> {
     /// The end of an attempt: answered once the platform has it, for good.
     fn result(&mut self, host: &dyn Host, peer: &Arc<Peer>, result: TaskResultFrame) {
         host.activity(&self.sandbox.id, Activity::Frame);
-        let begun = self.sandbox.state().results.begin(result.id);
+        let begun = {
+            let mut state = self.sandbox.state();
+            state.outlet.end(TaskRef { task_id: result.task_id.clone(), attempt: result.attempt });
+            state.results.begin(result.id)
+        };
         match begun {
             Begin::New => {
                 let (core, sandbox, peer) = (self.core.clone(), self.sandbox.clone(), peer.clone());
