@@ -137,7 +137,7 @@ pub(crate) async fn fill(store: &dyn EventStore) -> Result<()> {
 pub(crate) async fn fold(store: &Arc<dyn EventStore>, stream: &StreamId) -> Result<()> {
     let mut state = <Task as Decider>::State::default();
     let mut version = Version(0);
-    let mut pages = Pages::after(version, |after| {
+    let mut pages = Pages::after(version, READ_EVENTS, |after| {
         let (store, stream) = (Arc::clone(store), stream.clone());
         async move { store.read_stream(&stream, after, READ_EVENTS).await }
     });

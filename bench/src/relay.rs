@@ -12,6 +12,7 @@ use nats::server::Server;
 use nats::{Nats, cloud_event, subject};
 use tokio_util::sync::CancellationToken;
 
+use crate::samples::Samples;
 use crate::table::{Row, Table};
 use crate::{Result, Setup, append, load};
 
@@ -28,17 +29,17 @@ pub(crate) async fn run(_: &Setup) -> Result<Table> {
     let store = log().await?;
     let mut table = Table::default();
     for (name, lines) in [("as it comes", ""), ("flushed before each acknowledgement", "always")] {
-        let (mut bare, mut ours) = (Vec::new(), Vec::new());
+        let (mut bare, mut ours) = (Samples::default(), Samples::default());
         for _ in 0..TURNS {
             bare.push(publish(&server(lines), &store).await?);
             ours.push(relay(&server(lines), &store).await?);
         }
-        let (bare, ours) = (rate(bare), rate(ours));
-        table.row(Row::new(format!("bare publish, {name}")).rate(bare));
-        table.row(Row::new(format!("relay, {name}")).rate(ours).ratio(ours / bare));
+        table.row(Row::new(format!("bare publish, {name}")).samples(&bare).rate(rate(&bare)));
+        let row = Row::new(format!("relay, {name}")).samples(&ours).rate(rate(&ours));
+        table.row(row.ratio(rate(&ours) / rate(&bare)));
     }
     table.note(format!(
-        "{EVENTS} events of about 240 bytes with 17 headers, from a log in memory; median of {TURNS} turns"
+        "{EVENTS} events of about 240 bytes with 17 headers, from a log in memory; n, p50 and p99 are of turns over all"
     ));
     table.note(format!("bare: the same client and the same messages, made beforehand; {IN_FLIGHT} unacknowledged on both sides"));
     table.note(
@@ -56,10 +57,9 @@ fn server(sync: &str) -> Server {
     })
 }
 
-/// The median, as events in a second.
-fn rate(mut times: Vec<Duration>) -> f64 {
-    times.sort_unstable();
-    EVENTS as f64 / times[times.len() / 2].as_secs_f64()
+/// Events in a second of the median turn.
+fn rate(turns: &Samples) -> f64 {
+    EVENTS as f64 / turns.p50().as_secs_f64()
 }
 
 async fn log() -> Result<Memory> {

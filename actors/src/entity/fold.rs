@@ -72,7 +72,7 @@ impl<'a, D: Hosted> Source<'a, D> {
     /// Folds what the stream has beyond `folded`.
     pub(super) async fn read_on(&self, mut folded: Folded<D>) -> Result<(Folded<D>, Unseen<D>), Problem> {
         let stream = self.stream;
-        let mut pages = Pages::after(folded.version, |after| {
+        let mut pages = Pages::after(folded.version, LOAD_BATCH_EVENTS, |after| {
             let (core, stream) = (Arc::clone(self.core), stream.clone());
             async move { until_read(&core, || core.store.read_stream(&stream, after, LOAD_BATCH_EVENTS)).await }
         });
