@@ -52,6 +52,7 @@ impl Eraser {
         };
         let found = trace(&*self.store, &self.seal, &*self.artifacts, &key).await?;
         self.call_off(caller, &found).await;
+        self.forget_logs(caller, &found).await?;
         // What those tasks said before they were called off is to go too, and cannot be found without the key.
         let found = trace(&*self.store, &self.seal, &*self.artifacts, &key).await?;
         let erased = SubjectErased {
@@ -79,6 +80,7 @@ impl Eraser {
             Problem::new(ProblemKind::KeyConflict, "the idempotency key was used for something else")
         })?;
         self.finish_one(&erased.key).await?;
+        self.seal.keys().finish().await?;
         Ok(reply(&erased, appended.position))
     }
 
@@ -102,6 +104,21 @@ impl Eraser {
         }
     }
 
+    /// Has the agents that may have written about the subject keep nothing of it, neither now nor when they end.
+    async fn forget_logs(&self, caller: &Caller, found: &Trace) -> Result<(), Problem> {
+        let caller = Caller { idempotency_key: None, ..caller.clone() };
+        for agent in &found.agents {
+            let done = self.commands.execute(&caller, Command::AgentEraseLogs { agent: agent.clone() }).await;
+            // A seat that was never filled has no agent.
+            if let Err(problem) = done
+                && problem.kind != ProblemKind::NotFound
+            {
+                return Err(problem);
+            }
+        }
+        Ok(())
+    }
+
     /// Destroys keys whose erasure was recorded and that are there all the same: the platform was stopped in between,
     /// or an older copy of the keys was put back.
     pub(crate) async fn finish(&self) -> Result<(), Problem> {
@@ -109,12 +126,17 @@ impl Eraser {
         let mut after = Version(0);
         loop {
             let events = self.store.read_stream(&stream, after, READ_EVENTS).await?;
-            let Some(last) = events.last() else { return Ok(()) };
+            let Some(last) = events.last() else { break };
             after = last.version;
             for erased in events.iter().filter_map(erased) {
                 self.finish_one(&erased.key).await?;
             }
         }
+        // Nothing opens with what may be left of them, so the platform need not stand still for it.
+        if let Err(error) = self.seal.keys().finish().await {
+            tracing::error!(%error, "destroyed keys are not wiped out yet; the next start tries again");
+        }
+        Ok(())
     }
 
     async fn finish_one(&self, key: &KeyId) -> Result<(), Problem> {

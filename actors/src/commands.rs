@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use events::api::{Caller, Command, Problem, ProblemKind, Reply};
 use events::domain::crew::{self, Allowance, AssemblyStarted, OnBreach, Status};
-use events::domain::{Decider, profile, task};
+use events::domain::{Decider, agent, profile, task};
 use events::supervision::{Backoff, ChildKind, OnExhausted, Policy, Strategy};
-use events::{CommandId, CrewId, Digest, EntityKind, Meta, Position, TaskId};
+use events::{AgentId, CommandId, CrewId, Digest, EntityKind, Meta, Position, TaskId};
 use manifest::{CrewSpec, ProfileSpec};
 use serde_json::{Value, json};
 
@@ -68,6 +68,7 @@ impl Answerer {
                 Ok(reply(EntityKind::Crew, crew.as_str(), position, body))
             }
             Command::AgentRestart { agent } => self.restart(asked, &agent).await,
+            Command::AgentEraseLogs { agent } => self.erase_logs(asked, &agent).await,
             Command::TaskSubmit { crew, to, input, subject, context, deadline_ms } => {
                 let wanted = Wanted { to, input, subject, context, deadline_ms };
                 self.submit(asked, &crew, wanted).await
@@ -312,10 +313,28 @@ impl Answerer {
         self.crew(asked, crew, crew::Command::Scale { member: member.to_owned(), seats }).await
     }
 
-    async fn restart(&self, asked: &Asked<'_>, agent: &events::AgentId) -> Result<Reply, Problem> {
+    /// An agent of the caller's tenant, and what was asked for.
+    async fn own_agent(
+        &self,
+        asked: &Asked<'_>,
+        agent: &AgentId,
+    ) -> Result<(Arc<agent::State>, agent::Requested), Problem> {
         let state = self.core.agents.read(agent.as_str()).await?;
-        let requested = state.requested.as_ref().filter(|requested| requested.tenant == asked.caller.tenant);
+        let requested = state.requested.clone().filter(|requested| requested.tenant == asked.caller.tenant);
         let requested = requested.ok_or_else(|| Problem::not_found(EntityKind::Agent, agent.as_str()))?;
+        Ok((state, requested))
+    }
+
+    async fn erase_logs(&self, asked: &Asked<'_>, agent: &AgentId) -> Result<Reply, Problem> {
+        self.own_agent(asked, agent).await?;
+        let outcome = self.give(&self.core.agents, asked, agent.as_str(), agent::Command::EraseLogs).await?;
+        let position = self.position(&outcome).await?;
+        let body = json!({ "agent": agent, "incarnation": outcome.state.logs_erased_to });
+        Ok(reply(EntityKind::Agent, agent.as_str(), position, body))
+    }
+
+    async fn restart(&self, asked: &Asked<'_>, agent: &AgentId) -> Result<Reply, Problem> {
+        let (state, requested) = self.own_agent(asked, agent).await?;
         let command = crew::Command::Restart { agent: agent.clone(), incarnation: state.incarnation };
         let outcome = self.give(&self.core.crews, asked, requested.crew.as_str(), command).await?;
         let position = self.position(&outcome).await?;

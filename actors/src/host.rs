@@ -25,6 +25,9 @@ mod progress;
 mod result;
 mod usage;
 
+/// The longest last line of a log that stands in an event.
+const LOG_LINE_CHARS_MAX: usize = 300;
+
 /// Answers the gateway's upcalls.
 pub(crate) struct Host {
     core: Arc<Core>,
@@ -118,15 +121,22 @@ impl Host {
     }
 }
 
-fn ended_as(what: &str, code: Option<i32>, signal: Option<i32>, log_tail: &str) -> String {
-    let how = match (code, signal) {
-        (Some(code), _) => format!(" with exit code {code}"),
-        (None, Some(signal)) => format!(" by signal {signal}"),
-        (None, None) => String::new(),
-    };
-    let last = log_tail.trim_end().lines().last().unwrap_or_default();
-    let log: String = last.chars().take(300).collect();
-    if log.is_empty() { format!("{what}{how}") } else { format!("{what}{how}; its log ends: {log}") }
+/// The cause alone: what a handler wrote before may be about a data subject, and has its place in the agent's log.
+fn ended_as(what: &str, code: Option<i32>, signal: Option<i32>) -> String {
+    match (code, signal) {
+        (Some(code), _) => format!("{what} with exit code {code}"),
+        (None, Some(signal)) => format!("{what} by signal {signal}"),
+        (None, None) => what.to_owned(),
+    }
+}
+
+/// How a handler failed to start, with the last line that it wrote: nothing of a task has reached it yet.
+fn failed_as(failed: &link::Failed) -> String {
+    let what = format!("its handler failed to start ({:?}: {})", failed.stage, failed.message).to_lowercase();
+    let how = ended_as(&what, failed.exit_code, failed.signal);
+    let last = failed.log_tail.trim_end().lines().last().unwrap_or_default();
+    let log: String = last.chars().take(LOG_LINE_CHARS_MAX).collect();
+    if log.is_empty() { how } else { format!("{how}; its log ends: {log}") }
 }
 
 #[async_trait]
@@ -192,15 +202,12 @@ impl gateway::Host for Host {
     }
 
     async fn failed(&self, sandbox: &SandboxId, failed: link::Failed) {
-        let what =
-            format!("its handler failed to start ({:?}: {})", failed.stage, failed.message).to_lowercase();
-        let detail = ended_as(&what, failed.exit_code, failed.signal, &failed.log_tail);
-        self.down(sandbox, Exit::StartFailed, detail).await;
+        self.down(sandbox, Exit::StartFailed, failed_as(&failed)).await;
     }
 
     async fn exited(&self, sandbox: &SandboxId, exited: link::Exited) {
         let what = if exited.oom { "its handler ran out of memory" } else { "its handler ended" };
-        let detail = ended_as(what, exited.exit_code, exited.signal, &exited.log_tail);
+        let detail = ended_as(what, exited.exit_code, exited.signal);
         let exit = if exited.oom { Exit::OutOfMemory } else { Exit::Failed };
         self.down(sandbox, exit, detail).await;
     }
@@ -282,9 +289,8 @@ impl gateway::Host for Host {
                 }
             }
             link::Note::Usage(usage) => self.take_usage(peer, &usage).await,
-            link::Note::Log(log) => {
-                tracing::info!(agent = %peer.agent, level = ?log.level, message = %log.message, "handler log");
-            }
+            // Its runner has written it into the agent's own log, and it has no place in the platform's.
+            link::Note::Log(_) => {}
         }
     }
 }

@@ -56,7 +56,9 @@ impl Router {
             | Command::CrewDrain { crew, .. }
             | Command::CrewDisband { crew, .. }
             | Command::TaskSubmit { crew, .. } => Some(crew.clone()),
-            Command::AgentRestart { agent } => homes.of::<Agent>(&self.core, agent.as_str()).await?,
+            Command::AgentRestart { agent } | Command::AgentEraseLogs { agent } => {
+                homes.of::<Agent>(&self.core, agent.as_str()).await?
+            }
             Command::TaskCancel { task, .. }
             | Command::TaskRetry { task }
             | Command::InputAnswer { task, .. } => homes.of::<Task>(&self.core, task.as_str()).await?,

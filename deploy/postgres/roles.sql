@@ -1,7 +1,7 @@
 -- Roles of a HyperCode database, of which neither can change or remove what has happened.
 --
 --   hypercode_node      for the platform: appends events and keeps the views
---   hypercode_auditor   for people: reads everything, writes nothing
+--   hypercode_auditor   for people: reads the log, the views and the checkpoints, writes nothing
 --
 -- Run it as the database's owner, after `hypercode migrate` has made the log's tables, and again after each later
 -- `hypercode migrate`. Then give the roles passwords of their own (`\password hypercode_node` in psql), and name
@@ -26,9 +26,11 @@ GRANT INSERT ON events, commands, reservations TO hypercode_node;
 GRANT UPDATE ON head, leases TO hypercode_node;
 GRANT DELETE ON reservations TO hypercode_node;
 
--- The nodes, what only they know, and the bytes that they keep.
-GRANT SELECT ON nodes, artifacts, artifact_parts TO hypercode_node, hypercode_auditor;
-GRANT SELECT ON cluster TO hypercode_node;
+-- The nodes, what only they know, and the bytes that they keep. These may be personal data in clear, so auditors see
+-- that they are there and not what they are.
+GRANT SELECT ON nodes, artifacts TO hypercode_node, hypercode_auditor;
+GRANT SELECT ON cluster, artifact_parts TO hypercode_node;
+REVOKE SELECT ON artifact_parts FROM hypercode_auditor;
 GRANT INSERT ON nodes, artifacts, artifact_parts TO hypercode_node;
 GRANT UPDATE ON nodes, artifact_parts TO hypercode_node;
 GRANT DELETE ON nodes TO hypercode_node;
@@ -37,6 +39,7 @@ GRANT DELETE ON artifacts, artifact_parts TO hypercode_node; -- what an erased d
 -- The keys of data subjects are the platform's own, and nobody else's to read.
 CREATE SCHEMA IF NOT EXISTS hypercode_keys;
 ALTER SCHEMA hypercode_keys OWNER TO hypercode_node;
+REVOKE ALL ON SCHEMA hypercode_keys FROM PUBLIC, hypercode_auditor;
 
 -- Checkpoints of all nodes: inserted and read, never changed.
 CREATE SCHEMA IF NOT EXISTS hypercode_audit;
@@ -56,3 +59,19 @@ CREATE SCHEMA IF NOT EXISTS hypercode_views;
 ALTER SCHEMA hypercode_views OWNER TO hypercode_node;
 GRANT USAGE ON SCHEMA hypercode_views TO hypercode_auditor;
 ALTER DEFAULT PRIVILEGES FOR ROLE hypercode_node IN SCHEMA hypercode_views GRANT SELECT ON TABLES TO hypercode_auditor;
+
+-- What a platform under another role has made there before is handed over: only its owner writes the table of keys anew,
+-- which ends a key for good, and makes views anew.
+DO $$
+DECLARE
+    made text;
+BEGIN
+    FOR made IN
+        SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+        WHERE schemaname IN ('hypercode_keys', 'hypercode_views') AND tableowner <> 'hypercode_node'
+    LOOP
+        EXECUTE format('ALTER TABLE %s OWNER TO hypercode_node', made);
+    END LOOP;
+END
+$$;
+GRANT SELECT ON ALL TABLES IN SCHEMA hypercode_views TO hypercode_auditor;

@@ -122,6 +122,11 @@ pub enum Command {
         /// The agent.
         agent: AgentId,
     },
+    /// Keep nothing of what an agent's incarnations have written up to now.
+    AgentEraseLogs {
+        /// The agent.
+        agent: AgentId,
+    },
     /// Accept a task for a crew.
     TaskSubmit {
         /// The crew.

@@ -9,8 +9,9 @@
 //!
 //! What a task names as its data subject is given a key; the personal fields of the task's events, and of messages that
 //! name the task, are stored as texts `sealed:1:<key>:<base64>` (AES-256-GCM, a random nonce, the stream as
-//! associated data). Hashes, proofs and backups cover the ciphertext and hold when the key is gone, when
-//! the same fields read as [`ERASED`].
+//! associated data). What may be about several subjects is sealed with the keys of all of them, one in another
+//! (`sealed:1:<key>+<key>:<base64>`), so that the end of any of them is its end. Hashes, proofs and backups cover the
+//! ciphertext and hold when a key is gone, when the same fields read as [`ERASED`].
 
 mod carry;
 mod field;
@@ -30,6 +31,8 @@ use serde_json::Value;
 use crate::api::{Problem, ProblemKind};
 use crate::id::{KeyId, StreamId};
 use crate::store::{AppendError, ReadError};
+
+use key::Parsed;
 
 pub(crate) use carry::carry;
 pub use field::marked;
@@ -149,16 +152,19 @@ impl Seal {
 
     /// What a sealed text of an event of `stream` was; `None` for any other text, which a forged one is too.
     pub(crate) async fn open_text(&self, stream: &StreamId, text: &str) -> Result<Option<Value>, SealError> {
-        let Some((id, sealed)) = key::parse(text) else { return Ok(None) };
-        let Some(key) = self.keys.find(&id).await? else { return Ok(Some(ERASED.into())) };
-        let clear = key.open(&id, stream, &sealed);
-        Ok(clear.and_then(|clear| serde_json::from_slice(&clear).ok()))
+        let Some(Parsed { keys, mut sealed }) = key::parse(text) else { return Ok(None) };
+        for id in &keys {
+            let Some(key) = self.keys.find(id).await? else { return Ok(Some(ERASED.into())) };
+            let Some(inner) = key.open(id, stream, &sealed) else { return Ok(None) };
+            sealed = inner;
+        }
+        Ok(serde_json::from_slice(&sealed).ok())
     }
 }
 
-/// The key with which a text is sealed; `None` for any other text.
-pub fn key_of(text: &str) -> Option<KeyId> {
-    key::parse(text).map(|(id, _)| id)
+/// The keys with which a text is sealed; none for any other text.
+pub fn keys_of(text: &str) -> Vec<KeyId> {
+    key::parse(text).map(|parsed| parsed.keys).unwrap_or_default()
 }
 
 /// A text for people to whom nothing is opened.

@@ -78,7 +78,11 @@ fn observe_one(core: &Arc<Core>, requested: &Requested, state: &Arc<State>, even
             core.links().set_ready(agent, false);
             hibernation::look(core, crew, agent);
         }
-        Event::Requested(_) | Event::Warming(_) | Event::Recovering(_) | Event::LogKept(_) => {}
+        Event::Requested(_)
+        | Event::Warming(_)
+        | Event::Recovering(_)
+        | Event::LogKept(_)
+        | Event::LogsErased(_) => {}
     }
 }
 
@@ -356,7 +360,7 @@ async fn put_away(core: &Arc<Core>, id: &str, sandbox: &SandboxId) {
         true => state.incarnation,
         false => Incarnation(state.incarnation.0.saturating_sub(1)),
     };
-    let Some(text) = written.filter(|_| !state.logs.contains_key(&incarnation)) else { return };
+    let Some(text) = written.filter(|_| state.may_keep_log(incarnation)) else { return };
     let kept = match core.artifacts.put(Bytes::from(text)).await {
         Ok(artifact) => agent::Kept { digest: artifact.digest, bytes: artifact.size },
         Err(error) => {
@@ -366,7 +370,14 @@ async fn put_away(core: &Arc<Core>, id: &str, sandbox: &SandboxId) {
     };
     let command_id = CommandId::derive(&["log", id, &incarnation.to_string()]);
     let meta = core.system_meta(&requested.tenant, PART);
-    core.command(&core.agents, id, Command::KeepLog { incarnation, kept }, command_id, meta).await.ok();
+    let command = Command::KeepLog { incarnation, kept };
+    let answer = core.command(&core.agents, id, command, command_id, meta).await;
+    // A log that was erased meanwhile is not left behind without anything that refers to it.
+    if answer.is_ok_and(|outcome| incarnation <= outcome.state.logs_erased_to)
+        && let Err(error) = core.artifacts.delete(kept.digest).await
+    {
+        tracing::error!(agent = id, digest = %kept.digest, %error, "a log that was erased is still kept; delete it");
+    }
 }
 
 /// The end of what was written in the sandbox, if anything was.

@@ -16,8 +16,8 @@ pub mod lifecycle;
 mod tests;
 
 pub use event::{
-    Draining, Event, Failed, Hibernating, LogKept, Quarantined, Ready, Recovering, Requested, SandboxClaimed,
-    Terminated, Unhealthy, Warming,
+    Draining, Event, Failed, Hibernating, LogKept, LogsErased, Quarantined, Ready, Recovering, Requested,
+    SandboxClaimed, Terminated, Unhealthy, Warming,
 };
 pub use lifecycle::Status;
 
@@ -52,6 +52,9 @@ pub struct State {
     /// What the last incarnations that ended wrote.
     #[serde(default)]
     pub logs: BTreeMap<Incarnation, Kept>,
+    /// Of this incarnation and those before, nothing that they wrote is kept.
+    #[serde(default)]
+    pub logs_erased_to: Incarnation,
 }
 
 /// Incarnations whose logs are known; of older ones they are forgotten.
@@ -121,6 +124,8 @@ pub enum Command {
         /// Where it is kept.
         kept: Kept,
     },
+    /// Keep nothing of what its incarnations have written up to now.
+    EraseLogs,
     /// Start this incarnation in place of the one before; of one that hibernates, wake it.
     Recover {
         /// The incarnation to start.
@@ -250,6 +255,11 @@ impl State {
         }
     }
 
+    /// Whether what an incarnation wrote may be kept, and is not yet.
+    pub fn may_keep_log(&self, incarnation: Incarnation) -> bool {
+        incarnation > self.logs_erased_to && !self.logs.contains_key(&incarnation)
+    }
+
     fn newest(&self, found: Incarnation) -> Result<(), Rejection> {
         if found == self.incarnation {
             Ok(())
@@ -296,6 +306,7 @@ impl Decider for Agent {
             Command::Down { incarnation, exit, detail } => down(state, *incarnation, *exit, detail),
             Command::Hibernate { incarnation, wake_at_ms } => hibernate(state, *incarnation, *wake_at_ms),
             Command::KeepLog { incarnation, kept } => Ok(keep_log(state, *incarnation, *kept)),
+            Command::EraseLogs => Ok(erase_logs(state)),
             Command::Recover { incarnation, claim } => recover(state, *incarnation, claim),
             Command::Drain { reason } => {
                 to(state, Status::Draining, || Draining { reason: reason.clone() }.into())
@@ -340,6 +351,10 @@ impl Decider for Agent {
                 while state.logs.len() > LOGS_MAX {
                     state.logs.pop_first();
                 }
+            }
+            Event::LogsErased(erased) => {
+                state.logs.retain(|incarnation, _| *incarnation > erased.to);
+                state.logs_erased_to = erased.to;
             }
             Event::Unhealthy(unhealthy) => {
                 state.status = Status::Unhealthy;
@@ -452,9 +467,18 @@ fn hibernate(
 }
 
 fn keep_log(state: &State, incarnation: Incarnation, kept: Kept) -> Vec<Event> {
-    let is_known = state.logs.contains_key(&incarnation) || incarnation > state.incarnation;
     let Kept { digest, bytes } = kept;
-    if is_known { Vec::new() } else { vec![LogKept { incarnation, digest, bytes }.into()] }
+    match state.may_keep_log(incarnation) && incarnation <= state.incarnation {
+        true => vec![LogKept { incarnation, digest, bytes }.into()],
+        false => Vec::new(),
+    }
+}
+
+fn erase_logs(state: &State) -> Vec<Event> {
+    match state.logs_erased_to == state.incarnation && state.logs.is_empty() {
+        true => Vec::new(),
+        false => vec![LogsErased { to: state.incarnation }.into()],
+    }
 }
 
 fn recover(state: &State, incarnation: Incarnation, claim: &Claim) -> Result<Vec<Event>, Rejection> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{AttemptView, TaskView, ViewError, Views};
 use crate::domain::message::{Body, Pending, Sent};
 use crate::id::{EntityKind, StreamId, TaskId};
-use crate::seal::key_of;
+use crate::seal::keys_of;
 
 impl Views {
     pub(super) async fn open_task(&self, task: &mut TaskView) -> Result<(), ViewError> {
@@ -39,7 +39,7 @@ impl Views {
     }
 
     pub(super) async fn open_pending(&self, pending: &mut Pending) -> Result<(), ViewError> {
-        let is_sealed = |sent: &Sent| matches!(&sent.body, Body::Inline(body) if body.as_str().and_then(key_of).is_some());
+        let is_sealed = |sent: &Sent| matches!(&sent.body, Body::Inline(body) if body.as_str().is_some_and(|text| !keys_of(text).is_empty()));
         if is_sealed(&pending.sent) {
             self.open_message(Arc::make_mut(&mut pending.sent)).await?;
         }

@@ -93,7 +93,7 @@ async fn remove_others(source: &Pool, target: &Pool) -> Result<(), sqlx::Error> 
     let mut last = String::new();
     loop {
         let page = page(target, &last).await?;
-        let Some((end, ..)) = page.last() else { return Ok(()) };
+        let Some((end, ..)) = page.last() else { return target.destroy_doomed().await };
         last.clone_from(end);
         for (id, ..) in &page {
             let found: Option<String> = on!(
@@ -102,7 +102,7 @@ async fn remove_others(source: &Pool, target: &Pool) -> Result<(), sqlx::Error> 
                 fetch_optional
             )?;
             if found.is_none() {
-                on!(target, sqlx::query("DELETE FROM subject_keys WHERE id = $1").bind(&id[..]), execute)?;
+                target.doom(id).await?;
             }
         }
     }

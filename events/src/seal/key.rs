@@ -1,6 +1,7 @@
 //! One data subject's key, and the master key that wraps it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -13,14 +14,37 @@ use crate::id::{Digest, KeyId, StreamId};
 /// How a sealed text begins: what it is, and in which form.
 pub(super) const PREFIX: &str = "sealed:1:";
 
-/// The key and the ciphertext of a sealed text.
-pub(super) fn parse(text: &str) -> Option<(KeyId, Vec<u8>)> {
-    let (key, sealed) = text.strip_prefix(PREFIX)?.split_once(':')?;
-    Some((key.parse().ok()?, BASE64.decode(sealed).ok()?))
+/// What stands between the keys of a text that needs several.
+const AND: char = '+';
+
+/// A sealed text, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Parsed {
+    /// The keys that open it, the outermost first: without any one of them it stays closed.
+    pub(super) keys: Vec<KeyId>,
+    /// What is to be opened.
+    pub(super) sealed: Vec<u8>,
+}
+
+/// Takes a sealed text apart; `None` for any other text.
+pub(super) fn parse(text: &str) -> Option<Parsed> {
+    let (keys, sealed) = text.strip_prefix(PREFIX)?.split_once(':')?;
+    let keys = keys.split(AND).map(|key| key.parse().ok()).collect::<Option<_>>()?;
+    Some(Parsed { keys, sealed: BASE64.decode(sealed).ok()? })
+}
+
+/// A field of an event of `stream` as it is stored: under all of `keys`, of which there is one at least, so that the end
+/// of any of them is the end of the field.
+pub(super) fn seal(keys: &[(KeyId, Arc<Secret>)], stream: &StreamId, clear: &[u8]) -> String {
+    let innermost_first = keys.iter().rev();
+    let sealed =
+        innermost_first.fold(clear.to_vec(), |inner, (id, key)| key.encrypt(&context(id, stream), &inner));
+    let ids: Vec<&str> = keys.iter().map(|(id, _)| id.as_str()).collect();
+    format!("{PREFIX}{}:{}", ids.join(&AND.to_string()), BASE64.encode(sealed))
 }
 
 /// 32 bytes of which two keys are made, one for encryption and one for digests. Never shown.
-pub(super) struct Secret {
+pub(crate) struct Secret {
     aead: LessSafeKey,
     mac: hmac::Key,
 }
@@ -77,12 +101,7 @@ impl Secret {
         context.sign().as_ref().try_into().expect("a SHA-256 has 32 bytes")
     }
 
-    /// A field of an event of `stream` as it is stored.
-    pub(super) fn seal(&self, id: &KeyId, stream: &StreamId, clear: &[u8]) -> String {
-        format!("{PREFIX}{id}:{}", BASE64.encode(self.encrypt(&context(id, stream), clear)))
-    }
-
-    /// What [`Secret::seal`] was given.
+    /// Takes one layer off what [`seal`] made.
     pub(super) fn open(&self, id: &KeyId, stream: &StreamId, sealed: &[u8]) -> Option<Vec<u8>> {
         self.decrypt(&context(id, stream), sealed)
     }
@@ -114,10 +133,11 @@ mod tests {
         let (secret, other) = (Secret::new(&[1; 32]), Secret::new(&[2; 32]));
         let id: KeyId = "k_1".parse().unwrap();
         let (here, there) = (StreamId::new(EntityKind::Task, "a"), StreamId::new(EntityKind::Task, "b"));
-        let text = secret.seal(&id, &here, b"\"hello\"");
-        assert_ne!(text, secret.seal(&id, &here, b"\"hello\""), "no nonce is used twice");
-        let (found, sealed) = parse(&text).unwrap();
-        assert_eq!(found, id);
+        let keys = [(id.clone(), Arc::new(Secret::new(&[1; 32])))];
+        let text = seal(&keys, &here, b"\"hello\"");
+        assert_ne!(text, seal(&keys, &here, b"\"hello\""), "no nonce is used twice");
+        let Parsed { keys, sealed } = parse(&text).unwrap();
+        assert_eq!(keys, [id.clone()]);
         assert_eq!(secret.open(&id, &here, &sealed).as_deref(), Some(&b"\"hello\""[..]));
         assert_eq!(secret.open(&id, &there, &sealed), None);
         assert_eq!(other.open(&id, &here, &sealed), None);
@@ -125,7 +145,15 @@ mod tests {
         *changed.last_mut().unwrap() ^= 1;
         assert_eq!(secret.open(&id, &here, &changed), None);
         assert_eq!(secret.decrypt("", b"short"), None);
-        for other in ["", "hello", "sealed:1:", "sealed:1:k_1", "sealed:1:k 1:AA", "sealed:1:k_1:!"] {
+        for other in [
+            "",
+            "hello",
+            "sealed:1:",
+            "sealed:1:k_1",
+            "sealed:1:k 1:AA",
+            "sealed:1:k_1:!",
+            "sealed:1:k_1+:AA",
+        ] {
             assert_eq!(parse(other), None, "{other}");
         }
     }

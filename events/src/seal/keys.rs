@@ -35,15 +35,23 @@ const REMEMBERED_MAX: usize = 10_000;
 /// How long a statement may take, in milliseconds.
 const STATEMENT_MS: u64 = 10_000;
 
+/// How much longer than the server may work an answer is waited for, before the connection counts as lost.
+pub(super) const ANSWER_MS: u64 = STATEMENT_MS + 5_000;
+
+/// How long to wait for a connection, in milliseconds.
+const WAIT_MS: u64 = 10_000;
+
 /// Connections to a database.
 const CONNECTIONS_MAX: u32 = 2;
 
 /// The schema, for both dialects but for the type of bytes.
-const SCHEMA: [&str; 2] = [
+const SCHEMA: [&str; 3] = [
     "CREATE TABLE IF NOT EXISTS subject_keys (
         id TEXT PRIMARY KEY, subject $BYTES NOT NULL UNIQUE, wrapped $BYTES NOT NULL, created_at BIGINT NOT NULL)",
     // By which master key the keys are wrapped: a digest of a fixed text under it.
     "CREATE TABLE IF NOT EXISTS master_mark (one SMALLINT PRIMARY KEY CHECK (one = 1), mark $BYTES NOT NULL)",
+    // Keys that are being destroyed: rows are here until nothing of the keys is left in the other table's file.
+    "CREATE TABLE IF NOT EXISTS doomed_keys (id TEXT PRIMARY KEY)",
 ];
 
 /// Nodes that start together make the schema one after the other: `HCky` in ASCII.
@@ -64,18 +72,36 @@ struct Shared {
     remembered: Mutex<HashMap<KeyId, Remembered>>,
 }
 
+/// What a server answers, if it does so in time.
+macro_rules! bounded {
+    ($pool:expr, $query:expr, $run:ident) => {
+        match $pool.acquire().await {
+            Ok(mut connection) => {
+                let answer = ::std::time::Duration::from_millis($crate::seal::keys::ANSWER_MS);
+                let done = $crate::store::postgres::within(answer, $query.$run(&mut *connection)).await;
+                $crate::store::postgres::give_back(connection, &done);
+                done
+            }
+            Err(error) => Err(error),
+        }
+    };
+}
+pub(super) use bounded;
+
 /// The same query in either dialect; what is executed is answered with the number of rows.
 macro_rules! on {
     ($pool:expr, $query:expr, execute) => {
         match $pool {
             Pool::Sqlite(pool) => $query.execute(pool).await.map(|done| done.rows_affected()),
-            Pool::Postgres(pool) => $query.execute(pool).await.map(|done| done.rows_affected()),
+            Pool::Postgres(pool) => {
+                $crate::seal::keys::bounded!(pool, $query, execute).map(|done| done.rows_affected())
+            }
         }
     };
     ($pool:expr, $query:expr, $run:ident) => {
         match $pool {
             Pool::Sqlite(pool) => $query.$run(pool).await,
-            Pool::Postgres(pool) => $query.$run(pool).await,
+            Pool::Postgres(pool) => $crate::seal::keys::bounded!(pool, $query, $run),
         }
     };
 }
@@ -110,8 +136,11 @@ impl Pool {
     /// The keys in a database, whose tables are made where they are missing.
     pub(super) async fn of_database(database: &Database) -> Result<Self, sqlx::Error> {
         let settings = database.settings(STATEMENT_MS).options([("search_path", "hypercode_keys")]);
-        let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(settings).await?;
-        let is_there = "SELECT to_regclass('hypercode_keys.master_mark') IS NOT NULL";
+        let options = PgPoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .acquire_timeout(Duration::from_millis(WAIT_MS));
+        let pool = options.connect_with(settings).await?;
+        let is_there = "SELECT to_regclass('hypercode_keys.doomed_keys') IS NOT NULL";
         if sqlx::query_scalar::<_, bool>(is_there).fetch_one(&pool).await? {
             return Ok(Self::Postgres(pool));
         }
@@ -139,12 +168,49 @@ impl Pool {
         on!(self, sqlx::query(first).bind(mark), execute)
     }
 
+    /// Notes that a key is to be destroyed: from now on that is finished, be it by the next start.
+    pub(super) async fn doom(&self, id: &str) -> Result<(), sqlx::Error> {
+        let sql = "INSERT INTO doomed_keys (id) VALUES ($1) ON CONFLICT (id) DO NOTHING";
+        on!(self, sqlx::query(sql).bind(id), execute).map(drop)
+    }
+
+    /// Destroys the keys that are noted, if there are any.
+    pub(super) async fn destroy_doomed(&self) -> Result<(), sqlx::Error> {
+        let ids: Vec<String> = on!(self, sqlx::query_scalar("SELECT id FROM doomed_keys"), fetch_all)?;
+        if ids.is_empty() {
+            return Ok(());
+        }
+        for id in &ids {
+            on!(self, sqlx::query("DELETE FROM subject_keys WHERE id = $1").bind(&id[..]), execute)?;
+        }
+        if let Self::Postgres(pool) = self {
+            rewrite(pool).await?;
+        }
+        for id in &ids {
+            on!(self, sqlx::query("DELETE FROM doomed_keys WHERE id = $1").bind(&id[..]), execute)?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn close(&self) {
         match self {
             Self::Sqlite(pool) => pool.close().await,
             Self::Postgres(pool) => pool.close().await,
         }
     }
+}
+
+/// Writes the table of keys anew. The rows' old versions would stay in its file until the server comes round to it.
+async fn rewrite(pool: &PgPool) -> Result<(), sqlx::Error> {
+    // A role that may not is only warned by the server.
+    const MAY: &str = "SELECT pg_catalog.pg_has_role(relowner, 'USAGE') FROM pg_catalog.pg_class
+                       WHERE oid = 'hypercode_keys.subject_keys'::regclass";
+    if !bounded!(pool, sqlx::query_scalar::<_, bool>(MAY), fetch_one)? {
+        let reason = "a destroyed key may still be in the file of `hypercode_keys.subject_keys`, which only the \
+                      table's owner can write anew; run deploy/postgres/roles.sql again, then start the platform again";
+        return Err(sqlx::Error::Configuration(reason.into()));
+    }
+    bounded!(pool, sqlx::raw_sql("VACUUM (FULL) hypercode_keys.subject_keys"), execute).map(drop)
 }
 
 impl Keys {
@@ -187,7 +253,7 @@ impl Keys {
     }
 
     /// The key of a data subject of `tenant`, which is made if there is none.
-    pub(super) async fn of_subject(
+    pub(crate) async fn of_subject(
         &self,
         tenant: &Tenant,
         subject: &str,
@@ -268,21 +334,18 @@ impl Keys {
         Ok(found.map_err(|error| self.failed(&error))?.is_some())
     }
 
-    /// Destroys the key under this id, for ever. Says whether there was one.
-    pub async fn destroy(&self, id: &KeyId) -> Result<bool, SealError> {
-        let destroyed = self.delete(id).await;
+    /// Destroys the key under this id, for ever. What fails on the way is done by [`Keys::finish`].
+    pub async fn destroy(&self, id: &KeyId) -> Result<(), SealError> {
+        self.0.pool.doom(id.as_str()).await.map_err(|error| self.failed(&error))?;
         self.remembered().remove(id);
-        destroyed.map_err(|error| self.failed(&error))
+        let finished = self.finish().await;
+        self.remembered().remove(id);
+        finished
     }
 
-    async fn delete(&self, id: &KeyId) -> Result<bool, sqlx::Error> {
-        let sql = "DELETE FROM subject_keys WHERE id = $1";
-        let deleted = on!(&self.0.pool, sqlx::query(sql).bind(id.as_str()), execute)? > 0;
-        if let Pool::Postgres(pool) = &self.0.pool {
-            // The row's old version would stay in the table's file until the server comes round to it.
-            sqlx::raw_sql("VACUUM (FULL) hypercode_keys.subject_keys").execute(pool).await?;
-        }
-        Ok(deleted)
+    /// Finishes the destruction of keys that was begun, here or on another node, and failed on the way.
+    pub async fn finish(&self) -> Result<(), SealError> {
+        self.0.pool.destroy_doomed().await.map_err(|error| self.failed(&error))
     }
 
     /// Lets go of the store.

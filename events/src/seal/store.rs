@@ -1,6 +1,6 @@
 //! The log as those see it who work with clear data: what they append is sealed, what they read is opened.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -9,8 +9,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::field::{Marked, marked};
-use super::key::{PREFIX, Secret};
-use super::{ERASED, Seal, SealError, key_of};
+use super::key::{self, PREFIX, Secret};
+use super::{ERASED, Seal, SealError, keys_of};
 use crate::event::{NewEvent, Recorded};
 use crate::id::{CommandId, Digest, EntityKind, KeyId, Position, StreamId, Tenant, Version};
 use crate::store::{
@@ -32,15 +32,29 @@ pub struct Sealing {
 enum Bound {
     /// Nobody's in particular.
     Nobody,
-    /// That of the subject with this key.
-    Key(KeyId),
+    /// That of the subjects with these keys, of which there is one at least.
+    Keys(BTreeSet<KeyId>),
     /// That of a subject whose key was gone before the stream began.
     Erased,
 }
 
+impl Bound {
+    /// Whose data it is that is about both.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Erased, _) | (_, Self::Erased) => Self::Erased,
+            (Self::Nobody, bound) | (bound, Self::Nobody) => bound,
+            (Self::Keys(mut ours), Self::Keys(theirs)) => {
+                ours.extend(theirs);
+                Self::Keys(ours)
+            }
+        }
+    }
+}
+
 /// What personal data of an event becomes.
 enum Cover {
-    Key(KeyId, Arc<Secret>),
+    Keys(Vec<(KeyId, Arc<Secret>)>),
     Erased,
 }
 
@@ -97,7 +111,10 @@ impl Sealing {
         let subject = heading(&first.payload).and_then(|heading| heading.subject);
         let bound = match subject {
             None => Bound::Nobody,
-            Some(subject) => key_of(&subject).map_or(Bound::Erased, Bound::Key),
+            Some(subject) => match keys_of(&subject) {
+                keys if keys.is_empty() => Bound::Erased,
+                keys => Bound::Keys(keys.into_iter().collect()),
+            },
         };
         self.remember(stream, bound.clone());
         Ok(bound)
@@ -120,43 +137,54 @@ impl Sealing {
         }
     }
 
-    /// Whose data the first of the tasks holds that holds anybody's.
+    /// Whose data the tasks hold, all of them together: what was said with several in hand may be about any.
     async fn bound_of_tasks(&self, heading: Heading) -> Result<Bound, ReadError> {
+        let mut bound = Bound::Nobody;
         for about in heading.task.iter().chain(&heading.in_hand) {
-            let bound = self.bound(&task(about)).await?;
-            if bound != Bound::Nobody {
-                return Ok(bound);
-            }
+            bound = bound.and(self.bound(&task(about)).await?);
         }
-        Ok(Bound::Nobody)
+        Ok(bound)
     }
 
-    /// A task's subject is its parent's, whose key may be gone by now; else the one that it names.
+    /// A task is about its parent's subject, whose key may be gone by now, and about the one that it names.
     async fn bound_by(&self, tenant: &Tenant, heading: Heading) -> Result<Bound, AppendError> {
-        if let Some(parent) = heading.parent {
-            let bound = self.bound(&task(&parent)).await;
-            let bound =
-                bound.map_err(|error| AppendError::Unavailable { reason: error.to_string().into() })?;
-            if bound != Bound::Nobody {
-                return Ok(bound);
-            }
-        }
-        match heading.subject.as_deref() {
+        let inherited = match heading.parent {
+            Some(parent) => self.bound(&task(&parent)).await,
             None => Ok(Bound::Nobody),
-            Some(ERASED) => Ok(Bound::Erased),
-            Some(subject) => Ok(Bound::Key(self.seal.keys.of_subject(tenant, subject).await?.0)),
+        };
+        let inherited =
+            inherited.map_err(|error| AppendError::Unavailable { reason: error.to_string().into() })?;
+        // Who was erased is not given a key again by the children of old tasks.
+        if self.cover(&inherited).await?.is_some_and(|cover| matches!(cover, Cover::Erased)) {
+            return Ok(inherited);
         }
+        let named = match heading.subject.as_deref() {
+            None => Bound::Nobody,
+            Some(ERASED) => Bound::Erased,
+            Some(subject) => Bound::Keys([self.seal.keys.of_subject(tenant, subject).await?.0].into()),
+        };
+        Ok(inherited.and(named))
     }
 
     async fn cover(&self, bound: &Bound) -> Result<Option<Cover>, SealError> {
         Ok(match bound {
             Bound::Nobody => None,
             Bound::Erased => Some(Cover::Erased),
-            Bound::Key(id) => Some(match self.seal.keys.find(id).await? {
-                Some(key) => Cover::Key(id.clone(), key),
+            Bound::Keys(ids) => Some(match self.secrets(ids).await? {
+                Some(keys) => Cover::Keys(keys),
                 None => Cover::Erased,
             }),
         })
+    }
+
+    /// The keys with these ids; `None` once one of them is destroyed.
+    async fn secrets(&self, ids: &BTreeSet<KeyId>) -> Result<Option<Vec<(KeyId, Arc<Secret>)>>, SealError> {
+        let mut keys = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some(key) = self.seal.keys.find(id).await? else { return Ok(None) };
+            keys.push((id.clone(), key));
+        }
+        Ok(Some(keys))
     }
 
     /// The event with its personal fields opened. Its hash is that of what is stored.
@@ -166,9 +194,8 @@ impl Sealing {
         if !is_sealed && (marked.digests.is_empty() || event.stream.kind != EntityKind::Task) {
             return Ok(event);
         }
-        let Bound::Key(id) = self.bound_by_content(&event).await? else { return Ok(event) };
+        let Bound::Keys(ids) = self.bound_by_content(&event).await? else { return Ok(event) };
         let Ok(mut payload) = serde_json::from_str::<Value>(&event.payload) else { return Ok(event) };
-        let key = self.seal.keys.find(&id).await?;
         for field in marked.fields {
             if let Some(value) = payload.pointer_mut(field)
                 && let Some(text) = value.as_str()
@@ -177,8 +204,8 @@ impl Sealing {
                 *value = opened;
             }
         }
-        if let Some(key) = key {
-            mask(&key, marked, &event.stream, &mut payload);
+        if let Some(keys) = self.secrets(&ids).await? {
+            mask(&keys, marked, &event.stream, &mut payload);
         }
         event.payload = payload.to_string().into();
         Ok(event)
@@ -211,13 +238,13 @@ fn seal(cover: &Cover, stream: &StreamId, event: &mut NewEvent) {
     for field in marked.fields {
         if let Some(value) = payload.pointer_mut(field).filter(|value| !value.is_null()) {
             *value = match cover {
-                Cover::Key(id, key) => key.seal(id, stream, value.to_string().as_bytes()).into(),
+                Cover::Keys(keys) => key::seal(keys, stream, value.to_string().as_bytes()).into(),
                 Cover::Erased => ERASED.into(),
             };
         }
     }
     match cover {
-        Cover::Key(_, key) => mask(key, marked, stream, &mut payload),
+        Cover::Keys(keys) => mask(keys, marked, stream, &mut payload),
         Cover::Erased => {
             for field in marked.digests {
                 if let Some(value) = payload.pointer_mut(field) {
@@ -230,13 +257,14 @@ fn seal(cover: &Cover, stream: &StreamId, event: &mut NewEvent) {
 }
 
 /// Masks the digests of a payload, or unmasks them. No two different ones of a stream have the same place.
-fn mask(key: &Secret, marked: &Marked, stream: &StreamId, payload: &mut Value) {
+fn mask(keys: &[(KeyId, Arc<Secret>)], marked: &Marked, stream: &StreamId, payload: &mut Value) {
     for field in marked.digests {
         let place = format!("{field} {}", payload["child"].as_str().unwrap_or_default());
         if let Some(value) = payload.pointer_mut(field)
             && let Some(digest) = value.as_str().and_then(|text| text.parse().ok())
         {
-            *value = key.mask(stream, &place, digest).to_string().into();
+            let masked = keys.iter().fold(digest, |digest, (_, key)| key.mask(stream, &place, digest));
+            *value = masked.to_string().into();
         }
     }
 }
@@ -253,7 +281,9 @@ impl EventStore for Sealing {
                 seal(&cover, &request.stream, event);
             }
             request.command_digest = match (request.command_digest, &cover) {
-                (Some(digest), Cover::Key(_, key)) => Some(key.keyed(digest)),
+                (Some(digest), Cover::Keys(keys)) => {
+                    Some(keys.iter().fold(digest, |digest, (_, key)| key.keyed(digest)))
+                }
                 _ => None,
             };
         }

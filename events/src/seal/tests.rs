@@ -6,9 +6,9 @@ use super::*;
 use crate::artifact::{self, ArtifactStore as _};
 use crate::chain;
 use crate::event::{Meta, NewEvent, Principal, Recorded};
-use crate::id::{CommandId, Digest, EntityKind, Position, TaskId, Tenant, Timestamp, Version};
+use crate::id::{AgentId, CommandId, Digest, EntityKind, Position, TaskId, Tenant, Timestamp, Version};
 use crate::store::copy::Place;
-use crate::store::postgres::server::Server;
+use crate::store::postgres::server::{Server, execute};
 use crate::store::{AppendRequest, EventStore, Expected, Memory};
 
 const WORDS: &str = "my knee hurts";
@@ -119,7 +119,7 @@ async fn what_was_sealed_is_gone_with_its_key(common: bool) {
     assert_eq!(scene.opened(&child).await[0]["input"], WORDS);
 
     let verified = chain::verify(&*scene.log).await.expect("the chain holds");
-    assert!(scene.seal.keys().destroy(&scene.key("anna").await).await.expect("keys"));
+    scene.seal.keys().destroy(&scene.key("anna").await).await.expect("keys");
     assert_eq!(chain::verify(&*scene.log).await.expect("the chain holds"), verified);
     assert_eq!(scene.stored().await, stored, "nothing of the log has changed");
     assert_eq!(scene.opened(&task).await[0]["input"], ERASED);
@@ -241,4 +241,116 @@ async fn keys_are_carried_over_wrapped_as_they_are() {
     other.of_subject(&tenant, "patient/3").await.expect("it is made");
     let refused = carry(&place(&strange), &to).await;
     assert!(matches!(refused, Err(SealError::Master { .. })), "{refused:?}");
+}
+
+/// What was said with the data of two in hand goes with the first of them that is erased.
+#[tokio::test]
+async fn what_is_about_two_subjects_goes_with_either() {
+    for (gone, stays) in [("anna", "ben"), ("ben", "anna")] {
+        let scene = Scene::over(false).await;
+        let one = scene.submit("one", Some("anna"), None, json!(WORDS)).await;
+        let two = scene.submit("two", Some("ben"), None, json!("hello")).await;
+        let kept = StreamId::new(EntityKind::State, "crew.cr_1");
+        let value = json!({"in_hand": ["tk_0", &*one.id, &*two.id], "value": {"inline": WORDS}});
+        scene.append(&kept, Expected::Any, "state_put", value.clone()).await;
+        let child =
+            scene.submit("three", Some("ben"), Some(&one.id.parse().expect("an id")), json!(WORDS)).await;
+        assert!(!format!("{:?}", scene.stored().await).contains(WORDS));
+        assert_eq!(scene.opened(&kept).await, [value]);
+        let opened = scene.opened(&child).await;
+        assert_eq!((&opened[0]["input"], &opened[0]["subject"]), (&json!(WORDS), &json!("ben")));
+        assert_eq!(opened[0]["request_digest"], json!(Digest::of(json!(WORDS).to_string().as_bytes())));
+
+        let artifacts = artifact::Memory::new();
+        let key = scene.key(gone).await;
+        let traced = trace(&*scene.log, &scene.seal, &artifacts, &key).await.expect("traced");
+        assert!(traced.tasks.contains(&child.id.parse().expect("an id")), "{traced:?}");
+        scene.seal.keys().destroy(&key).await.expect("keys");
+        assert_eq!(scene.opened(&kept).await[0]["value"]["inline"], ERASED);
+        assert_eq!(scene.opened(&child).await[0]["input"], ERASED);
+        let other = if stays == "anna" { (&one, WORDS) } else { (&two, "hello") };
+        assert_eq!(scene.opened(other.0).await[0]["input"], other.1);
+    }
+}
+
+/// Anybody can write the id of a key.
+#[tokio::test]
+async fn what_only_names_a_key_is_not_the_subjects() {
+    let scene = Scene::over(false).await;
+    let own = scene.submit("one", Some("anna"), None, json!(WORDS)).await;
+    let key = scene.key("anna").await;
+    let artifacts = artifact::Memory::new();
+    let shared = artifacts.put("shared".into()).await.expect("kept").digest;
+    scene.append(&own, Expected::Any, "task_completed", json!({"output": shared, "artifacts": []})).await;
+    let stored: Value = serde_json::from_str(&scene.stored().await[0].payload).expect("JSON");
+    for (name, input) in [
+        ("named", json!([key, shared])),
+        ("forged", json!(format!("sealed:1:{key}:AAAA"))),
+        ("stolen", stored["input"].clone()),
+    ] {
+        scene.submit(name, None, None, input).await;
+    }
+    let traced = trace(&*scene.log, &scene.seal, &artifacts, &key).await.expect("traced");
+    assert_eq!(traced.tasks, [own.id.parse().expect("an id")].into());
+    assert!(!traced.artifacts.contains(&shared), "somebody else refers to it: {traced:?}");
+}
+
+/// What agents of a crew that worked for the subject wrote may be about it; what others wrote is not.
+#[tokio::test]
+async fn logs_of_the_crews_concerned_are_traced() {
+    let golden = |name: &str| -> Value {
+        let path = format!("{}/testdata/golden/{name}.v1.json", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_str(&std::fs::read_to_string(path).expect("a payload")).expect("JSON")
+    };
+    let scene = Scene::over(false).await;
+    let artifacts = artifact::Memory::new();
+    let mut kept = Vec::new();
+    for (crew, text) in [("cr_1", "one"), ("cr_2", "two"), ("cr_1", "both"), ("cr_2", "both")] {
+        let agent = format!("ag_{crew}_{text}");
+        let mut assembly = golden("crew_assembly_started");
+        (assembly["crew"], assembly["seats"][0]["agent"]) = (crew.into(), agent.clone().into());
+        let stream = StreamId::new(EntityKind::Crew, crew);
+        scene.append(&stream, Expected::Any, "crew_assembly_started", assembly).await;
+        let digest = artifacts.put(text.into()).await.expect("kept").digest;
+        let stream = StreamId::new(EntityKind::Agent, &agent);
+        let log = json!({"incarnation": 1, "digest": digest, "bytes": text.len()});
+        scene.append(&stream, Expected::Any, "agent_log_kept", log).await;
+        kept.push((agent.parse::<AgentId>().expect("an id"), digest));
+    }
+    let mut submitted = golden("task_submitted");
+    (submitted["crew"], submitted["subject"], submitted["parent"]) =
+        ("cr_1".into(), "anna".into(), Value::Null);
+    let stream = StreamId::new(EntityKind::Task, TaskId::derive(&["one"]).as_str());
+    scene.append(&stream, Expected::NONE, "task_submitted", submitted).await;
+    let traced = trace(&*scene.log, &scene.seal, &artifacts, &scene.key("anna").await).await.expect("traced");
+    assert_eq!(traced.agents, [kept[0].0.clone(), kept[2].0.clone()].into());
+    assert_eq!(traced.artifacts, [kept[0].1].into(), "what another crew wrote as well stays");
+}
+
+/// A role that may not write the table anew leaves the destruction to be finished.
+#[tokio::test]
+async fn a_destruction_that_fails_is_finished_later() {
+    let url = Server::shared().database().await;
+    let role = format!("node_{}", CommandId::fresh().0.simple());
+    let directory = tempfile::tempdir().expect("a directory");
+    execute(&url, &format!("CREATE ROLE {role} LOGIN; CREATE SCHEMA hypercode_keys AUTHORIZATION {role}"))
+        .await;
+    let own = url.replace("postgres://postgres@", &format!("postgres://{role}@"));
+    let keys = Keys::open_common(&own.parse().expect("a URL"), &directory.path().join(MASTER_FILE)).await;
+    let keys = keys.expect("they open");
+    let (key, _) = keys.of_subject(&Tenant::default(), "anna").await.expect("it is made");
+    let table = "hypercode_keys.subject_keys";
+    execute(&url, &format!("ALTER TABLE {table} OWNER TO postgres; GRANT ALL ON {table} TO {role}")).await;
+    let refused = keys.destroy(&key).await.expect_err("it is not wiped out");
+    assert!(refused.to_string().contains("roles.sql"), "{refused}");
+    assert_eq!((keys.has(&key).await, keys.find(&key).await.expect("keys").is_none()), (Ok(false), true));
+    execute(&url, &format!("ALTER TABLE {table} OWNER TO {role}")).await;
+    let left = |number: u8| {
+        format!("DO $$ BEGIN ASSERT (SELECT count(*) = {number} FROM hypercode_keys.doomed_keys); END $$")
+    };
+    execute(&url, &left(1)).await;
+    keys.finish().await.expect("it is finished");
+    execute(&url, &left(0)).await;
+    keys.close().await;
+    execute(&url, &format!("DROP SCHEMA hypercode_keys CASCADE; DROP ROLE {role}")).await;
 }

@@ -103,6 +103,10 @@ impl Core {
         let params = match note {
             Note::Log(mut log) => {
                 log.message = self.masked(&log.message);
+                if let Some(agent) = &self.agent {
+                    let level = format!("{:?}", log.level).to_lowercase();
+                    agent.log.line(format!("{level}: {}", log.message).as_bytes());
+                }
                 json!(log)
             }
             _ => params,

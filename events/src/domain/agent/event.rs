@@ -20,6 +20,7 @@ crate::domain_events! {
         "agent_failed" v 1 => Failed,
         "agent_terminated" v 1 => Terminated,
         "agent_log_kept" v 1 => LogKept,
+        "agent_logs_erased" v 1 => LogsErased,
     }
 }
 
@@ -97,6 +98,14 @@ pub struct LogKept {
     pub digest: Digest,
     /// Its size.
     pub bytes: u64,
+}
+
+/// Nothing is kept of what its incarnations wrote up to this one, since it may have been about a data subject that was
+/// erased.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogsErased {
+    /// The newest incarnation, which may still write.
+    pub to: Incarnation,
 }
 
 /// The incarnation cannot be counted on any more.

@@ -56,6 +56,7 @@ const SUMMARIES: &[(&str, &str, &str)] = &[
     ("agent_failed", FAILED, "given up: {reason}"),
     ("agent_terminated", OK, "ended: {reason}"),
     ("agent_log_kept", OK, "{bytes} bytes of what incarnation {incarnation} wrote are kept"),
+    ("agent_logs_erased", OK, "nothing is kept of what it wrote up to incarnation {to}"),
     ("task_submitted", OK, "{from} asks {member}"),
     ("attempt_started", OK, "attempt {attempt} by {agent} incarnation {incarnation}"),
     ("attempt_ended", FAILED, "attempt {attempt} ended ({ended}): {detail}"),

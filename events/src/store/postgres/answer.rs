@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
 
@@ -26,10 +27,15 @@ pub(crate) async fn answered(
 ) -> Result<Vec<PgRow>, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     let rows = within(answer, query.fetch_all(&mut *connection)).await;
-    if matches!(&rows, Err(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut) {
+    give_back(connection, &rows);
+    rows
+}
+
+/// Gives a connection back to its pool, unless what was asked over it was not answered in time.
+pub(crate) fn give_back<T>(connection: PoolConnection<Postgres>, answer: &Result<T, sqlx::Error>) {
+    if matches!(answer, Err(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut) {
         drop(connection.detach());
     }
-    rows
 }
 
 /// The connections that read. Clones share them.

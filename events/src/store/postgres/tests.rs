@@ -12,8 +12,10 @@ use tokio::task::JoinSet;
 use super::server::{Server, execute};
 use super::{Database, OpenError, Options, Postgres};
 use crate::chain;
-use crate::id::{Position, Version};
+use crate::id::{Position, Tenant, Version};
 use crate::lease::Leases;
+use crate::projection::Views;
+use crate::seal::Keys;
 use crate::store::conformance::{Fixture, events_of, log, name, request, stream};
 use crate::store::{AppendError, EventStore, Expected};
 
@@ -243,6 +245,16 @@ async fn the_nodes_role_inserts_and_reads_events_but_neither_changes_nor_removes
     const ROLES: &str = include_str!("../../../../deploy/postgres/roles.sql");
     let fresh = Fresh::new(Options::default()).await;
     append(&fresh.store, "s", "1").await.expect("it is appended");
+    // What the owner's platform has made before becomes the node's.
+    let directory = tempfile::tempdir().expect("a directory");
+    let master = directory.path().join(crate::seal::MASTER_FILE);
+    let keys = Keys::open_common(&database(&fresh.url), &master).await.expect("they open");
+    let (key, _) = keys.of_subject(&Tenant::default(), "anna").await.expect("it is made");
+    keys.close().await;
+    let options = crate::projection::Options::default();
+    let views =
+        Views::open_common(&database(&fresh.url), Arc::new(fresh.store.clone()), options.clone()).await;
+    views.expect("they are made").close().await;
     // An operator may run it again, and other tests' databases have the same roles.
     execute(&fresh.url, ROLES).await;
     execute(&fresh.url, ROLES).await;
@@ -258,9 +270,9 @@ async fn the_nodes_role_inserts_and_reads_events_but_neither_changes_nor_removes
     store.renew("a", &[], LEASE).await.expect("it joins");
     store.claim("a", &[], 1, LEASE).await.expect("a shard is free");
     store.secret().await.expect("a node knows it");
-    let options = crate::projection::Options::default();
-    let views =
-        crate::projection::Views::open_common(&database(&url), Arc::new(store.clone()), options).await;
+    let keys = Keys::open_common(&database(&url), &master).await.expect("they open");
+    keys.destroy(&key).await.expect("it is destroyed");
+    let views = Views::open_common(&database(&url), Arc::new(store.clone()), options).await;
     let views = views.expect("the views are the node's");
     let patience = std::time::Duration::from_secs(30);
     views.wait_for(Position(3), patience).await.expect("they are made");
@@ -291,9 +303,12 @@ async fn the_nodes_role_inserts_and_reads_events_but_neither_changes_nor_removes
     let seen = "SELECT count(*) FROM events JOIN hypercode_views.audit USING (position)";
     let seen: i64 = sqlx::query_scalar(seen).fetch_one(&mut connection).await.expect("it reads");
     assert_eq!(seen, 3);
-    for forbidden in
-        ["INSERT INTO commands VALUES (gen_random_uuid(), '')", "DELETE FROM hypercode_views.audit"]
-    {
+    for forbidden in [
+        "INSERT INTO commands VALUES (gen_random_uuid(), '')",
+        "DELETE FROM hypercode_views.audit",
+        "SELECT bytes FROM artifact_parts",
+        "SELECT wrapped FROM hypercode_keys.subject_keys",
+    ] {
         sqlx::query(forbidden).execute(&mut connection).await.expect_err(forbidden);
     }
 }
