@@ -35,14 +35,17 @@ impl Log {
         let Self::Copy(CopyArgs { from, to }) = self;
         let (from, to) = (place("--from", &from)?, place("--to", &to)?);
         let copied = copy(&from, &to, progress()).await?;
-        let Copied { head, events, artifacts, artifacts_carried, digests, names, keys } = copied;
+        let Copied { head, events, artifacts, artifacts_carried, digests, names, keys, .. } = copied;
         let shown = json!({
             "from": from.to_string(), "to": to.to_string(), "verified": true,
             "position": head.position, "hash": head.hash, "events": events,
-            "artifacts": artifacts, "artifactsCarried": artifacts_carried, "digests": digests, "names": names, "keys": keys,
+            "artifacts": artifacts, "artifactsCarried": artifacts_carried,
+            "artifactsDamaged": copied.artifacts_damaged, "artifactsDeleted": copied.artifacts_deleted,
+            "digests": digests, "names": names, "keys": keys,
         });
         output.value(&shown, |_| tell(&from, &to, &copied));
-        Ok(ExitCode::SUCCESS)
+        // The log is whole, but not all that it refers to.
+        Ok(if copied.artifacts_damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
@@ -58,6 +61,12 @@ fn progress() -> impl FnMut(Progress) + Send {
     move |progress| {
         let (is_done, text) = match progress {
             Progress::Artifacts(count) => (false, format!("{count} artifacts are there")),
+            Progress::Damaged(digest) => (
+                true,
+                format!(
+                    "artifact {digest} is damaged at the source and is left out; restore it and copy again"
+                ),
+            ),
             Progress::Events(at, end) => (at == end, format!("{at} of {end} events are there")),
             Progress::Verified(at, end) => (at == end, format!("{at} of {end} events verified")),
         };
@@ -70,16 +79,24 @@ fn progress() -> impl FnMut(Progress) + Send {
 
 fn tell(from: &Place, to: &Place, copied: &Copied) -> String {
     let count = |number: u64, what| files::count(usize::try_from(number).unwrap_or(usize::MAX), what);
-    let Copied { head, events, artifacts, artifacts_carried, digests, names, keys } = copied;
+    let Copied { head, events, artifacts, artifacts_carried, digests, names, keys, .. } = copied;
+    let verdict = match copied.artifacts_damaged {
+        0 => format!("ok: {to} holds the log of {from}"),
+        damaged => format!(
+            "NOT WHOLE: {to} holds the log of {from}, but {} damaged there and missing here",
+            if damaged == 1 { "1 artifact is".to_owned() } else { format!("{damaged} artifacts are") }
+        ),
+    };
     format!(
-        "ok: {to} holds the log of {from}\n\
+        "{verdict}\n\
          verified    the hash chain of all {}; both logs end with hash {}\n\
          carried     {} and {} now, the rest was there; {digests} digests of commands, {names} names, {keys} keys of data subjects\n\
-         artifacts   {artifacts}\n\
+         artifacts   {artifacts}, {} deleted here since they are at the source\n\
          Only one of the two may go on: start platforms on the copy alone, with the data directory that they had.\n",
         count(head.position.0, "event"),
         head.hash,
         count(*events, "event"),
         count(*artifacts_carried, "artifact"),
+        copied.artifacts_deleted,
     )
 }

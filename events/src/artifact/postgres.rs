@@ -105,7 +105,7 @@ impl ArtifactStore for Postgres {
 
     async fn after(&self, after: Option<Digest>, limit: usize) -> Result<Vec<Digest>, ArtifactError> {
         const AFTER: &str =
-            "SELECT digest FROM artifacts WHERE $1 IS NULL OR digest > $1 ORDER BY digest LIMIT $2";
+            "SELECT digest FROM artifacts WHERE digest > coalesce($1, ''::bytea) ORDER BY digest LIMIT $2";
         let after = after.map(|after| after.0.to_vec());
         let query = sqlx::query_scalar::<_, Vec<u8>>(AFTER).bind(after).bind(signed(limit as u64));
         let found = query.fetch_all(&self.pool).await.map_err(unavailable)?;

@@ -31,6 +31,8 @@ const ARTIFACTS: usize = 1_000;
 pub enum Progress {
     /// Artifacts that the target has.
     Artifacts(u64),
+    /// An artifact of the source is damaged there, and is left out.
+    Damaged(Digest),
     /// Events that the target has, of so many.
     Events(Position, Position),
     /// Events of the target whose hashes were computed again, of so many.
@@ -48,6 +50,10 @@ pub struct Copied {
     pub artifacts: u64,
     /// Artifacts that were carried over now.
     pub artifacts_carried: u64,
+    /// Artifacts that are damaged at the source, and that the target does not have.
+    pub artifacts_damaged: u64,
+    /// Artifacts that an earlier copy had brought and that are deleted at the source since.
+    pub artifacts_deleted: u64,
     /// Command digests.
     pub digests: u64,
     /// Names that are taken.
@@ -220,7 +226,8 @@ pub async fn copy(
         Copy { source: from.source().await?, target: to.target().await?, from, to, report: &mut report };
     let (head, rest) = (work.source.log().head().await?, work.source.rest().await?);
     let before = work.agreed(head).await?;
-    let (artifacts, artifacts_carried) = work.carry_artifacts().await?;
+    let Carried { artifacts, carried, damaged } = work.carry_artifacts().await?;
+    let artifacts_deleted = work.delete_artifacts().await?;
     work.carry_events(before, head).await?;
     let digests = work.carry_digests().await?;
     let keys = seal::carry(from, to).await?;
@@ -233,7 +240,25 @@ pub async fn copy(
     work.target.finish(head, rest.clone()).await?;
     work.compare_rest(head, &rest).await?;
     let events = head.position.0 - before.position.0;
-    Ok(Copied { head, events, artifacts, artifacts_carried, digests, names: rest.names.len() as u64, keys })
+    Ok(Copied {
+        head,
+        events,
+        artifacts,
+        artifacts_carried: carried,
+        artifacts_damaged: damaged,
+        artifacts_deleted,
+        digests,
+        names: rest.names.len() as u64,
+        keys,
+    })
+}
+
+/// What became of the source's artifacts.
+#[derive(Default)]
+struct Carried {
+    artifacts: u64,
+    carried: u64,
+    damaged: u64,
 }
 
 /// A copy under way.
@@ -260,21 +285,48 @@ impl Copy<'_> {
     }
 
     /// Artifacts come first, so that no event of the target ever names one that is not there.
-    async fn carry_artifacts(&mut self) -> Result<(u64, u64), CopyError> {
+    async fn carry_artifacts(&mut self) -> Result<Carried, CopyError> {
         let (from, to) = (self.source.artifacts(), self.target.artifacts());
-        let (mut all, mut carried, mut last) = (0, 0, None);
+        let (mut came, mut last) = (Carried::default(), None);
         loop {
             let page = from.after(last, ARTIFACTS).await?;
-            let Some(end) = page.last() else { return Ok((all, carried)) };
+            let Some(end) = page.last() else { return Ok(came) };
             last = Some(*end);
             for digest in page {
-                all += 1;
-                if to.size(digest).await? != from.size(digest).await? {
-                    let bytes = from.get(digest).await?.ok_or(ArtifactError::Damaged { digest })?;
-                    to.put(bytes).await?;
-                    carried += 1;
+                came.artifacts += 1;
+                let there = to.size(digest).await?;
+                if there.is_none() || there != from.size(digest).await? {
+                    match from.get(digest).await {
+                        Ok(Some(bytes)) => {
+                            to.put(bytes).await?;
+                            came.carried += 1;
+                        }
+                        // It cannot be read there either, and the rest of the log can.
+                        Err(ArtifactError::Damaged { .. }) | Ok(None) => {
+                            came.damaged += 1;
+                            (self.report)(Progress::Damaged(digest));
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
                 }
-                (self.report)(Progress::Artifacts(all));
+                (self.report)(Progress::Artifacts(came.artifacts));
+            }
+        }
+    }
+
+    /// What an earlier copy brought and the source has deleted since goes from the target too, or an erasure at the source
+    /// would not hold here.
+    async fn delete_artifacts(&self) -> Result<u64, CopyError> {
+        let (from, to) = (self.source.artifacts(), self.target.artifacts());
+        let (mut deleted, mut last) = (0, None);
+        loop {
+            let page = to.after(last, ARTIFACTS).await?;
+            let Some(end) = page.last() else { return Ok(deleted) };
+            last = Some(*end);
+            for digest in page {
+                if !from.has(digest).await? && to.delete(digest).await? {
+                    deleted += 1;
+                }
             }
         }
     }

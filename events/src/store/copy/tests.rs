@@ -283,6 +283,44 @@ async fn a_damaged_source_is_named_and_its_target_is_no_log() {
     }
 }
 
+/// What the source has lost in the meantime, the copy loses too; what is damaged there is named and left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn artifacts_are_those_of_the_source() {
+    for (from, to) in
+        [(Fresh::directory(), Fresh::database().await), (Fresh::database().await, Fresh::directory())]
+    {
+        fill(&from).await;
+        carry(&from, &to).await.expect("it is copied");
+        let [erased, late] = [Digest::of(b"two"), Digest::of(b"late")];
+        let open = from.open().await;
+        open.artifacts.put("late".into()).await.expect("it is kept");
+        assert_eq!(open.artifacts.delete(erased).await, Ok(true));
+        open.close().await;
+        match &from.directory {
+            None => from.execute("UPDATE artifact_parts SET bytes = 'lame' WHERE bytes = 'late'").await,
+            Some(directory) => {
+                let name = late.to_string();
+                let path = directory.path().join("artifacts").join(&name[..2]).join(&name[2..]);
+                std::fs::write(path, "lame").expect("it is changed");
+            }
+        }
+        let mut named = Vec::new();
+        let copied = copy(&from.place, &to.place, |progress| {
+            named.extend(match progress {
+                Progress::Damaged(digest) => Some(digest),
+                _ => None,
+            });
+        });
+        let copied = copied.await.expect("the rest is copied");
+        assert_eq!((copied.artifacts, copied.artifacts_carried), (3, 0));
+        assert_eq!((copied.artifacts_damaged, copied.artifacts_deleted, named), (1, 1, vec![late]));
+        let open = to.open().await;
+        assert_eq!(open.artifacts.has(erased).await, Ok(false));
+        assert_eq!(open.artifacts.get(Digest::of(b"one")).await, Ok(Some("one".into())));
+        open.close().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn strange_schemas_are_refused() {
     let (from, to) = (Fresh::directory(), Fresh::database().await);
