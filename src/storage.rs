@@ -105,7 +105,7 @@ impl Storage {
     pub(crate) fn mending(&self) -> &'static str {
         match self {
             Self::Files(_) => "remove views.db",
-            Self::Common { .. } => "run `DROP SCHEMA hypercode_views CASCADE` in the database",
+            Self::Common { .. } => "run `DROP TABLE hypercode_views.source` in the database",
         }
     }
 

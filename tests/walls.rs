@@ -19,14 +19,15 @@ const WALLS: &[Wall] = &[
     ("hypercode-manifest", &[]),
     ("hypercode-runner", &["hypercode-link"]),
     ("hypercode-sandbox", &["hypercode-link"]),
-    ("hypercode-gateway", &["hypercode-events", "hypercode-link"]),
+    ("hypercode-gateway", &["hypercode-events", "hypercode-identity", "hypercode-link"]),
     ("hypercode-identity", &["hypercode-events"]),
-    ("hypercode-nats", &["hypercode-events"]),
+    ("hypercode-nats", &["hypercode-events", "hypercode-identity"]),
     (
         "hypercode-actors",
         &[
             "hypercode-events",
             "hypercode-gateway",
+            "hypercode-identity",
             "hypercode-link",
             "hypercode-manifest",
             "hypercode-nats",

@@ -103,7 +103,7 @@ pub(super) async fn try_lead(db: &mut Writer) -> Result<bool, sqlx::Error> {
 }
 
 /// Whether the views are of this program's rules.
-async fn is_ours(db: &mut Writer) -> Result<bool, sqlx::Error> {
+pub(super) async fn is_ours(db: &mut Writer) -> Result<bool, sqlx::Error> {
     const MARK: Statement = Statement::common(
         "SELECT obj_description(pg_class.oid, 'pg_class') FROM pg_catalog.pg_class
          JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace

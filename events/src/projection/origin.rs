@@ -5,6 +5,7 @@ use super::database::{Statement, Writer};
 use crate::domain::Decider;
 use crate::domain::agent::Agent;
 use crate::domain::crew::Crew;
+use crate::domain::pool::Pool;
 use crate::domain::task::Task;
 use crate::id::{Digest, Position};
 use crate::store::{EventStore, Head};
@@ -14,7 +15,8 @@ const GENERATION: u16 = 1;
 
 /// Stands beside the views: another value means that they were made by other rules.
 pub(super) fn fingerprint(schema: &str) -> i64 {
-    let states = [GENERATION, Crew::STATE_SCHEMA, Agent::STATE_SCHEMA, Task::STATE_SCHEMA];
+    let states =
+        [GENERATION, Crew::STATE_SCHEMA, Agent::STATE_SCHEMA, Task::STATE_SCHEMA, Pool::STATE_SCHEMA];
     let digest = Digest::of(format!("{schema}{states:?}").as_bytes()).0;
     i64::from(i32::from_be_bytes([digest[0] & 0x7f, digest[1], digest[2], digest[3]]))
 }

@@ -58,12 +58,21 @@ impl Rebuild {
                 db.commit().await.map_err(failed)?;
             }
             let now = origin::source(&mut db).await.map_err(failed)?.position;
-            if now.0 - goal.0 <= GAP {
+            if now.0.saturating_sub(goal.0) <= GAP {
                 break;
             }
         }
         db.begin_alone().await.map_err(failed)?;
         let goal = origin::source(&mut db).await.map_err(failed)?.position;
+        // From here on nobody else makes the views, but another version of the program may have made them before.
+        let is_ours = match &self.home {
+            Home::File(_) => true,
+            Home::Common(_) => common::is_ours(&mut db).await.map_err(failed)?,
+        };
+        if !is_ours || goal < position(&projections) {
+            let reason = "they were made anew meanwhile, so there is nothing to rebuild".into();
+            return Err(ViewError::Unavailable { place: Arc::clone(&self.place), reason });
+        }
         while position(&projections) < goal {
             self.apply(&mut db, &mut projections, goal).await?;
         }

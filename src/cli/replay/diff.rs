@@ -18,8 +18,13 @@ const SAID_ELSEWHERE: [&str; 3] = ["updated", "updatedAt", "isTerminal"];
 type Items = BTreeMap<(&'static str, String), Value>;
 
 fn items(registry: &Registry) -> Items {
-    const KINDS: [(&str, &str); 4] =
-        [("profiles", "profile"), ("crews", "crew"), ("agents", "agent"), ("tasks", "task")];
+    const KINDS: [(&str, &str); 5] = [
+        ("profiles", "profile"),
+        ("pools", "pool"),
+        ("crews", "crew"),
+        ("agents", "agent"),
+        ("tasks", "task"),
+    ];
     let mut lists = http::registry(registry);
     let mut items = Items::new();
     for (list, kind) in KINDS {

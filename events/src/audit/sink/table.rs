@@ -14,8 +14,8 @@ const STATEMENT_MS: u64 = 10_000;
 
 const IS_THERE: &str = "SELECT to_regclass('hypercode_audit.checkpoints') IS NOT NULL";
 
-/// Made under a lock (`HCcp` in ASCII), since nodes start together.
-const MAKE: &str = "SELECT pg_advisory_xact_lock(1212375920);
+/// Made under a lock (`HCck` in ASCII), since nodes start together.
+const MAKE: &str = "SELECT pg_advisory_xact_lock(1212375915);
     CREATE SCHEMA IF NOT EXISTS hypercode_audit;
     CREATE TABLE IF NOT EXISTS hypercode_audit.checkpoints (
         origin text COLLATE \"C\" NOT NULL,
