@@ -90,6 +90,10 @@ pub struct Config {
     pub checkpoint_url: Option<String>,
     /// A file with headers for requests to that store, such as a token.
     pub checkpoint_headers_file: Option<PathBuf>,
+    /// The URL of a witness that cosigns checkpoints.
+    pub checkpoint_witness: Option<String>,
+    /// What its cosignatures are checked with.
+    pub checkpoint_witness_key: Option<events::audit::WitnessKey>,
     /// Whether checkpoints go to the bus, where there is one.
     pub checkpoint_nats: bool,
     /// The file of the key that wraps the keys of data subjects; `None` is `master.key` in the data directory.
@@ -123,6 +127,8 @@ impl Default for Config {
             checkpoint_program: None,
             checkpoint_url: None,
             checkpoint_headers_file: None,
+            checkpoint_witness: None,
+            checkpoint_witness_key: None,
             checkpoint_nats: true,
             master_key_file: None,
             nats: Nats::default(),
@@ -134,6 +140,11 @@ impl Config {
     /// The file that holds the token of this data directory's administrator, mode 0600.
     pub fn token_file(&self) -> PathBuf {
         self.data_dir.join("admin.token")
+    }
+
+    /// The file of the checkpoints that a witness has cosigned.
+    pub fn cosigned_file(&self) -> PathBuf {
+        self.data_dir.join("checkpoints.cosigned")
     }
 
     /// The file that checkpoints are appended to.

@@ -2,6 +2,7 @@
 
 mod bus;
 mod docker;
+pub(crate) mod sinks;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -151,6 +151,7 @@ fn weighty(config: &Config) -> impl Iterator<Item = (&'static str, Option<String
         ("checkpoint_headers_file", path(&config.checkpoint_headers_file)),
         ("checkpoint_events", Some(config.checkpoint_events.to_string())),
         ("checkpoint_ms", Some(config.checkpoint_ms.to_string())),
+        ("checkpoint_witness", config.checkpoint_witness_key.as_ref().map(ToString::to_string)),
         ("checkpoint_nats", Some(config.checkpoint_nats.to_string())),
         ("master_key_file", path(&config.master_key_file)),
         ("nats_url", nats.url.as_ref().map(ToString::to_string)),

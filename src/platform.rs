@@ -67,7 +67,7 @@ pub enum StartError {
     Ledger(#[from] audit::LedgerError),
     /// A sink of checkpoints cannot be used.
     #[error(transparent)]
-    Sinks(#[from] crate::sinks::BucketError),
+    Sinks(#[from] crate::sinks::SettingError),
     /// The audit does not start.
     #[error("start the audit: {0}")]
     Audit(#[from] audit::CutError),
@@ -354,13 +354,13 @@ pub(crate) async fn start_audit(
     let instance = instance(&data.join("instance"))?;
     let signer =
         audit::Signer::open(&data.join(audit::KEY_FILE), &format!("hypercode/{}", instance.as_str()))?;
-    let sinks = crate::sinks::configured(config, bus, signer.origin())?;
+    let ledger = audit::Ledger::open(data).await?;
+    let sinks = crate::sinks::configured(config, bus, signer.origin(), &ledger)?;
     let options = audit::Options {
         checkpoint_events: config.checkpoint_events,
         checkpoint_ms: config.checkpoint_ms,
         ..audit::Options::default()
     };
-    let ledger = audit::Ledger::open(data).await?;
     Ok(audit::Tailer::start(store, ledger, signer, sinks, options).await?)
 }
 
@@ -383,7 +383,7 @@ impl actors::Registry for Registry {
         if let Some(stopped) = status.iter().find(|status| status.error.is_some()) {
             let reason = stopped.error.as_deref().unwrap_or_default();
             let detail = format!(
-                "read the views: projection `{}` has stopped ({reason}); {mending} to have all made again",
+                "read the views: projection `{}` has stopped ({reason}); {mending} and start again, to have all made anew",
                 stopped.name
             );
             return Err(Problem::new(ProblemKind::Failed, detail));

@@ -1,18 +1,23 @@
 //! Where checkpoints go, as it is configured: the sinks of [`events::audit`], and those that need a network.
 
 mod bucket;
+mod http;
 mod stream;
+mod witness;
 
 use std::sync::Arc;
 
-use events::audit::{self, Sink, Tailer};
+use events::audit::{self, Ledger, Sink, Tailer};
 
 use crate::config::Config;
 use crate::http::Dependency;
-pub use bucket::{Bucket, BucketError};
+pub use bucket::Bucket;
+pub use http::SettingError;
 pub use stream::Stream;
+pub use witness::Witness;
 
-/// The sinks that `config` names; `bus` is where the platform is on one.
+/// The sinks that `config` names; `bus` is where the platform is on one, and `ledger` proves to a witness that the log
+/// goes on as it was.
 ///
 /// # Errors
 /// When a setting cannot be used; the message says which.
@@ -20,7 +25,8 @@ pub(crate) fn configured(
     config: &Config,
     bus: Option<&nats::Nats>,
     origin: &str,
-) -> Result<Vec<Arc<dyn Sink>>, BucketError> {
+    ledger: &Ledger,
+) -> Result<Vec<Arc<dyn Sink>>, SettingError> {
     let mut sinks: Vec<Arc<dyn Sink>> = vec![Arc::new(audit::AppendFile::new(config.checkpoint_file()))];
     if let Some(directory) = &config.checkpoint_dir {
         sinks.push(Arc::new(audit::Directory::new(directory)));
@@ -34,10 +40,30 @@ pub(crate) fn configured(
     if let Some(url) = &config.checkpoint_url {
         sinks.push(Arc::new(Bucket::new(url, config.checkpoint_headers_file.clone())?));
     }
+    match (&config.checkpoint_witness, &config.checkpoint_witness_key) {
+        (Some(url), Some(key)) => {
+            let witness = Witness::new(url, key.clone(), ledger.clone(), config.cosigned_file());
+            sinks.push(Arc::new(witness?));
+        }
+        (Some(_), None) => {
+            let reason =
+                "set `checkpoint_witness_key` too: without it no cosignature can be checked".to_owned();
+            return Err(SettingError { setting: "checkpoint_witness", reason });
+        }
+        (None, _) => {}
+    }
     if let Some(bus) = bus.filter(|_| config.checkpoint_nats) {
         sinks.push(Arc::new(Stream::new(bus.clone(), origin, config.nats.replicas)));
     }
     Ok(sinks)
+}
+
+/// Whether a sink can be reached under `url`, as `setting` names it.
+///
+/// # Errors
+/// When the text is no such URL.
+pub(crate) fn check_url(setting: &'static str, url: &str) -> Result<(), SettingError> {
+    http::Http::new(setting, url).map(drop)
 }
 
 /// The audit as a part that the platform can do without for a while.

@@ -11,8 +11,8 @@
 //! The chain finds careless changes. Whoever owns the database could rewrite all of it, but not what was signed
 //! and given away: a checkpoint binds every event before it, and each is proven to continue the one before.
 //!
-//! Formats: trees and proofs of RFC 6962, tiles, checkpoints and proofs of the C2SP (`tlog-tiles`,
-//! `tlog-checkpoint`, `signed-note`, `tlog-proof`).
+//! Formats: trees and proofs of RFC 6962, tiles, checkpoints, proofs and witnesses of the C2SP (`tlog-tiles`,
+//! `tlog-checkpoint`, `signed-note`, `tlog-proof`, `tlog-witness`, `tlog-cosignature`).
 
 mod bundle;
 mod checkpoint;
@@ -28,6 +28,7 @@ mod tests;
 mod tile;
 mod tree;
 mod verify;
+pub mod witness;
 
 pub use bundle::{Bundle, BundleError, Format, Manifest, Wanted, export};
 pub use checkpoint::{Checkpoint, Malformed, Note, notes};
@@ -41,3 +42,4 @@ pub use tailer::{CutError, Fork, Options, Standing, Tailer};
 pub use tile::{TILE_BYTES, TILE_HASHES, Tile, Tiles};
 pub use tree::{Edge, Range};
 pub use verify::{Beyond, Evidence, Fault, FaultKind, Kept, Next, Report, Trust, verify};
+pub use witness::WitnessKey;

@@ -204,7 +204,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "none",
         meaning: "An object store that gets every checkpoint as an object of its own, by `PUT` with `If-None-Match: *`. With object lock nobody can take one back. A query, such as a signature, goes with every request.",
         set: |config, text| {
-            crate::sinks::Bucket::new(text, None).map_err(|error| error.to_string())?;
+            crate::sinks::check_url("checkpoint_url", text).map_err(|error| error.to_string())?;
             config.checkpoint_url = Some(text.to_owned());
             Ok(())
         },
@@ -215,6 +215,28 @@ pub const SETTINGS: &[Setting] = &[
         default: "none",
         meaning: "Headers of every request to that store, `Name: value` a line, mode 0600: a token, or what the store asks for beside. Read anew each time.",
         set: |config, text| path(text).map(|file| config.checkpoint_headers_file = Some(file)),
+    },
+    Setting {
+        key: "checkpoint_witness",
+        form: "`https://HOST/PATH`",
+        default: "none",
+        meaning: "A witness (C2SP `tlog-witness`) that cosigns every newest checkpoint once it was proven to continue the one before; asked at `<url>/add-checkpoint`.",
+        set: |config, text| {
+            crate::sinks::check_url("checkpoint_witness", text).map_err(|error| error.to_string())?;
+            config.checkpoint_witness = Some(text.to_owned());
+            Ok(())
+        },
+    },
+    Setting {
+        key: "checkpoint_witness_key",
+        form: "`NAME+ID+KEY`",
+        default: "none",
+        meaning: "The public key of that witness, as its operator hands it out.",
+        set: |config, text| {
+            let key = events::audit::WitnessKey::parse(text).map_err(|error| error.to_string())?;
+            config.checkpoint_witness_key = Some(key);
+            Ok(())
+        },
     },
     Setting {
         key: "checkpoint_nats",

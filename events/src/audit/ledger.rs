@@ -1,5 +1,6 @@
 //! The ledger: tiles, checkpoints and keys in a file of their own, which no rebuild ever touches.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,6 +169,13 @@ impl Ledger {
         let query = sqlx::query_scalar("SELECT size FROM sinks WHERE name = ?1").bind(sink.to_owned());
         let size: Result<Option<i64>, _> = query.fetch_optional(&self.pool).await;
         size.map(|size| size.map(unsigned).unwrap_or_default()).map_err(|error| self.failed(&error))
+    }
+
+    /// Every sink that has got any, and up to which size.
+    pub async fn sinks(&self) -> Result<BTreeMap<String, u64>, LedgerError> {
+        let rows = sqlx::query_as("SELECT name, size FROM sinks").fetch_all(&self.pool).await;
+        let rows: Vec<(String, i64)> = rows.map_err(|error| self.failed(&error))?;
+        Ok(rows.into_iter().map(|(name, size)| (name, unsigned(size))).collect())
     }
 
     /// Remembers that a sink has got the checkpoints up to `size`.

@@ -9,6 +9,7 @@ use super::checkpoint::{Malformed, Note};
 use super::key::PublicKey;
 use super::tile::Tile;
 use super::tree::{Edge, Range};
+use super::witness::WitnessKey;
 use crate::api::Problem;
 use crate::chain;
 use crate::event::Recorded;
@@ -75,6 +76,8 @@ pub struct Trust {
     pub changed: Vec<String>,
     /// Checkpoints that should be there and are not, each with the place that knows of it.
     pub(super) missing: Vec<(u64, String)>,
+    /// Checkpoints that a witness should have cosigned and has not, each with the place that it is in.
+    pub(super) unwitnessed: Vec<(u64, String)>,
 }
 
 /// The proof that the tree of a checkpoint begins with a smaller tree (RFC 6962 §2.1.2).
@@ -100,6 +103,18 @@ impl Trust {
             }
             self.checkpoints.push(Kept { place: place.to_owned(), size, note });
         }
+    }
+
+    /// Like [`Trust::hold_to`], with checkpoints that this witness must have cosigned.
+    pub fn hold_to_witnessed(
+        &mut self,
+        place: &str,
+        notes: Vec<Result<Note, Malformed>>,
+        witness: &WitnessKey,
+    ) {
+        let without = notes.iter().flatten().filter(|note| !witness.check(note));
+        self.unwitnessed.extend(without.map(|note| (note.checkpoint().size, place.to_owned())));
+        self.hold_to(place, notes);
     }
 
     /// Checkpoints of these sizes should be there, as `place` says.
@@ -138,6 +153,8 @@ pub enum FaultKind {
     CheckpointForeign,
     /// A checkpoint that another place has is missing.
     CheckpointMissing,
+    /// A checkpoint does not bear the cosignature of the witness that should have seen it.
+    CheckpointUnwitnessed,
     /// A checkpoint is of fewer events than come before the first of the evidence, which cannot be held to it.
     CheckpointUnchecked,
     /// A file does not have the checksum that it should.
@@ -152,7 +169,7 @@ impl FaultKind {
             K::EventMissing | K::EventChanged | K::EventDamaged | K::HeadChanged => 0,
             K::LogTruncated | K::LogRewritten | K::TileChanged | K::TileMissing => 0,
             K::CheckpointMalformed | K::CheckpointForged | K::CheckpointForeign => 1,
-            K::CheckpointMissing | K::CheckpointUnchecked => 1,
+            K::CheckpointMissing | K::CheckpointUnchecked | K::CheckpointUnwitnessed => 1,
             K::FileChanged => 2,
         }
     }
@@ -273,6 +290,10 @@ impl Verifier {
         for (size, place) in std::mem::take(&mut verifier.trust.missing) {
             let detail = format!("the checkpoint is only {place}");
             verifier.fault(FaultKind::CheckpointMissing, size, size, detail);
+        }
+        for (size, place) in std::mem::take(&mut verifier.trust.unwitnessed) {
+            let detail = format!("it bears no good cosignature of the witness, {place}");
+            verifier.fault(FaultKind::CheckpointUnwitnessed, size, size, detail);
         }
         checkpoints.into_iter().for_each(|kept| verifier.admit(kept));
         verifier.waiting.sort_by_key(|(_, note)| std::cmp::Reverse(note.checkpoint().size));

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use events::Position;
 use events::api::{Problem, ProblemKind};
-use events::audit::{Evidence, Proof, PublicKey, Report, Trust, notes, verify};
+use events::audit::{Evidence, Proof, PublicKey, Report, Trust, WitnessKey, notes, verify};
 use serde_json::json;
 
 use crate::cli::evidence::{self, Online};
@@ -35,11 +35,16 @@ pub(in crate::cli) struct Verify {
     /// log names for itself count.
     #[arg(long, value_name = "KEY")]
     key: Vec<String>,
+    /// The public key of a witness that must have cosigned the checkpoints in the files of `--against`, and with `--offline` those
+    /// that the data directory has of it; the configured one unless given.
+    #[arg(long, value_name = "KEY")]
+    witness_key: Option<String>,
 }
 
 impl Verify {
     pub(super) async fn run(self, global: &Global, output: Output) -> Outcome {
         let keys = self.keys()?;
+        let witness = self.witness()?;
         if let Some(proof) = self.path.as_deref().map(as_proof).transpose()?.flatten() {
             return prove(&proof, &keys, output);
         }
@@ -58,7 +63,9 @@ impl Verify {
                 (Box::new(bundle), trust)
             }
             (None, true) => {
-                let (local, trust) = evidence::offline(&session::config(global, Vec::new())?).await?;
+                let mut config = session::config(global, Vec::new())?;
+                config.checkpoint_witness_key = witness.clone().or(config.checkpoint_witness_key);
+                let (local, trust) = evidence::offline(&config).await?;
                 (Box::new(local), trust)
             }
             (None, false) => {
@@ -67,7 +74,11 @@ impl Verify {
             }
         };
         for file in &self.against {
-            trust.hold_to(&format!("in `{}`", file.display()), notes(&text(file)?));
+            let (place, kept) = (format!("in `{}`", file.display()), notes(&text(file)?));
+            match &witness {
+                Some(witness) => trust.hold_to_witnessed(&place, kept, witness),
+                None => trust.hold_to(&place, kept),
+            }
         }
         let is_pinned = !keys.is_empty();
         if is_pinned {
@@ -76,6 +87,14 @@ impl Verify {
         let report = verify(trust, &mut *evidence, progress()).await?;
         output.value(&json!(report), |_| tell(&report, is_pinned));
         Ok(ExitCode::from(u8::from(!report.ok)))
+    }
+
+    fn witness(&self) -> Result<Option<WitnessKey>, Problem> {
+        let parse = |key: &String| {
+            WitnessKey::parse(key)
+                .map_err(|error| Problem::new(ProblemKind::Invalid, format!("`--witness-key`: {error}")))
+        };
+        self.witness_key.as_ref().map(parse).transpose()
     }
 
     fn keys(&self) -> Result<Vec<PublicKey>, Problem> {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::State;
+use axum::http::Uri;
 use events::Digest;
 use events::audit::{Checkpoint, Signer};
 
