@@ -1,10 +1,15 @@
 //! Laws under `kill -9`: the real binary is killed at random moments while tasks run, and started again over the same
-//! data directory each time. Then the log is read, and what must hold is held against it.
+//! data directory each time; so are the servers that it needs, in all orders. Then the log is read, and what must hold is
+//! held against it and against what the clients were told.
 //!
 //! `HYPERCODE_CRASH_MOMENTS` says how often it is killed, `HYPERCODE_CRASH_SEED` repeats the moments of another run.
 
+#[path = "crash/history.rs"]
+mod history;
 #[path = "crash/laws.rs"]
 mod laws;
+#[path = "crash/orders.rs"]
+mod orders;
 #[path = "support/support.rs"]
 mod support;
 #[path = "crash/work.rs"]
@@ -52,7 +57,19 @@ async fn tk_1_every_accepted_task_ends_once_however_often_platform_and_postgres_
     the_laws_hold_however_often_it_is_killed(Home::on_its_own_postgres().await).await;
 }
 
-async fn the_laws_hold_however_often_it_is_killed(mut home: Home) {
+/// The same with a bus, and all three are killed, one after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn tk_1_every_accepted_task_ends_once_in_whatever_order_platform_postgres_and_nats_are_killed() {
+    let bus = nats::server::Server::start();
+    let home = Home::on_its_own_postgres().await.on_bus(bus.url());
+    the_laws_hold(home, Some(bus)).await;
+}
+
+async fn the_laws_hold_however_often_it_is_killed(home: Home) {
+    the_laws_hold(home, None).await;
+}
+
+async fn the_laws_hold(mut home: Home, mut bus: Option<nats::server::Server>) {
     let moments = number("HYPERCODE_CRASH_MOMENTS").unwrap_or(MOMENTS);
     let seed = number("HYPERCODE_CRASH_SEED").unwrap_or_else(|| rand::rng().random());
     println!("{moments} moments, HYPERCODE_CRASH_SEED={seed}");
@@ -61,12 +78,21 @@ async fn the_laws_hold_however_often_it_is_killed(mut home: Home) {
     let mut up = Up::start(&home).await;
     let crew = work::assemble(&home).await;
     let work = Work::new(&api, &crew);
-    let (accepted, ()) = tokio::join!(
-        work.give(moments * TASKS_PER_MOMENT),
-        kill_often(&mut home, &mut up, &work, moments, seed)
-    );
+    let (accepted, ()) = tokio::join!(work.give(moments * TASKS_PER_MOMENT), async {
+        match &mut bus {
+            None => kill_often(&mut home, &mut up, &work, moments, seed).await,
+            Some(bus) => orders::kill_in_all(&mut home, &mut up, bus, &work, moments, seed).await,
+        }
+    });
     for task in &accepted {
         ended_as_it_should(task, &api.ended(&task.id).await);
+    }
+    // What nobody knows to be accepted ends as well.
+    for task in api.list("/v1/tasks").await {
+        api.ended(task["id"].as_str().expect("an id")).await;
+    }
+    if let Some(bus) = &bus {
+        orders::the_stream_is_the_log(&api, bus).await;
     }
     the_views_are_what_the_log_says(&home, &api, &mut up).await;
     api.insist(&format!("/v1/crews/{crew}/disband"), &json!({}), "disband").await.done();
@@ -78,7 +104,7 @@ async fn the_laws_hold_however_often_it_is_killed(mut home: Home) {
 
     let log = Log::read(home.log().await).await;
     log.chain_verifies().await;
-    log.tasks_ended_once(accepted.iter().map(|task| task.id.as_str()));
+    log.tasks_ended_once(work.history());
     log.agents_were_adopted();
     laws::nothing_was_done_twice(&home.diary());
 }

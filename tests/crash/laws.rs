@@ -9,6 +9,8 @@ use events::domain::task::Event as TaskEvent;
 use events::{EntityKind, EventStore, Position, Recorded, chain};
 use serde_json::Value;
 
+use crate::history::History;
+
 /// Events that are read at a time.
 const BATCH_EVENTS: usize = 1_000;
 
@@ -37,9 +39,9 @@ impl Log {
         assert_eq!(head.position.0, self.events.len() as u64);
     }
 
-    /// TK-1, TK-2, ES-5: the tasks that were accepted are all there, no other was made, and each ended once; after that
-    /// nothing happened to it but that late results were refused.
-    pub(crate) fn tasks_ended_once<'a>(&self, accepted: impl Iterator<Item = &'a str>) {
+    /// TK-1, TK-2, ES-3, ES-5: what was acknowledged is there, once; what nobody knows of is there once at most; no other task
+    /// was made. Each ended once, and after that nothing happened to it but that late results were refused.
+    pub(crate) fn tasks_ended_once(&self, history: &History) {
         let mut tasks: BTreeMap<&str, Vec<TaskEvent>> = BTreeMap::new();
         for event in self.of(EntityKind::Task) {
             let decoded = TaskEvent::decode(&event.kind, event.schema, &event.payload);
@@ -48,9 +50,8 @@ impl Log {
         for (task, events) in &tasks {
             ended_once(task, events);
         }
-        let given: BTreeSet<&str> =
-            tasks.iter().filter(|(_, events)| has_no_parent(events)).map(|(task, _)| *task).collect();
-        assert_eq!(given, accepted.collect(), "the tasks in the log are those that were accepted");
+        let given = tasks.iter().filter_map(|(task, events)| Some((*task, given_as(events)?)));
+        history.explains(&given.collect());
     }
 
     /// SB-3, SV-1: nothing ever happened to a sandbox, so every agent lived one life through all starts of the platform.
@@ -68,8 +69,12 @@ impl Log {
     }
 }
 
-fn has_no_parent(events: &[TaskEvent]) -> bool {
-    matches!(&events[0], TaskEvent::Submitted(submitted) if submitted.parent.is_none())
+/// What was asked for, if a client asked for the task.
+fn given_as(events: &[TaskEvent]) -> Option<String> {
+    match &events[0] {
+        TaskEvent::Submitted(submitted) if submitted.parent.is_none() => Some(submitted.input.to_string()),
+        _ => None,
+    }
 }
 
 fn ended_once(task: &str, events: &[TaskEvent]) {

@@ -8,10 +8,13 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::support::{self, Api, Home};
+use crate::history::History;
+use crate::support::{self, Api, Home, eventually_within, is_passing};
 
 /// Clients that give tasks at the same time.
 const CLIENTS: u64 = 4;
+/// Of ten tasks the one whose client asks once and then gives up, whatever became of it.
+const ASKED_ONCE: u64 = 3;
 /// The least time that a task takes, in milliseconds.
 const LEAST_MS: u64 = 20;
 
@@ -119,6 +122,7 @@ spec:
 pub(crate) struct Work {
     api: Api,
     crew: String,
+    history: History,
     /// What may be given now.
     released: Semaphore,
     accepted: AtomicU64,
@@ -129,6 +133,7 @@ impl Work {
         Self {
             api: api.clone(),
             crew: crew.to_owned(),
+            history: History::default(),
             released: Semaphore::new(0),
             accepted: AtomicU64::new(0),
         }
@@ -139,12 +144,18 @@ impl Work {
         self.released.add_permits(usize::try_from(tasks).expect("a small number"));
     }
 
+    /// What was asked for and what was answered.
+    pub(crate) fn history(&self) -> &History {
+        &self.history
+    }
+
     /// How many are accepted by now.
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// Gives `tasks` tasks as they are released, until all are accepted; each is a task of its own.
+    /// Gives `tasks` tasks as they are released, until all are accepted but those whose clients ask once; each is a task of
+    /// its own.
     pub(crate) async fn give(&self, tasks: u64) -> Vec<Accepted> {
         let accepted: Vec<Accepted> = join_all((0..CLIENTS).map(|client| self.client(client, tasks)))
             .await
@@ -164,23 +175,43 @@ impl Work {
         let mut accepted = Vec::new();
         for number in (0..tasks).filter(|number| number % CLIENTS == client) {
             self.released.acquire().await.expect("it is never closed").forget();
-            accepted.push(self.give_one(number).await);
-            self.accepted.fetch_add(1, Ordering::Relaxed);
+            if let Some(task) = self.give_one(number).await {
+                accepted.push(task);
+                self.accepted.fetch_add(1, Ordering::Relaxed);
+            }
         }
         accepted
     }
 
-    async fn give_one(&self, number: u64) -> Accepted {
+    async fn give_one(&self, number: u64) -> Option<Accepted> {
         let (deed, text) = (Deed::of(number), format!("text-{number}-"));
         let body = deed.task(&self.crew, &text, LEAST_MS + number * 37 % 400);
-        let done = self.api.insist("/v1/tasks", &body, &format!("task-{number}")).await.done();
-        let id = done["id"].as_str().expect("an id").to_owned();
+        let key = format!("task-{number}");
+        let id = match number % 10 == ASKED_ONCE {
+            true => self.ask(&body, &key, Some(&text)).await?,
+            false => {
+                let what = format!("an answer to {key}");
+                eventually_within(self.api.patience(), &what, || self.ask(&body, &key, None)).await
+            }
+        };
         if deed == Deed::Cancel {
             let path = format!("/v1/tasks/{id}/cancel");
             let answer = self.api.insist(&path, &json!({}), &format!("cancel-{number}")).await;
             // It may have been done before it was called off.
             assert!(answer.is_ok() || answer.status == 409, "{answer:?}");
         }
-        Accepted { id, deed, text }
+        Some(Accepted { id, deed, text })
+    }
+
+    /// Asks for a task once, and keeps what becomes of it in the history; `None` where nobody can say.
+    async fn ask(&self, body: &Value, key: &str, only_text: Option<&str>) -> Option<String> {
+        self.history.invoked(key, only_text);
+        let answer = self.api.post("/v1/tasks", body, Some(key)).await.ok()?;
+        if is_passing(&answer) {
+            return None;
+        }
+        let id = answer.done()["id"].as_str().expect("an id").to_owned();
+        self.history.acknowledged(key, &id);
+        Some(id)
     }
 }

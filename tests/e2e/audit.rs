@@ -3,11 +3,15 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::post;
+use events::audit::witness::double::Witness;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::stage::Stage;
-use crate::support::{Home, PATIENCE, Up, program};
+use crate::support::{Api, Home, PATIENCE, Up, eventually, program};
 
 fn python(program: &Path, arguments: &[&str]) -> Output {
     Command::new("python3").arg(program).args(arguments).output().expect("python3 runs")
@@ -231,4 +235,51 @@ fn execute(file: &Path, sql: &str) -> Output {
     let program =
         "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute(sys.argv[2]); db.commit()";
     Command::new("python3").args(["-c", program, text(file), sql]).output().expect("python3 runs")
+}
+
+/// A witness on a port of its own: its URL and its key.
+async fn witness() -> (String, String) {
+    let witness = Witness::new("witness.example/w1", [7; 32]);
+    let key = witness.public();
+    let witness = std::sync::Arc::new(std::sync::Mutex::new(witness));
+    let answer = move |asked: String| {
+        let (status, body) = witness.lock().expect("nobody panics").add_checkpoint(&asked, 1_795_000_000);
+        std::future::ready((StatusCode::from_u16(status).expect("a status"), body))
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let router = Router::new().route("/add-checkpoint", post(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, key)
+}
+
+/// What somebody else has seen and signed is kept, verified, and missed where it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_cosigns_what_the_platform_signs() {
+    let (url, key) = witness().await;
+    let home = Home::new();
+    let set = format!("export HYPERCODE_CHECKPOINT_WITNESS={url} HYPERCODE_CHECKPOINT_WITNESS_KEY={key}");
+    let mut up = Up::spawn_after(&set, &home);
+    up.ready(&Api::of(&home)).await;
+    let cosigned = home.data().join("checkpoints.cosigned");
+    home.hypercode(&["audit", "checkpoint", "--cut"]).await.ok();
+    let kept = eventually("a checkpoint is cosigned", async || std::fs::read_to_string(&cosigned).ok()).await;
+    assert!(kept.contains("— witness.example/w1 "), "{kept}");
+    let doctor = home.hypercode(&["doctor", "--output", "json"]).await.json();
+    let sinks =
+        doctor["findings"].as_array().expect("findings").iter().find(|it| it["what"] == "checkpoint sinks");
+    let sinks = sinks.expect("it says how the sinks fare");
+    assert!(sinks["verdict"] == "ok" && sinks["found"].to_string().contains("witness:"), "{sinks:#}");
+    assert!(up.stop().await.success());
+
+    let verify = ["audit", "verify", "--offline", "--witness-key", &key];
+    home.hypercode(&verify).await.ok();
+    let other = Witness::new("witness.example/w1", [8; 32]).public();
+    let ran = home.hypercode(&["audit", "verify", "--offline", "--witness-key", &other]).await;
+    assert!(ran.code == 1 && ran.out.contains("checkpoint_unwitnessed"), "{ran:?}");
+    let text = std::fs::read_to_string(&cosigned).expect("the file");
+    let bare: Vec<&str> = text.lines().filter(|line| !line.contains("witness.example")).collect();
+    std::fs::write(&cosigned, bare.join("\n") + "\n").expect("written");
+    let ran = home.hypercode(&verify).await;
+    assert!(ran.code == 1 && ran.out.contains("checkpoint_unwitnessed"), "{ran:?}");
 }

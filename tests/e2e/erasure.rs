@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::stage::{CREW, Stage, wait_for};
-use crate::support::{Api, Home, Up};
+use crate::support::{Api, Home, Up, eventually};
 
 /// What is said about the subject, in a word that occurs nowhere else.
 const WORDS: &str = "tulip-anaphylaxis-1953";
@@ -61,7 +61,11 @@ fn search(texts: &[&str]) -> String {
 
 async fn nothing_is_said_any_more(stage: &Stage) {
     for words in [WORDS, SUBJECT] {
-        assert_eq!(files_with(&stage.home.data(), words), Vec::<String>::new(), "{words}");
+        // The sandbox of an agent that ends takes a moment to go.
+        eventually(&format!("no file has `{words}`"), async || {
+            files_with(&stage.home.data(), words).is_empty().then_some(())
+        })
+        .await;
         assert!(!stage.up.log().contains(words));
     }
     if stage.home.is_on_postgres() {
@@ -71,6 +75,12 @@ async fn nothing_is_said_any_more(stage: &Stage) {
 
 /// What is about the subject: said, passed on, kept as an artifact, still under way.
 async fn work(stage: &Stage) -> [String; 4] {
+    let dies =
+        submit(stage, SUBJECT, &json!({"do": "say", "on": "stderr", "text": WORDS, "dies": true})).await;
+    assert_eq!(stage.ended(&dies).await["status"], "completed");
+    stage.agent("lead", "what it wrote is kept", |agent| agent["logs"] == json!([1])).await;
+    let says = submit(stage, SUBJECT, &json!({"do": "say", "on": "stderr", "text": WORDS})).await;
+    assert_eq!(stage.ended(&says).await["status"], "completed");
     let echo = submit(stage, SUBJECT, &json!({"do": "echo", "text": WORDS})).await;
     let child = json!({"do": "echo", "text": format!("{WORDS} again")});
     let asks = submit(stage, SUBJECT, &json!({"do": "delegate", "to": "worker", "input": child})).await;
@@ -113,10 +123,15 @@ async fn a_subject_is_erased(home: Home) {
 
     let erase = ["audit", "erase", "--subject", SUBJECT, "--reason", "asked for", "--idempotency-key", "e1"];
     let done = stage.json(&erase).await;
-    assert_eq!(done["body"]["tasks"], 6, "{done:#}");
+    assert_eq!(done["body"]["tasks"], 8, "{done:#}");
     assert_eq!(stage.json(&erase).await, done, "the same command has the same answer");
     let [echo, _, large, waits] = &tasks;
     assert_eq!(stage.ended(waits).await["status"], "canceled");
+    // What the agent that still runs wrote goes with its sandbox, and is not kept then.
+    let lead = stage.agent("lead", "nothing of its logs is kept", |agent| agent["logs"] == json!([])).await;
+    stage.hypercode(&["agent", "restart", lead["id"].as_str().expect("an id")]).await.ok();
+    let is_next = |agent: &Value| agent["incarnation"] == 3 && agent["status"] == "ready";
+    assert_eq!(stage.agent("lead", "the next", is_next).await["logs"], json!([]));
     nothing_is_said_any_more(&stage).await;
     for id in [echo, large] {
         let erased = task(&stage, id).await;

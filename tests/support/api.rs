@@ -160,6 +160,6 @@ impl Api {
 }
 
 /// Whether the same request may be answered otherwise a moment later: the platform starts, stops or has too much to do.
-fn is_passing(answer: &Answer) -> bool {
+pub(crate) fn is_passing(answer: &Answer) -> bool {
     matches!(answer.status, 429 | 503)
 }

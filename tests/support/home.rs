@@ -62,6 +62,12 @@ impl Home {
         Self::with(Some(server.database().await), Some(server), None)
     }
 
+    /// The same home, of a platform on this bus.
+    pub(crate) fn on_bus(mut self, url: String) -> Self {
+        self.bus = Some(url);
+        self
+    }
+
     /// From now on the log is in the database of this URL.
     pub(crate) fn move_to(&mut self, url: &str) {
         self.database = Some(url.to_owned());

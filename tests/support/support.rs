@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 
-pub(crate) use api::{Answer, Api};
+pub(crate) use api::{Answer, Api, is_passing};
 pub(crate) use command_line::Ran;
 pub(crate) use home::Home;
 pub(crate) use platform::Up;
