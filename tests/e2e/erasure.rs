@@ -128,10 +128,11 @@ async fn a_subject_is_erased(home: Home) {
     let [echo, _, large, waits] = &tasks;
     assert_eq!(stage.ended(waits).await["status"], "canceled");
     // What the agent that still runs wrote goes with its sandbox, and is not kept then.
-    let lead = stage.agent("lead", "nothing of its logs is kept", |agent| agent["logs"] == json!([])).await;
+    let keeps_none = |agent: &Value| agent["logs"].as_array().is_none_or(Vec::is_empty);
+    let lead = stage.agent("lead", "nothing of its logs is kept", keeps_none).await;
     stage.hypercode(&["agent", "restart", lead["id"].as_str().expect("an id")]).await.ok();
     let is_next = |agent: &Value| agent["incarnation"] == 3 && agent["status"] == "ready";
-    assert_eq!(stage.agent("lead", "the next", is_next).await["logs"], json!([]));
+    assert!(keeps_none(&stage.agent("lead", "the next", is_next).await));
     nothing_is_said_any_more(&stage).await;
     for id in [echo, large] {
         let erased = task(&stage, id).await;

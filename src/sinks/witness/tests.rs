@@ -26,7 +26,7 @@ async fn serve(State(served): State<Served>, method: Method, uri: Uri, body: Str
     let mut state = served.0.lock().unwrap();
     assert_eq!((method, uri.path()), (Method::POST, "/w/add-checkpoint"));
     let (status, mut answer) = state.witness.add_checkpoint(&body, 1_795_000_000);
-    if let Some(impostor) = &state.impostor {
+    if let (200, Some(impostor)) = (status, &state.impostor) {
         let note = Note::parse(body.split_once("\n\n").unwrap().1).unwrap();
         answer = impostor.cosign(&note, 1_795_000_000);
     }
