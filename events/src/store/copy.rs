@@ -23,6 +23,8 @@ pub use place::{InvalidPlace, Place};
 const EVENTS: usize = 500;
 /// Command digests that are carried over in one commit.
 const DIGESTS: usize = 5_000;
+/// Names that are carried over in one commit.
+const NAMES: usize = 5_000;
 /// Artifacts that are listed at once.
 const ARTIFACTS: usize = 1_000;
 
@@ -181,8 +183,6 @@ impl From<CopyError> for crate::api::Problem {
 pub(super) struct Rest {
     /// Grows whenever somebody opens the log to write to it.
     pub(super) fence: i64,
-    /// Names that are taken, in order.
-    pub(super) names: Vec<(Reservation, StreamId)>,
     /// The epochs of all shards.
     pub(super) epochs: Vec<u64>,
 }
@@ -202,13 +202,21 @@ pub(super) trait Side: Send + Sync {
         after: Option<CommandId>,
         limit: usize,
     ) -> Result<Vec<(CommandId, Digest)>, ReadError>;
+    /// Up to `limit` names that are taken, and by which stream, after one of them, in an order of the place's own.
+    async fn names(
+        &self,
+        after: Option<Reservation>,
+        limit: usize,
+    ) -> Result<Vec<(Reservation, StreamId)>, ReadError>;
     /// What changes in place.
     async fn rest(&self) -> Result<Rest, ReadError>;
     /// Inserts events behind the last one; durable when it answers.
     async fn insert_events(&mut self, events: Vec<Recorded>) -> Result<(), CopyError>;
     /// Inserts command digests; those that are there stay.
     async fn insert_digests(&mut self, digests: Vec<(CommandId, Digest)>) -> Result<(), CopyError>;
-    /// Takes over the rest and moves the head, all or nothing: now the target is a log.
+    /// Sets names aside for [`Side::finish`].
+    async fn set_aside(&mut self, names: Vec<(Reservation, StreamId)>) -> Result<(), CopyError>;
+    /// Takes over the names that were set aside and the rest, and moves the head, all or nothing: now the target is a log.
     async fn finish(&mut self, head: Head, rest: Rest) -> Result<(), CopyError>;
 }
 
@@ -230,15 +238,16 @@ pub async fn copy(
     let artifacts_deleted = work.delete_artifacts().await?;
     work.carry_events(before, head).await?;
     let digests = work.carry_digests().await?;
+    let names = work.carry_names().await?;
     let keys = seal::carry(from, to).await?;
     work.verify(head).await?;
     work.compare_digests().await?;
-    // Whoever opens a log raises its fence, so equality means that nobody has.
+    // Whoever opens a log raises its fence, so equality means that nobody has, and that the names are the same too.
     if work.source.rest().await? != rest || work.source.log().head().await? != head {
         return Err(CopyError::Moved { place: from.clone() });
     }
     work.target.finish(head, rest.clone()).await?;
-    work.compare_rest(head, &rest).await?;
+    work.compare_rest(head, &names, &rest).await?;
     let events = head.position.0 - before.position.0;
     Ok(Copied {
         head,
@@ -248,9 +257,37 @@ pub async fn copy(
         artifacts_damaged: damaged,
         artifacts_deleted,
         digests,
-        names: rest.names.len() as u64,
+        names: names.count,
         keys,
     })
+}
+
+/// A set of names, whatever order they come in.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Names {
+    count: u64,
+    /// The digests of all, combined by exclusive or: no name is in it twice.
+    sum: [u8; 32],
+}
+
+impl Names {
+    fn add(&mut self, (name, stream): &(Reservation, StreamId)) {
+        // Texts in quotes, so that no two triples read alike.
+        let digest = Digest::of(format!("{:?}", (&name.namespace, &name.key, stream.to_string())).as_bytes());
+        self.sum = std::array::from_fn(|index| self.sum[index] ^ digest.0[index]);
+        self.count += 1;
+    }
+
+    /// The names of a log.
+    async fn of(side: &dyn Side) -> Result<Self, CopyError> {
+        let (mut names, mut last) = (Self::default(), None);
+        loop {
+            let page = side.names(last, NAMES).await?;
+            let Some((end, _)) = page.last() else { return Ok(names) };
+            page.iter().for_each(|name| names.add(name));
+            last = Some(end.clone());
+        }
+    }
 }
 
 /// What became of the source's artifacts.
@@ -359,6 +396,17 @@ impl Copy<'_> {
         }
     }
 
+    async fn carry_names(&mut self) -> Result<Names, CopyError> {
+        let (mut names, mut last) = (Names::default(), None);
+        loop {
+            let page = self.source.names(last, NAMES).await?;
+            let Some((end, _)) = page.last() else { return Ok(names) };
+            page.iter().for_each(|name| names.add(name));
+            last = Some(end.clone());
+            self.target.set_aside(page).await?;
+        }
+    }
+
     /// Computes the target's chain again, from its first event to where the source's ends.
     async fn verify(&mut self, head: Head) -> Result<(), CopyError> {
         let broken = |broken| CopyError::Broken { place: self.to.clone(), broken };
@@ -391,9 +439,9 @@ impl Copy<'_> {
     }
 
     /// Compares what was carried over last.
-    async fn compare_rest(&self, head: Head, rest: &Rest) -> Result<(), CopyError> {
+    async fn compare_rest(&self, head: Head, names: &Names, rest: &Rest) -> Result<(), CopyError> {
         let found = self.target.rest().await?;
-        if found.names != rest.names {
+        if Names::of(&*self.target).await? != *names {
             return self.unequal("the names that are taken");
         }
         if found.epochs.iter().zip(&rest.epochs).any(|(found, carried)| found < carried) {

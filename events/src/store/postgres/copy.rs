@@ -13,7 +13,7 @@ use super::writer::{epochs_of, make_durable};
 use super::{Database, OpenError, Options, ReadOnly, rows, schema};
 use crate::artifact::{self, ArtifactStore};
 use crate::event::Recorded;
-use crate::id::{CommandId, Digest};
+use crate::id::{CommandId, Digest, StreamId};
 use crate::lease::NodeState;
 use crate::store::columns::{self, digest, parse_stream, signed, unsigned};
 use crate::store::copy::{self, CopyError, Place, Rest};
@@ -134,6 +134,38 @@ impl copy::Side for Side {
         rows.and_then(|rows| rows.iter().map(pair).collect()).map_err(|error| unreadable(&error))
     }
 
+    async fn names(
+        &self,
+        after: Option<Reservation>,
+        limit: usize,
+    ) -> Result<Vec<(Reservation, StreamId)>, ReadError> {
+        let name = |row: &PgRow| {
+            let (namespace, key) = (row.try_get::<&str, _>(0)?.into(), row.try_get::<&str, _>(1)?.into());
+            Ok((Reservation { namespace, key }, parse_stream(row.try_get(2)?)?))
+        };
+        let (namespace, key) = after.map_or_else(Default::default, |after| (after.namespace, after.key));
+        let query = sqlx::query(include_str!("sql/read_reservations.sql"));
+        let query = query.bind(namespace.to_string()).bind(key.to_string()).bind(signed(limit as u64));
+        let rows = self.log.reader.all(query).await;
+        rows.and_then(|rows| rows.iter().map(name).collect()).map_err(|error| unreadable(&error))
+    }
+
+    async fn set_aside(&mut self, names: Vec<(Reservation, StreamId)>) -> Result<(), CopyError> {
+        let target = self.place.clone();
+        let failed = |error: sqlx::Error| unwritten(&target, &error);
+        let (mut tx, _) = self.begin().await?;
+        sqlx::query(include_str!("sql/make_names_aside.sql")).execute(&mut *tx).await.map_err(failed)?;
+        let column =
+            |of: fn(&Reservation) -> &str| -> Vec<&str> { names.iter().map(|(name, _)| of(name)).collect() };
+        let streams: Vec<String> = names.iter().map(|(_, stream)| stream.to_string()).collect();
+        let insert = sqlx::query(include_str!("sql/set_names_aside.sql"))
+            .bind(column(|name| &name.namespace))
+            .bind(column(|name| &name.key))
+            .bind(streams);
+        insert.execute(&mut *tx).await.map_err(failed)?;
+        tx.commit().await.map_err(failed)
+    }
+
     async fn rest(&self) -> Result<Rest, ReadError> {
         rest(self).await.map_err(|error| unreadable(&error))
     }
@@ -179,28 +211,15 @@ impl copy::Side for Side {
 async fn rest(side: &Side) -> Result<Rest, sqlx::Error> {
     let reader = &side.log.reader;
     let fence = reader.one(sqlx::query(include_str!("sql/select_fence.sql"))).await?.try_get(0)?;
-    let name = |row: &PgRow| {
-        let (namespace, key) = (row.try_get::<&str, _>(0)?.into(), row.try_get::<&str, _>(1)?.into());
-        Ok((Reservation { namespace, key }, parse_stream(row.try_get(2)?)?))
-    };
-    let rows = reader.all(sqlx::query(include_str!("sql/read_reservations.sql"))).await?;
-    let mut names: Vec<_> = rows.iter().map(name).collect::<Result<_, sqlx::Error>>()?;
-    names.sort();
     let epochs = reader.all(sqlx::query(include_str!("sql/select_epochs.sql"))).await?;
-    Ok(Rest { fence, names, epochs: epochs_of(&epochs)?.to_vec() })
+    Ok(Rest { fence, epochs: epochs_of(&epochs)?.to_vec() })
 }
 
 async fn take_over(connection: &mut PgConnection, rest: &Rest) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM reservations").execute(&mut *connection).await?;
-    let column =
-        |of: fn(&Reservation) -> &str| -> Vec<&str> { rest.names.iter().map(|(name, _)| of(name)).collect() };
-    let streams: Vec<String> = rest.names.iter().map(|(_, stream)| stream.to_string()).collect();
-    sqlx::query(include_str!("sql/carry_reservations.sql"))
-        .bind(column(|name| &name.namespace))
-        .bind(column(|name| &name.key))
-        .bind(streams)
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query(include_str!("sql/make_names_aside.sql")).execute(&mut *connection).await?;
+    sqlx::query(include_str!("sql/carry_reservations.sql")).execute(&mut *connection).await?;
+    sqlx::query("DROP TABLE names_aside").execute(&mut *connection).await?;
     let (shards, epochs): (Vec<i16>, Vec<i64>) =
         (0_i16..).zip(&rest.epochs).map(|(shard, epoch)| (shard, signed(*epoch))).unzip();
     sqlx::query(include_str!("sql/carry_epochs.sql")).bind(shards).bind(epochs).execute(connection).await?;

@@ -11,7 +11,7 @@ use super::rows::{Unreadable, digest, insert_events, number, parsed, text, uuid}
 use super::{DirectoryLock, LOG_FILE, OpenError, Options, ReadOnly, connection, schema, unblocked};
 use crate::artifact::{ArtifactStore, Files};
 use crate::event::Recorded;
-use crate::id::{CommandId, Digest};
+use crate::id::{CommandId, Digest, StreamId};
 use crate::store::columns::signed;
 use crate::store::copy::{self, CopyError, Place, Rest};
 use crate::store::{EventStore, Head, ReadError, Reservation};
@@ -115,6 +115,26 @@ impl copy::Side for Side {
         self.log.readers.read(move |connection| read(connection).map_err(|error| unavailable(&error))).await
     }
 
+    async fn names(
+        &self,
+        after: Option<Reservation>,
+        limit: usize,
+    ) -> Result<Vec<(Reservation, StreamId)>, ReadError> {
+        let read = move |connection: &Connection| names(connection, after.as_ref(), limit);
+        self.log.readers.read(move |connection| read(connection).map_err(|error| unavailable(&error))).await
+    }
+
+    async fn set_aside(&mut self, names: Vec<(Reservation, StreamId)>) -> Result<(), CopyError> {
+        let insert = move |tx: &Transaction<'_>| {
+            tx.execute(include_str!("sql/make_names_aside.sql"), [])?;
+            let mut insert = tx.prepare_cached(include_str!("sql/set_name_aside.sql"))?;
+            names.iter().try_for_each(|(name, stream)| {
+                insert.execute(params![name.namespace, name.key, stream.to_string()]).map(drop)
+            })
+        };
+        self.write(insert).await
+    }
+
     async fn rest(&self) -> Result<Rest, ReadError> {
         self.log.readers.read(|connection| rest(connection).map_err(|error| unavailable(&error))).await
     }
@@ -141,31 +161,37 @@ impl copy::Side for Side {
 
 fn rest(connection: &Connection) -> Result<Rest, Unreadable> {
     let fence = connection.query_row(include_str!("sql/select_fence.sql"), [], |row| row.get(0))?;
-    let mut select = connection.prepare_cached(include_str!("sql/read_reservations.sql"))?;
-    let rows = select.query_map([], |row| {
-        let name = || {
-            let name = Reservation { namespace: text(row, 0)?.into(), key: text(row, 1)?.into() };
-            Ok((name, parsed(row, 2)?))
-        };
-        Ok(name())
-    })?;
-    let mut names: Vec<_> = rows.map(|row| row?).collect::<Result<_, Unreadable>>()?;
-    names.sort();
     let mut epochs = vec![0; 256];
     let mut select = connection.prepare_cached(include_str!("sql/select_epochs.sql"))?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         epochs[usize::from(row.get::<_, u8>(0)?)] = number(row, 1)?;
     }
-    Ok(Rest { fence, names, epochs })
+    Ok(Rest { fence, epochs })
+}
+
+fn names(
+    connection: &Connection,
+    after: Option<&Reservation>,
+    limit: usize,
+) -> Result<Vec<(Reservation, StreamId)>, Unreadable> {
+    let mut select = connection.prepare_cached(include_str!("sql/read_reservations.sql"))?;
+    let (namespace, key) = after.map_or(("", ""), |after| (&*after.namespace, &*after.key));
+    let rows = select.query_map(params![namespace, key, signed(limit as u64)], |row| {
+        let name = || {
+            let name = Reservation { namespace: text(row, 0)?.into(), key: text(row, 1)?.into() };
+            Ok((name, parsed(row, 2)?))
+        };
+        Ok(name())
+    })?;
+    rows.map(|row| row?).collect()
 }
 
 fn finish(tx: &Transaction<'_>, before: Head, head: Head, rest: &Rest) -> rusqlite::Result<()> {
     tx.execute("DELETE FROM reservations", [])?;
-    let mut insert = tx.prepare_cached(include_str!("sql/insert_reservation.sql"))?;
-    for (name, stream) in &rest.names {
-        insert.execute(params![name.namespace, name.key, stream.to_string()])?;
-    }
+    tx.execute(include_str!("sql/make_names_aside.sql"), [])?;
+    tx.execute(include_str!("sql/take_names.sql"), [])?;
+    tx.execute("DROP TABLE temp.names_aside", [])?;
     let mut raise = tx.prepare_cached(include_str!("sql/carry_epoch.sql"))?;
     for (shard, epoch) in (0..=u8::MAX).zip(&rest.epochs) {
         raise.execute(params![shard, signed(*epoch)])?;

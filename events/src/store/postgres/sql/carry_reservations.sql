@@ -1,2 +1,1 @@
--- $1 namespaces, $2 keys, $3 streams
-INSERT INTO reservations (namespace, key, stream) SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
+INSERT INTO reservations (namespace, key, stream) SELECT namespace, key, stream FROM names_aside

@@ -1,0 +1,1 @@
+INSERT INTO reservations (namespace, key, stream) SELECT namespace, key, stream FROM temp.names_aside
