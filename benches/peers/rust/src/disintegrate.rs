@@ -16,8 +16,8 @@ enum TaskEvent {
         #[id]
         task_id: String,
         message: String,
-        progress: f64,
-        total: f64,
+        progress: u64,
+        total: u64,
         note: String,
     },
 }

@@ -19,11 +19,11 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 const FILL_EVENTS: u64 = 500;
 
 /// What an event says, the same for every peer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Progressed {
     message: String,
-    progress: f64,
-    total: f64,
+    progress: u64,
+    total: u64,
     note: String,
 }
 
@@ -32,7 +32,7 @@ impl Progressed {
         let message = "reading the files of the part that was given to this attempt, one after the other, and \
                        counting what is found in them";
         let note = format!("{version:032x}");
-        Self { message: message.to_owned(), progress: version as f64, total: 10_000.0, note }
+        Self { message: message.to_owned(), progress: version, total: 10_000, note }
     }
 }
 

@@ -37,7 +37,7 @@ impl DomainEvent for Progressed {
 
 #[derive(Default, Serialize, Deserialize)]
 struct Task {
-    progress: f64,
+    progress: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
