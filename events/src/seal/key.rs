@@ -137,7 +137,7 @@ mod tests {
         let text = seal(&keys, &here, b"\"hello\"");
         assert_ne!(text, seal(&keys, &here, b"\"hello\""), "no nonce is used twice");
         let Parsed { keys, sealed } = parse(&text).unwrap();
-        assert_eq!(keys, [id.clone()]);
+        assert_eq!(keys, std::slice::from_ref(&id));
         assert_eq!(secret.open(&id, &here, &sealed).as_deref(), Some(&b"\"hello\""[..]));
         assert_eq!(secret.open(&id, &there, &sealed), None);
         assert_eq!(other.open(&id, &here, &sealed), None);
