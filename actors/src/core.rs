@@ -246,6 +246,20 @@ impl Core {
             .ok()
     }
 
+    /// Gives a command whose outcome nobody here waits for; that it is refused is said in the log.
+    pub(crate) async fn instruct<D: Hosted>(
+        self: &Arc<Self>,
+        directory: &Directory<D>,
+        id: &str,
+        command: D::Command,
+        command_id: CommandId,
+        meta: Meta,
+    ) {
+        if let Err(problem) = self.command(directory, id, command, command_id, meta).await {
+            tracing::debug!(kind = %D::KIND, id, %problem, "command refused");
+        }
+    }
+
     /// The envelope of what an agent does.
     pub(crate) fn agent_meta(&self, peer: &gateway::Peer) -> Meta {
         Meta { principal: events::Principal::agent(&peer.agent), ..self.system_meta(&peer.tenant, "gateway") }

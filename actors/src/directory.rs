@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use events::CrewId;
 use events::api::{Problem, ProblemKind};
 use ractor::{ActorRef, ActorRuntime, RpcReplyPort};
 use tokio::time::Instant;
@@ -143,6 +144,18 @@ impl<D: Hosted> Directory<D> {
         self.changes.happened(id);
     }
 
+    /// Waits until the shard of the entity is lost; for ever where it is not held.
+    fn lost(&self, id: &str, state: &D::State) -> impl Future<Output = ()> + Send + use<D> {
+        let key = D::crew(state).map_or(id, CrewId::as_str);
+        let tenure = self.core.get().and_then(Weak::upgrade).and_then(|core| core.shards.holding(key).ok());
+        async move {
+            match tenure {
+                Some(tenure) => tenure.lost().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Waits until the entity satisfies `wanted`.
     pub(crate) async fn wait(
         &self,
@@ -158,7 +171,11 @@ impl<D: Hosted> Directory<D> {
             if wanted(&state) {
                 return Ok(state);
             }
-            changed.await;
+            // Of what another node does with it from now on nobody here is told.
+            tokio::select! {
+                () = changed => {}
+                () = self.lost(id, &state) => {}
+            }
         }
     }
 

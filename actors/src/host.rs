@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use events::api::Problem;
 use events::domain::agent::{Command, Status};
 use events::domain::crew::Resource;
 use events::domain::message::Recipient;
@@ -40,6 +41,12 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         Self { core, repeats: Mutex::default(), progress: Arc::default(), usage: Arc::default() }
+    }
+
+    /// Writes what is held back of handlers' notes; later ones are written at once.
+    pub(crate) async fn close_notes(&self) {
+        self.progress.close(&self.core).await;
+        self.usage.close(&self.core).await;
     }
 
     fn tell(&self, post: &Post, sign: Sign) {
@@ -88,7 +95,7 @@ impl Host {
     }
 
     /// A runner that nobody has claimed yet waits.
-    fn stands_by(&self, sandbox: &SandboxId) -> Result<Linked, Error> {
+    async fn stands_by(&self, sandbox: &SandboxId) -> Result<Linked, Error> {
         let shelves = &self.core.shelves;
         if !shelves.stands_by(sandbox) {
             return Err(Error::new(
@@ -96,13 +103,23 @@ impl Host {
                 "the sandbox is on its way to its agent or its end",
             ));
         }
+        let prestart = match shelves.prestart(sandbox) {
+            Some((tenant, prestart)) => Some(hosted::prestart(&self.core, &tenant, &prestart).await),
+            None => None,
+        };
+        // A log that cannot be read now can be read when the runner links again.
+        let later = |problem: Problem| Error::new(ErrorType::Unavailable, problem.detail);
+        let prestart = prestart.transpose().map_err(later)?.map(Box::new);
         shelves.linked(sandbox);
-        Ok(Linked { heartbeat_ms: self.core.options.limits.standby_heartbeat_ms, ..Linked::default() })
+        let heartbeat_ms = self.core.options.limits.standby_heartbeat_ms;
+        Ok(Linked { heartbeat_ms, prestart, ..Linked::default() })
     }
 
     async fn down(&self, sandbox: &SandboxId, exit: Exit, detail: String) {
-        if let Some(post) = self.core.posts.get(sandbox) {
-            hosted::down(&self.core, &post.agent, post.incarnation, exit, detail).await;
+        match self.core.posts.get(sandbox) {
+            Some(post) => hosted::down(&self.core, &post.agent, post.incarnation, exit, detail).await,
+            // It stood by, with a handler that was started ahead.
+            None => hosted::suspect(&self.core, sandbox, detail),
         }
     }
 
@@ -158,7 +175,7 @@ impl gateway::Host for Host {
         assigned: bool,
     ) -> Result<Linked, Error> {
         if self.core.posts.get(sandbox).is_none() && self.core.shelves.pool_of(sandbox).is_some() {
-            return self.stands_by(sandbox);
+            return self.stands_by(sandbox).await;
         }
         let post = self.post(sandbox)?;
         let (held, drop) = self.sort_out(&post, hello).await;
@@ -170,6 +187,7 @@ impl gateway::Host for Host {
             drop,
             held: held.into_iter().map(|(task, _)| task).collect(),
             assign: (!assigned).then(|| Box::new((*post.assign).clone())),
+            prestart: None,
         })
     }
 
@@ -198,6 +216,7 @@ impl gateway::Host for Host {
         self.send_held(&post).await;
         if is_up {
             hosted::place_waiting(&self.core, &post.crew);
+            hosted::check_assembled(&self.core, &post.crew, &post.tenant).await;
         }
     }
 
@@ -225,7 +244,7 @@ impl gateway::Host for Host {
         let command = task::Command::End { fence, ended: task::Ended::Crash, detail };
         let command_id = CommandId::derive(&["refused", task, &fence.to_string()]);
         let meta = self.core.system_meta(&post.tenant, "spawner");
-        self.core.command(&self.core.tasks, task, command, command_id, meta).await.ok();
+        self.core.instruct(&self.core.tasks, task, command, command_id, meta).await;
     }
 
     fn heartbeat(&self, sandbox: &SandboxId, beat: &link::Heartbeat) {

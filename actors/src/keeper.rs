@@ -158,7 +158,7 @@ impl Keeper {
         let others = self.look(core, Duration::ZERO).await.borrow().live().any(|other| *other.id != **node);
         let lost = core.shards.lose(&core.shards.epochs());
         if others {
-            takeover::remove_sandboxes(core, &lost).await;
+            takeover::put_away(core, &lost).await;
         }
         if let Err(error) = self.leases.leave(node).await {
             tracing::warn!(%error, "leases are not given back; others have to wait for their end");

@@ -199,9 +199,12 @@ impl Platform {
     /// Stops taking commands, ends all effects, and leaves the sandboxes running, to be adopted by the next start.
     pub async fn shutdown(&self) {
         let services = self.services.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let patience = Duration::from_millis(self.core.options.limits.shutdown_ms);
+        if tokio::time::timeout(patience, self.host.close_notes()).await.is_err() {
+            tracing::warn!("what handlers noted last is not all in the log");
+        }
         self.core.stop.cancel();
         self.core.effects.close();
-        let patience = Duration::from_millis(self.core.options.limits.shutdown_ms);
         if tokio::time::timeout(patience, self.core.effects.wait()).await.is_err() {
             tracing::warn!("some effects did not end in time; the next start carries them out again");
         }

@@ -29,8 +29,8 @@ pub trait Registry: Send + Sync + 'static {
 pub(crate) async fn take_up(core: &Arc<Core>, mut tenures: Vec<Arc<Tenure>>) {
     let limits = &core.options.limits;
     let mut wait = limits.effect_retry_initial_ms;
-    // What is known here is of an earlier tenure.
-    takeover::forget(core, &tenures);
+    // What is known here is of an earlier tenure. What stood by is looked at when its pool is taken up.
+    drop(takeover::forget(core, &tenures));
     loop {
         tenures.retain(|tenure| !tenure.is_lost());
         match recover(core, &tenures).await {
@@ -171,8 +171,8 @@ pub(crate) async fn reconcile(core: &Arc<Core>) {
     }
 }
 
-/// Whether an agent of this node is to be served by this sandbox in its newest live incarnation, though its post is not
-/// set up yet.
+/// Whether an agent of this node, whose crew has not ended, is to be served by this sandbox in its newest live
+/// incarnation, though its post is not set up yet.
 async fn wanted(core: &Arc<Core>, found: &sandbox::Found, id: &SandboxId) -> bool {
     use events::domain::agent::Status as S;
     let Some(agent) = &found.labels.agent else { return false };
@@ -184,5 +184,12 @@ async fn wanted(core: &Arc<Core>, found: &sandbox::Found, id: &SandboxId) -> boo
     // What cannot be told now is left as it is until the next comparison.
     let Ok(state) = state else { return true };
     let live = matches!(state.status, S::Provisioning | S::Warming | S::Ready | S::Draining);
-    live && state.sandbox.as_ref() == Some(id)
+    let Some(requested) = state.requested.as_ref().filter(|_| live && state.sandbox.as_ref() == Some(id))
+    else {
+        return false;
+    };
+    match core.crews.read(requested.crew.as_str()).await {
+        Ok(crew) => !crew.status.has_ended(),
+        Err(_) => true,
+    }
 }

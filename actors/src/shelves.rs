@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use events::domain::pool::{Event, Phase, Size, State, Status};
+use events::domain::pool::{Event, Phase, Prestart, Size, State, Status};
 use events::lease::shard_of;
-use events::{Digest, PoolId, SandboxId};
+use events::{Digest, PoolId, SandboxId, Tenant};
+use link::HandlerState;
 use manifest::{PoolSpec, Resources, WhenEmpty};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, OwnedMutexGuard, oneshot};
 
 mod demand;
 mod figures;
@@ -40,6 +41,8 @@ enum Stage {
 struct Slot {
     stage: Stage,
     linked: bool,
+    /// Whether the handler's process is up that is started ahead.
+    handler_up: bool,
     /// Why it will not come up.
     ended: Option<String>,
     /// What its runner used when it was first heard: processor time and memory.
@@ -49,19 +52,21 @@ struct Slot {
 /// One pool's shelf.
 #[derive(Debug)]
 struct Shelf {
-    tenant: String,
+    tenant: Tenant,
     name: String,
     spec: PoolSpec,
     size: Size,
     status: Status,
     /// The profile whose handler is started ahead: only its agents may claim.
-    prestart: Option<Digest>,
+    prestart: Option<Prestart>,
     ready: VecDeque<SandboxId>,
     waiting: VecDeque<oneshot::Sender<Taken>>,
     cold_starts: u32,
     demand: Demand,
     counts: Counts,
     changed: Arc<Notify>,
+    /// Held by whoever keeps it filled.
+    filler: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -117,7 +122,7 @@ impl Shelves {
         };
         let mut inner = self.inner();
         let fresh = || Shelf {
-            tenant: applied.tenant.to_string(),
+            tenant: applied.tenant.clone(),
             name: applied.name.clone(),
             demand: Demand::new(&spec.refill),
             spec: spec.clone(),
@@ -129,13 +134,16 @@ impl Shelves {
             cold_starts: 0,
             counts: Counts::default(),
             changed: Arc::default(),
+            filler: Arc::default(),
         };
         let shelf = inner.shelves.entry(id.clone()).or_insert_with(fresh);
         if shelf.spec.refill != spec.refill {
             shelf.demand = Demand::new(&spec.refill);
         }
         (shelf.spec, shelf.size, shelf.status) = (spec.clone(), state.size, state.status);
-        shelf.prestart = applied.prestart.as_ref().map(|prestart| prestart.digest);
+        shelf.prestart.clone_from(&applied.prestart);
+        // Who looks from now on finds nothing that was made for an earlier version.
+        shelf.ready.retain(|ready| state.standbys.get(ready).is_some_and(|it| it.phase == Phase::Ready));
         if shelf.status == Status::Drained {
             // Nothing will come to who waits: they look again, and start cold.
             shelf.waiting.clear();
@@ -147,7 +155,7 @@ impl Shelves {
                 Phase::Claimed => Stage::Claimed,
                 Phase::Spent => Stage::Spent,
             };
-            let slot = Slot { stage, linked: false, ended: None, baseline: None };
+            let slot = Slot { stage, linked: false, handler_up: false, ended: None, baseline: None };
             inner.slots.entry(sandbox.clone()).or_insert_with(|| (id.clone(), slot));
         }
     }
@@ -233,7 +241,7 @@ impl Shelves {
         let Inner { shelves, slots } = &mut *inner;
         let Some(shelf) = shelves.get_mut(id) else { return Found::Elsewhere };
         let fits = image.is_none_or(|image| shelf.spec.image.as_deref() == Some(image))
-            && shelf.prestart.is_none_or(|only| only == profile);
+            && shelf.prestart.as_ref().is_none_or(|only| only.digest == profile);
         if !fits {
             shelf.counts.cold += 1;
             return Found::Elsewhere;
@@ -337,6 +345,14 @@ impl Shelves {
         self.inner().slots.get(sandbox).is_some_and(|(_, slot)| slot.linked)
     }
 
+    /// The profile whose handler the sandbox starts ahead, and its tenant.
+    pub(crate) fn prestart(&self, sandbox: &SandboxId) -> Option<(Tenant, Prestart)> {
+        let inner = self.inner();
+        let (pool, _) = inner.slots.get(sandbox)?;
+        let shelf = inner.shelves.get(pool)?;
+        Some((shelf.tenant.clone(), shelf.prestart.clone()?))
+    }
+
     /// What the pool's sandboxes are made with.
     pub(crate) fn resources(&self, sandbox: &SandboxId) -> Option<Resources> {
         let inner = self.inner();
@@ -344,19 +360,20 @@ impl Shelves {
         inner.shelves.get(pool).map(|shelf| shelf.spec.resources.clone())
     }
 
-    /// Its link or it itself has ended. Says whether it stood by, so that it may not be used any more.
+    /// Its handler, its link or it itself has ended. Says whether it stood by and nobody has said so yet: then it may not be
+    /// used any more, for this reason.
     pub(crate) fn ended(&self, sandbox: &SandboxId, how: &str) -> bool {
         let mut inner = self.inner();
         let Some((_, slot)) = inner.slots.get_mut(sandbox) else { return false };
-        slot.linked = false;
+        (slot.linked, slot.handler_up) = (false, false);
         if !matches!(slot.stage, Stage::Warming | Stage::Ready) {
             return false;
         }
+        let is_news = slot.ended.is_none() && slot.stage == Stage::Ready;
         slot.ended.get_or_insert_with(|| how.to_owned());
-        let was_ready = slot.stage == Stage::Ready;
         drop(inner);
         self.moved.notify_waiters();
-        was_ready
+        is_news
     }
 
     /// Why a sandbox that was to stand by cannot, if it has ended meanwhile.
@@ -366,12 +383,16 @@ impl Shelves {
         slot.ended.clone().filter(|_| matches!(slot.stage, Stage::Warming | Stage::Ready))
     }
 
-    /// Waits until its runner has linked; an error says why it will not.
+    /// Waits until its runner has linked, and the process of the handler is up that is started ahead, where one is; an
+    /// error says why that will not be.
     pub(crate) async fn comes_up(&self, sandbox: &SandboxId) -> Result<(), String> {
         let look = |inner: &Inner| match inner.slots.get(sandbox) {
             None => Some(Err("it is no longer wanted".to_owned())),
             Some((_, Slot { ended: Some(ended), .. })) => Some(Err(ended.clone())),
-            Some((_, slot)) => slot.linked.then_some(Ok(())),
+            Some((pool, slot)) => {
+                let is_ahead = inner.shelves.get(pool).is_some_and(|shelf| shelf.prestart.is_some());
+                (slot.linked && (slot.handler_up || !is_ahead)).then_some(Ok(()))
+            }
         };
         self.until(look).await
     }
@@ -397,16 +418,24 @@ impl Shelves {
     /// What is seen of a runner that stands by. Says what is suspicious of it, if anything is.
     pub(crate) fn beat(&self, sandbox: &SandboxId, beat: &link::Heartbeat) -> Option<String> {
         let mut inner = self.inner();
-        let (_, slot) = inner.slots.get_mut(sandbox)?;
+        let Inner { shelves, slots } = &mut *inner;
+        let (pool, slot) = slots.get_mut(sandbox)?;
+        if beat.handler == HandlerState::Idle && !slot.handler_up {
+            slot.handler_up = true;
+            self.moved.notify_waiters();
+        }
         if slot.stage != Stage::Ready {
             return None;
         }
+        // A handler that was started ahead makes itself ready, and may use what its sandbox may.
+        let is_ahead = shelves.get(pool).is_some_and(|shelf| shelf.prestart.is_some());
+        let cpu_ms_max = if is_ahead { guards::AHEAD_CPU_MS_MAX } else { guards::STANDBY_CPU_MS_MAX };
         let now = (beat.cpu_ms, beat.memory_bytes);
         let (cpu_ms, memory) = *slot.baseline.get_or_insert(now);
-        if beat.cpu_ms.saturating_sub(cpu_ms) > guards::STANDBY_CPU_MS_MAX {
+        if beat.cpu_ms.saturating_sub(cpu_ms) > cpu_ms_max {
             return Some(format!("it used {} ms of processor time while it stood by", beat.cpu_ms - cpu_ms));
         }
-        if beat.memory_bytes > memory.saturating_mul(2).max(guards::STANDBY_MEMORY_BYTES) {
+        if !is_ahead && beat.memory_bytes > memory.saturating_mul(2).max(guards::STANDBY_MEMORY_BYTES) {
             return Some(format!(
                 "its memory grew from {memory} to {} bytes as it stood by",
                 beat.memory_bytes
@@ -450,6 +479,12 @@ impl Shelves {
         Plan { make, drop }
     }
 
+    /// The right to keep the pool filled, unless somebody has it already.
+    pub(crate) fn filler(&self, id: &PoolId) -> Option<OwnedMutexGuard<()>> {
+        let filler = self.inner().shelves.get(id).map(|shelf| Arc::clone(&shelf.filler))?;
+        filler.try_lock_owned().ok()
+    }
+
     /// What tells that a pool may have changed.
     pub(crate) fn changed(&self, id: &PoolId) -> Option<Arc<Notify>> {
         self.inner().shelves.get(id).map(|shelf| Arc::clone(&shelf.changed))
@@ -464,7 +499,7 @@ impl Shelves {
                 own.count() as u64
             };
             PoolFigures {
-                tenant: shelf.tenant.clone(),
+                tenant: shelf.tenant.to_string(),
                 name: shelf.name.clone(),
                 target: shelf.target(now_ms).into(),
                 ready: stages(Stage::Ready),

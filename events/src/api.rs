@@ -33,6 +33,16 @@ impl Caller {
     }
 }
 
+/// How many sandboxes a pool is to have stand by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// So many, whatever happens.
+    Pinned(u32),
+    /// As claims call for.
+    Auto,
+}
+
 /// What the platform can be asked to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
@@ -61,8 +71,8 @@ pub enum Command {
         min: Option<u32>,
         /// The most; as before if absent.
         max: Option<u32>,
-        /// How many, whatever happens; as claims call for if absent.
-        target: Option<u32>,
+        /// How many, whatever happens; as before if absent.
+        target: Option<Target>,
     },
     /// Have nothing stand by until the pool is applied or resized.
     PoolDrain {

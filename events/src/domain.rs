@@ -41,7 +41,7 @@ pub trait Decider: Send + Sync + 'static {
     /// The kind of its streams.
     const KIND: EntityKind;
     /// Raised whenever [`Decider::State`] changes its meaning, so that older snapshots are ignored.
-    const STATE_SCHEMA: u16;
+    const STATE_SCHEMA: u16 = 1;
     /// What it is, folded from its events. The default is "not there yet".
     type State: Clone + Default + Send + Sync + Serialize + DeserializeOwned + 'static;
     /// What may be asked of it.
@@ -72,7 +72,9 @@ pub trait Decider: Send + Sync + 'static {
         Vec::new()
     }
     /// Whether nothing will ever happen to it again, so that it need not be kept in memory.
-    fn is_final(state: &Self::State) -> bool;
+    fn is_final(_state: &Self::State) -> bool {
+        false
+    }
 }
 
 /// Why a stored event could not be read.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use events::domain::DomainEvent;
 use events::domain::artifact::{Event, Granted, Reason, grant};
 use events::{AppendError, CrewId, Digest, EntityKind, Principal, StreamId};
-use link::{ArtifactUrl, Assign, Body, Content, ErrorType};
+use link::{ArtifactUrl, Assign, Body, Content, ErrorType, Source};
 
 use crate::core::Core;
 use crate::denial::party;
@@ -117,6 +117,11 @@ fn urls(content: &Content) -> impl Iterator<Item = &ArtifactUrl> {
 /// The digest that a reference names.
 pub(crate) fn digest(url: &ArtifactUrl) -> Result<Digest, link::Error> {
     url.hex().parse().map_err(|_| unknown(url))
+}
+
+/// The bundle that a handler comes from, where it comes from one.
+pub(crate) fn bundle(source: &Source) -> Option<Digest> {
+    digest(source.url.as_ref()?).ok()
 }
 
 /// No such artifact, or not this crew's to read: it cannot tell which.

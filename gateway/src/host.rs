@@ -51,6 +51,8 @@ pub struct Linked {
     pub held: Vec<HeldTask>,
     /// What to assign right after the welcome; the sandbox's peer is bound by then.
     pub assign: Option<Box<link::Assign>>,
+    /// The handler to start while nobody has claimed the sandbox.
+    pub prestart: Option<Box<link::Prestart>>,
 }
 
 /// A sign of life that the watchdog goes by.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use events::SandboxId;
+use events::{Digest, SandboxId};
 use link::{CloseCode, ErrorType};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -52,6 +52,8 @@ pub(crate) struct State {
     pub(crate) token_held: bool,
     /// The assignment was sent, or the token shown.
     pub(crate) assigned: bool,
+    /// The bundle of the handler to start before the sandbox is anybody's: all that it may read until then.
+    pub(crate) ahead: Option<Digest>,
     /// The id of the `drain` that was sent.
     pub(crate) draining: Option<link::Id>,
 }
@@ -120,6 +122,7 @@ impl Sandbox {
             denials: Throttle::new(limits.denials_recorded_per_second),
             token_held: false,
             assigned: false,
+            ahead: None,
             draining: None,
         };
         Self {

@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::error::{CapacityError, Error as SocketError}
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 
 use crate::core::Core;
+use crate::grant::bundle;
 use crate::sandbox::{Link, Sandbox};
 
 mod incoming;
@@ -114,11 +115,13 @@ async fn open(
         frame_bytes: link::limits::FRAME_BYTES_MAX,
         standby: !assigned,
         drop: linked.drop,
+        prestart: linked.prestart,
     };
     {
         let mut state = sandbox.state();
         state.token_held |= assigned;
         state.assigned = assigned;
+        state.ahead = welcome.prestart.as_ref().and_then(|prestart| bundle(&prestart.source));
         state.hand.adopt(linked.held);
         if let Some(assign) = linked.assign {
             state.outlet.assign(text(&ToRunner::Assign(assign)));

@@ -6,8 +6,9 @@ mod from_runner;
 pub use crate::handler::{AgentRef, HandlerInfo, Messages};
 pub(crate) use from_gateway::TAGS as GATEWAY_TAGS;
 pub use from_gateway::{
-    Assign, AssignedSecret, CancelFrame, DrainFrame, HandlerSpec, Limits, Liveness, MessageFrame, Protocol,
-    ReplyFrame, SecretForm, Source, StdinForm, StdoutForm, TaskFrame, ToRunner, TokenFrame, Welcome,
+    Assign, AssignedSecret, CancelFrame, DrainFrame, HandlerSpec, Limits, Liveness, MessageFrame, Prestart,
+    Protocol, ReplyFrame, SecretForm, Source, StdinForm, StdoutForm, TaskFrame, ToRunner, TokenFrame,
+    Welcome,
 };
 pub(crate) use from_runner::TAGS as RUNNER_TAGS;
 pub use from_runner::{

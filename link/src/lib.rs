@@ -35,7 +35,7 @@ pub use error::{Error, ErrorType, Retry};
 pub use frame::{
     AgentRef, Assign, AssignedSecret, CallFrame, CancelFrame, CloseCode, Credit, DrainFrame, Dropped,
     ErrorFrame, Exited, Failed, HandlerInfo, HandlerSpec, HandlerState, Heartbeat, HeldTask, Hello, Limits,
-    Liveness, MessageAck, MessageFrame, Messages, NoteFrame, Protocol, Ready, ReplyFrame, Resume,
+    Liveness, MessageAck, MessageFrame, Messages, NoteFrame, Prestart, Protocol, Ready, ReplyFrame, Resume,
     ResumeState, ResumedTask, SecretForm, Source, Stage, StdinForm, StdoutForm, TaskFrame, TaskRef,
     TaskResultFrame, ToGateway, ToRunner, TokenFrame, Welcome,
 };

@@ -32,8 +32,8 @@ pub struct PoolSpec {
     pub size: PoolSize,
     /// Whether what stands by runs or is stopped until it is claimed.
     pub standby: Standby,
-    /// The profile whose handler's process is to be started ahead; only agents of this profile claim from the pool then.
-    /// This version does not start it ahead yet.
+    /// The profile whose handler's process is started ahead, of its newest version when the pool is applied; only agents
+    /// of this version claim from the pool then. Its handler speaks `stdio` or `pull`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prestart: Option<Name>,
     /// How the pool is filled again.

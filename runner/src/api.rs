@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 use link::{ArtifactUrl, Error, ErrorType, Id, limits::LINE_BYTES_MAX};
 use rand::Rng as _;
 use serde_json::Value;
-use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+use tokio::{io::AsyncWriteExt as _, net::TcpListener, sync::watch};
 
 use self::listener::Bounded;
 use crate::{door::Door, event::Platform};
@@ -30,8 +30,8 @@ const TASK_HEADER: &str = "hypercode-task-id";
 pub(crate) struct Api {
     pub(crate) platform: Platform,
     pub(crate) door: Door,
-    /// What `GET /info` says.
-    pub(crate) info: Value,
+    /// What `GET /info` says, once it is known for whom the handler works.
+    pub(crate) info: watch::Receiver<Option<Value>>,
     /// Where uploads are kept until they are passed on.
     pub(crate) uploads: PathBuf,
 }
@@ -56,7 +56,7 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
         return StatusCode::NOT_FOUND.into_response();
     };
     let outcome = match (request.method(), path) {
-        (&Method::GET, "info") => Ok(json_response(&api.info)),
+        (&Method::GET, "info") => api.info().await,
         (&Method::GET, path) if path.starts_with("file/") => api.read_file(&path["file/".len()..]).await,
         (&Method::POST, "file") => api.write_file(request).await.map(|value| json_response(&value)),
         (&Method::POST, method) => api.call(method, request).await.map(|value| json_response(&value)),
@@ -104,6 +104,14 @@ async fn params(request: Request) -> Result<Value, Error> {
 }
 
 impl Api {
+    /// A handler that was started ahead waits here until it is known for whom.
+    async fn info(&self) -> Result<Response, Error> {
+        let mut info = self.info.clone();
+        let known = info.wait_for(Option::is_some).await;
+        let ending = |_| Error::new(ErrorType::Unavailable, "the runner is ending");
+        Ok(json_response(&known.map_err(ending)?.clone().unwrap_or_default()))
+    }
+
     async fn call(&self, method: &str, request: Request) -> Result<Value, Error> {
         let task = task_of(request.headers())?;
         let params = params(request).await?;

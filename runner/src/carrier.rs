@@ -32,7 +32,6 @@ pub(crate) const TERM_MS_MAX: u64 = 1_000;
 pub(crate) struct Launch {
     pub(crate) spec: HandlerSpec,
     pub(crate) program: Program,
-    pub(crate) initialize: Initialize,
     pub(crate) log: Log,
     pub(crate) family: Family,
     pub(crate) platform: Platform,
@@ -100,14 +99,55 @@ pub(crate) trait Carrier: Send + Sync + std::fmt::Debug {
     }
 }
 
-/// Starts the handler and waits until it is ready.
-pub(crate) async fn start(launch: Launch) -> Result<Started, Failure> {
-    let deadline = Instant::now() + Duration::from_millis(launch.spec.start_timeout_ms());
+/// A handler that was started and has not been told yet for whom it works.
+#[derive(Debug)]
+pub(crate) enum Spawned {
+    /// Its process waits for `initialize`.
+    Stdio(stdio::Spawned),
+    /// Its process may ask for work already, and gets none.
+    Pull(pull::Spawned),
+    /// It is started once that is known, for nobody could tell it later.
+    Later(Launch),
+}
+
+/// Starts the handler, as far as it can be before it is told for whom it works.
+pub(crate) fn spawn(launch: Launch) -> Result<Spawned, Failure> {
     match launch.spec.protocol {
-        Protocol::Stdio => stdio::start(launch, deadline).await.map(stdio::Ready::into_started),
-        Protocol::Pull => pull::start(launch, deadline).await,
-        Protocol::Exec => exec::start(launch),
-        Protocol::Http => http::start(launch, deadline).await,
+        Protocol::Stdio => stdio::spawn(launch).map(Spawned::Stdio),
+        Protocol::Pull => pull::spawn(launch).map(Spawned::Pull),
+        Protocol::Exec | Protocol::Http => Ok(Spawned::Later(launch)),
+    }
+}
+
+impl Spawned {
+    /// Tells the handler for whom it works, and waits until it is ready.
+    pub(crate) async fn initialize(self, initialize: &Initialize) -> Result<Started, Failure> {
+        let deadline = |spec: &HandlerSpec| Instant::now() + Duration::from_millis(spec.start_timeout_ms());
+        match self {
+            Self::Stdio(spawned) => {
+                let deadline = deadline(&spawned.launch.spec);
+                spawned.initialize(initialize, deadline).await.map(stdio::Ready::into_started)
+            }
+            Self::Pull(spawned) => {
+                let deadline = deadline(&spawned.launch.spec);
+                spawned.asked(deadline).await
+            }
+            Self::Later(launch) if launch.spec.protocol == Protocol::Exec => exec::start(launch),
+            Self::Later(launch) => {
+                let deadline = deadline(&launch.spec);
+                http::start(launch, deadline).await
+            }
+        }
+    }
+
+    /// Waits until its process has ended, which it should not; for ever where it has none yet.
+    pub(crate) async fn ended(&self) -> Failure {
+        let (exit, log) = match self {
+            Self::Stdio(spawned) => (spawned.stdio.child().ended().await, &spawned.launch.log),
+            Self::Pull(spawned) => (spawned.pull.child.ended().await, &spawned.launch.log),
+            Self::Later(_) => std::future::pending().await,
+        };
+        ended_early(exit, log)
     }
 }
 

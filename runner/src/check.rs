@@ -58,8 +58,8 @@ pub async fn check(options: &CheckOptions) -> Vec<Finding> {
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let platform = Platform::new(events);
     let log = Log::open(&options.work, []);
-    let launch = match prepare(options, &platform, &log).await {
-        Ok(launch) => launch,
+    let (launch, initialize) = match prepare(options, &platform, &log).await {
+        Ok(prepared) => prepared,
         Err(message) => {
             return vec![Finding::error("start", message, "the command is found and can be started")];
         }
@@ -67,7 +67,11 @@ pub async fn check(options: &CheckOptions) -> Vec<Finding> {
     let desk = Desk::open(inbox, options.work.clone());
     let deadline = Instant::now() + Duration::from_millis(options.step_ms_max);
     let mut findings = Vec::new();
-    match stdio::start(launch, deadline).await {
+    let ready = match stdio::spawn(launch) {
+        Ok(spawned) => spawned.initialize(&initialize, deadline).await,
+        Err(failure) => Err(failure),
+    };
+    match ready {
         Err(failure) => {
             let mut found = failure.message;
             if !failure.log_tail.is_empty() {
@@ -90,16 +94,21 @@ pub async fn check(options: &CheckOptions) -> Vec<Finding> {
     findings
 }
 
-async fn prepare(options: &CheckOptions, platform: &Platform, log: &Log) -> Result<Launch, String> {
+async fn prepare(
+    options: &CheckOptions,
+    platform: &Platform,
+    log: &Log,
+) -> Result<(Launch, Initialize), String> {
     let (name, args) = options.command.split_first().ok_or("no command was given")?;
     let initialize: Initialize = first_params(transcript::STDIO, method::INITIALIZE)?;
     let (_, token) = tokio::sync::watch::channel(None);
     // There is no door here: what goes to `/file` is answered as by a platform that cannot be reached.
     let door = Door::new(options.work.join("no-gateway"), token, initialize.limits.artifact_bytes);
+    let info = serde_json::to_value(&initialize).map_err(|error| error.to_string())?;
     let api = Api {
         platform: platform.clone(),
         door,
-        info: serde_json::to_value(&initialize).map_err(|error| error.to_string())?,
+        info: tokio::sync::watch::channel(Some(info)).1,
         uploads: options.work.join("uploads"),
     };
     let base =
@@ -117,7 +126,7 @@ async fn prepare(options: &CheckOptions, platform: &Platform, log: &Log) -> Resu
     let program = Program { path, name: None, args: args.to_vec(), cwd: options.cwd.clone(), env };
     let spec = HandlerSpec { start_timeout_ms: options.step_ms_max, ..HandlerSpec::default() };
     let (log, platform) = (log.clone(), platform.clone());
-    Ok(Launch { spec, program, initialize, log, family: Family::of_guest(), platform })
+    Ok((Launch { spec, program, log, family: Family::of_guest(), platform }, initialize))
 }
 
 /// The params of the first request of this method in a transcript.

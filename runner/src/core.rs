@@ -1,6 +1,7 @@
 //! The core of a runner: one loop that owns all state, is told of everything as an [`Event`], and never waits for
 //! anyone while it handles one. Whoever floods it waits instead.
 
+mod ahead;
 mod calls;
 mod life;
 mod link_up;
@@ -24,6 +25,7 @@ use tokio::{
 };
 
 use self::{
+    ahead::Ahead,
     calls::OpenCall,
     messages::Inbox,
     outbox::{OnLoss, Outbox},
@@ -112,6 +114,8 @@ pub(crate) struct Core {
     workspace: Workspace,
     token: watch::Sender<Option<Secret>>,
     phase: Phase,
+    /// The handler that was started before there is an agent.
+    ahead: Option<Ahead>,
     agent: Option<Agent>,
     link: Link,
     outbox: Outbox,
@@ -162,6 +166,7 @@ impl Core {
             workspace,
             token,
             phase: Phase::Standby,
+            ahead: None,
             agent: None,
             link: Link {
                 out: None,
@@ -249,6 +254,7 @@ impl Core {
         match event {
             Event::Uplink(uplink) => self.on_uplink(uplink),
             Event::Started(outcome) => self.on_started(*outcome),
+            Event::Ahead => self.on_ahead(),
             Event::Call(call) => self.on_call(call),
             Event::Finished(task, attempt, outcome) => self.on_finished(&task, attempt, *outcome),
             Event::Delivered(message, outcome) => self.on_delivered(&message, outcome),

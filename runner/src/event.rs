@@ -26,6 +26,8 @@ pub(crate) enum Event {
     Uplink(Uplink),
     /// The handler is ready, or could not be started.
     Started(Box<Result<Running, Failure>>),
+    /// The process of a handler is up, before it is known for whom.
+    Ahead,
     /// The handler calls a method of the platform.
     Call(Call),
     /// An attempt ended.

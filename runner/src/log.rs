@@ -44,11 +44,19 @@ impl Log {
         let path = dir.join(HANDLER_LOG);
         let file = OpenOptions::new().create(true).append(true).open(&path).ok();
         let bytes = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
-        let mut secrets: Vec<Vec<u8>> = secrets.into_iter().map(String::into_bytes).collect();
+        let inner = Inner { path, file, bytes, tail: Vec::new(), secrets: Vec::new() };
+        let log = Self(Arc::new(Mutex::new(inner)));
+        log.hide(secrets);
+        log
+    }
+
+    /// From now on it is free of these values too.
+    pub(crate) fn hide(&self, values: impl IntoIterator<Item = String>) {
+        let secrets = &mut self.inner().secrets;
+        secrets.extend(values.into_iter().map(String::into_bytes));
         secrets.retain(|secret| secret.len() >= SECRET_BYTES_MIN);
         // The longest first, so that a secret that begins like another is masked whole.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        Self(Arc::new(Mutex::new(Inner { path, file, bytes, tail: Vec::new(), secrets })))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -1,4 +1,4 @@
-//! From `assign` to a handler that is ready.
+//! From `assign` to a handler that is ready; or to one whose process is up, and from there to ready.
 
 use std::{
     collections::BTreeMap,
@@ -9,11 +9,11 @@ use std::{
 };
 
 use link::{
-    Assign, AssignedSecret, Protocol, SecretForm, Stage,
+    Assign, AssignedSecret, Prestart, Protocol, SecretForm, Stage,
     handler::{Initialize, PROTOCOL_VERSION},
     limits::ARTIFACT_BYTES_MAX,
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     api::{self, Api},
@@ -38,13 +38,27 @@ type Env = BTreeMap<String, String>;
 
 /// All that a start needs.
 pub(crate) struct Setup {
-    pub(crate) assign: Assign,
+    pub(crate) start: Prestart,
+    /// For whom, where that is known.
+    pub(crate) agent: Option<Assign>,
     /// Absolute and free of links.
     pub(crate) work: PathBuf,
     pub(crate) log: Log,
     pub(crate) family: Family,
     pub(crate) platform: Platform,
     pub(crate) workspace: Workspace,
+}
+
+/// A handler that was started and has not been told yet for whom it works.
+pub(crate) struct Spawned {
+    start: Prestart,
+    /// Whether that was not known when it was started: nothing of it is in its environment then.
+    is_ahead: bool,
+    process: carrier::Spawned,
+    info: watch::Sender<Option<serde_json::Value>>,
+    work: PathBuf,
+    source: PathBuf,
+    source_ms: u64,
 }
 
 /// A handler that is ready.
@@ -58,75 +72,60 @@ pub(crate) struct Running {
 }
 
 impl Setup {
-    pub(crate) async fn run(self) -> Result<Running, Failure> {
+    /// Starts the handler, as far as it can be before it is told for whom it works.
+    pub(crate) async fn spawn(self) -> Result<Spawned, Failure> {
         let begun = Instant::now();
-        let door =
-            self.workspace.door().with_limit(self.assign.limits.artifact_bytes.min(ARTIFACT_BYTES_MAX));
+        let artifact_bytes = self.start.limits.artifact_bytes.min(ARTIFACT_BYTES_MAX);
+        let door = self.workspace.door().with_limit(artifact_bytes);
         let at_source = |message| Failure::new(Stage::Source, message);
-        let source = source::bring(&self.assign.source, &self.work, &door).await.map_err(at_source)?;
-        write_secrets(&self.assign.secrets, &self.work).map_err(at_source)?;
+        let source = source::bring(&self.start.source, &self.work, &door).await.map_err(at_source)?;
+        if let Some(agent) = &self.agent {
+            write_secrets(&agent.secrets, &self.work).map_err(at_source)?;
+        }
         let source_ms = ms_since(begun);
 
-        let initialize = self.initialize();
-        let api = Api {
-            platform: self.platform.clone(),
-            door,
-            info: serde_json::to_value(&initialize).unwrap_or_default(),
-            uploads: self.work.join("uploads"),
-        };
+        let (info, known) = watch::channel(None);
+        let uploads = self.work.join("uploads");
+        let api = Api { platform: self.platform.clone(), door, info: known, uploads };
         let at_spawn = |message| Failure::new(Stage::Spawn, message);
         let base =
             api::serve(api).await.map_err(|error| at_spawn(format!("serve the handler API: {error}")))?;
         let program = self.program(&source, self.env(&base)).map_err(at_spawn)?;
-        let launch = Launch {
-            spec: self.assign.handler,
-            program,
-            initialize,
-            log: self.log,
-            family: self.family,
-            platform: self.platform,
-        };
-        Ok(Running { started: carrier::start(launch).await?, source, source_ms })
-    }
-
-    fn initialize(&self) -> Initialize {
-        Initialize {
-            protocol_version: PROTOCOL_VERSION,
-            agent: self.assign.agent.clone(),
-            peers: self.assign.peers.clone(),
-            models: self.assign.models.clone(),
-            tools: self.assign.tools.clone(),
-            limits: self.assign.limits,
-            env: Env::new(),
-            secrets: BTreeMap::new(),
-        }
+        let Self { start, agent, work, log, family, platform, .. } = self;
+        let process = carrier::spawn(Launch { spec: start.handler.clone(), program, log, family, platform })?;
+        Ok(Spawned { start, is_ahead: agent.is_none(), process, info, work, source, source_ms })
     }
 
     /// The handler's whole environment: nothing of the runner's own but `PATH`. The profile's variables cannot replace
     /// those by which the platform speaks.
     fn env(&self, api: &str) -> Env {
-        let agent = &self.assign.agent;
         let work = self.work.to_string_lossy();
         let mut env = Env::from([
             ("PATH".to_owned(), search_path()),
             ("LANG".to_owned(), "C.UTF-8".to_owned()),
             ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
         ]);
-        env.extend(self.assign.env.clone());
-        let secrets = self.assign.secrets.iter().filter(|secret| secret.form == SecretForm::Env);
+        env.extend(self.start.env.clone());
+        let secrets = self.agent.iter().flat_map(|agent| &agent.secrets);
+        let secrets = secrets.filter(|secret| secret.form == SecretForm::Env);
         env.extend(secrets.map(|secret| (secret.name.clone(), secret.value.expose().to_owned())));
         let ours = [
             ("HOME", work.as_ref()),
             ("HYPERCODE_API", api),
-            ("HYPERCODE_CREW", &agent.crew),
-            ("HYPERCODE_MEMBER", &agent.member),
-            ("HYPERCODE_AGENT", &agent.id),
-            ("HYPERCODE_INCARNATION", &agent.incarnation.to_string()),
             ("HYPERCODE_WORK", work.as_ref()),
             ("NO_PROXY", "127.0.0.1,localhost,::1"),
         ];
         env.extend(ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        if !self.assign.models.is_empty() {
+        if let Some(Assign { agent, .. }) = &self.agent {
+            let identity = [
+                ("HYPERCODE_CREW", agent.crew.clone()),
+                ("HYPERCODE_MEMBER", agent.member.clone()),
+                ("HYPERCODE_AGENT", agent.id.to_string()),
+                ("HYPERCODE_INCARNATION", agent.incarnation.to_string()),
+            ];
+            env.extend(identity.map(|(name, value)| (name.to_owned(), value)));
+        }
+        if !self.start.models.is_empty() {
             let models = [
                 ("OPENAI_BASE_URL", format!("{api}/model/v1")),
                 ("ANTHROPIC_BASE_URL", format!("{api}/model")),
@@ -139,7 +138,7 @@ impl Setup {
     }
 
     fn program(&self, source: &Path, env: Env) -> Result<Program, String> {
-        let spec = &self.assign.handler;
+        let spec = &self.start.handler;
         let (name, args) = spec.command.split_first().ok_or("the handler has no command")?;
         let search = env.get("PATH").cloned().unwrap_or_else(search_path);
         // By the runner's own name it would be a runner.
@@ -166,6 +165,45 @@ impl Setup {
             _ => arg.clone(),
         };
         Ok(Program { path, name: own_name, args: args.iter().map(absolute).collect(), cwd, env })
+    }
+}
+
+impl Spawned {
+    /// Waits until its process has ended, which it should not.
+    pub(crate) async fn ended(&self) -> Failure {
+        self.process.ended().await
+    }
+
+    /// Tells the handler for whom it works, and waits until it is ready.
+    pub(crate) async fn initialize(self, assign: &Assign) -> Result<Running, Failure> {
+        if !self.start.fits(assign) {
+            let message = "what was started ahead is not what was assigned";
+            return Err(Failure::new(Stage::Initialize, message));
+        }
+        let mut initialize = initialize(assign);
+        if self.is_ahead {
+            let at_source = |message| Failure::new(Stage::Source, message);
+            write_secrets(&assign.secrets, &self.work).map_err(at_source)?;
+            initialize.env.clone_from(&assign.env);
+            let secrets = assign.secrets.iter().filter(|secret| secret.form == SecretForm::Env);
+            initialize.secrets = secrets.map(|secret| (secret.name.clone(), secret.value.clone())).collect();
+        }
+        self.info.send_replace(serde_json::to_value(&initialize).ok());
+        let started = self.process.initialize(&initialize).await?;
+        Ok(Running { started, source: self.source, source_ms: self.source_ms })
+    }
+}
+
+fn initialize(assign: &Assign) -> Initialize {
+    Initialize {
+        protocol_version: PROTOCOL_VERSION,
+        agent: assign.agent.clone(),
+        peers: assign.peers.clone(),
+        models: assign.models.clone(),
+        tools: assign.tools.clone(),
+        limits: assign.limits,
+        env: Env::new(),
+        secrets: BTreeMap::new(),
     }
 }
 

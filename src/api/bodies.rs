@@ -110,15 +110,40 @@ pub(super) struct ResizePool {
     #[serde(default)]
     #[schemars(range(max = 1000))]
     max: Option<u32>,
-    /// How many, whatever happens; as claims call for if absent.
+    /// How many, whatever happens, or `auto`: as claims call for; as before if absent.
     #[serde(default)]
-    #[schemars(range(max = 1000))]
-    target: Option<u32>,
+    target: Option<Target>,
+}
+
+/// How many sandboxes stand by.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Target {
+    /// So many.
+    Pinned(#[schemars(range(max = 1000))] u32),
+    /// As claims call for.
+    Auto(Auto),
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Auto {
+    Auto,
+}
+
+impl From<Target> for events::api::Target {
+    fn from(target: Target) -> Self {
+        match target {
+            Target::Pinned(number) => Self::Pinned(number),
+            Target::Auto(Auto::Auto) => Self::Auto,
+        }
+    }
 }
 
 impl Body for ResizePool {
     async fn deed(self, _: &Service, _: &Caller) -> Outcome {
         let Self { pool: name, min, max, target } = self;
+        let target = target.map(Into::into);
         Ok(Command::PoolResize { name, min, max, target }.into())
     }
 }

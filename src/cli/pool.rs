@@ -41,9 +41,9 @@ pub(super) enum Pool {
         /// The most [default: as before].
         #[arg(long, value_name = "NUMBER")]
         max: Option<u32>,
-        /// How many, whatever happens [default: as claims call for].
-        #[arg(long, value_name = "NUMBER")]
-        target: Option<u32>,
+        /// How many, whatever happens, or `auto`: as claims call for [default: as before].
+        #[arg(long, value_name = "NUMBER", value_parser = target)]
+        target: Option<Value>,
     },
     /// Have nothing stand by until the pool is applied or resized; agents start cold meanwhile.
     Drain {
@@ -96,6 +96,15 @@ impl Pool {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A number, or `auto`.
+fn target(text: &str) -> Result<Value, String> {
+    match text.parse::<u32>() {
+        Ok(number) => Ok(json!(number)),
+        Err(_) if text == "auto" => Ok(json!(text)),
+        Err(_) => Err("expected a number or `auto`".to_owned()),
     }
 }
 

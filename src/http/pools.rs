@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use events::EntityKind;
 use events::api::Problem;
-use events::domain::pool::{Phase, Size, Standby};
+use events::domain::pool::{Phase, Prestart, Size, Standby};
 use events::projection::PoolView;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,9 @@ pub(super) struct PoolModel {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     size: SizeModel,
+    /// The profile whose handler is started ahead: only its agents claim from the pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prestart: Option<PrestartModel>,
     /// Sandboxes that can be claimed.
     ready: u32,
     /// Sandboxes that come up.
@@ -82,6 +85,22 @@ struct SizeModel {
 impl From<Size> for SizeModel {
     fn from(Size { min, max, target }: Size) -> Self {
         Self { min, max, target }
+    }
+}
+
+/// A handler that is started before it is known for whom.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct PrestartModel {
+    profile: String,
+    version: u32,
+    digest: String,
+}
+
+impl From<&Prestart> for PrestartModel {
+    fn from(prestart: &Prestart) -> Self {
+        let Prestart { profile, version, digest } = prestart;
+        Self { profile: profile.clone(), version: *version, digest: digest.to_string() }
     }
 }
 
@@ -171,6 +190,7 @@ impl PoolModel {
             status: state.status.as_str(),
             reason: (!state.reason.is_empty()).then(|| state.reason.clone()),
             size: state.size.into(),
+            prestart: applied.and_then(|applied| applied.prestart.as_ref()).map(PrestartModel::from),
             ready: state.count(Phase::Ready),
             warming: state.count(Phase::Warming),
             claimed: state.count(Phase::Claimed),

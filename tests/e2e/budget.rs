@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::stage::{CREW, Stage};
-use crate::support::eventually;
+use crate::support::{Up, eventually};
 
 /// A platform with a crew that may use so much.
 async fn with_budget(budget: &str) -> Stage {
@@ -68,6 +68,22 @@ async fn tokens_that_handlers_report_are_counted_and_a_crew_that_has_used_them_i
     stage.leave().await;
 }
 
+/// What was noted last is held back for a moment, and written before the platform ends in good order.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_handlers_noted_last_is_in_the_log_when_the_platform_has_ended() {
+    let mut stage = with_budget("{tokens: 1000}").await;
+    let last = json!({"do": "use", "tokens": 7, "for": stage.home.path("go")});
+    let task = stage.submit(&json!({"do": "use", "tokens": 60, "then": last})).await;
+    stage.crew("using", |crew| crew["spent"]["usage"]["inputTokens"] == 60).await;
+    let status = stage.up.stop().await;
+    assert!(status.success(), "the platform ended with {status}");
+    stage.up = Up::start(&stage.home).await;
+    stage.crew("having used all", |crew| crew["spent"]["usage"]["inputTokens"] == 67).await;
+    stage.home.write("go", "");
+    stage.ended(&task).await;
+    stage.leave().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crew_that_has_sent_its_messages_may_be_told_to_disband() {
     let mut stage = with_budget("{messages: 2, onBreach: disband}").await;
@@ -91,6 +107,8 @@ async fn a_crew_s_time_runs_out_also_while_the_platform_is_away() {
     stage.dies_and_comes_back().await;
     let crew = stage.crew("suspended", |crew| crew["status"] == "paused").await;
     assert_eq!(crew["budget"]["exhausted"], json!(["wall_time"]), "{crew:#}");
+    let told = stage.api.list("/v1/audit?kind=budget_exhausted").await;
+    assert_eq!(told.len(), 1, "{told:#?}");
     stage.hypercode(&["crew", "resume", "troupe", "--wall-time", "1h"]).await.ok();
     stage.leave().await;
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use events::api::{Problem, ProblemKind, Reply};
+use events::api::{Problem, ProblemKind, Reply, Target};
 use events::domain::pool::{Command, Phase, Prestart, Size, State};
 use events::{CrewId, Digest, EntityKind, PoolId};
-use manifest::{CrewSpec, PoolSpec};
+use manifest::{CrewSpec, PoolSpec, Protocol};
 use serde_json::{Value, json};
 
 use super::{Answerer, Asked, reply};
@@ -22,7 +22,7 @@ impl Answerer {
         let checked: PoolSpec = serde_json::from_value(spec)
             .map_err(|error| Problem::new(ProblemKind::Invalid, format!("pool `{name}`: {error}")))?;
         let prestart = match &checked.prestart {
-            Some(profile) => Some(self.prestart(asked, profile.as_str()).await?),
+            Some(profile) => Some(self.prestart(asked, profile.as_str(), checked.image.as_deref()).await?),
             None => None,
         };
         let size = checked.size;
@@ -38,8 +38,28 @@ impl Answerer {
     }
 
     /// The newest version of the profile: whoever wants a later one applies the pool anew.
-    async fn prestart(&self, asked: &Asked<'_>, profile: &str) -> Result<Prestart, Problem> {
-        let (applied, _) = self.profile(asked, profile).await?;
+    async fn prestart(
+        &self,
+        asked: &Asked<'_>,
+        profile: &str,
+        image: Option<&str>,
+    ) -> Result<Prestart, Problem> {
+        let (applied, spec) = self.profile(asked, profile).await?;
+        let told_later = matches!(spec.handler.protocol, Protocol::Stdio | Protocol::Pull);
+        if !told_later {
+            let detail = format!(
+                "the handler of profile `{profile}` cannot be started ahead: only `stdio` and `pull` handlers can be \
+                 told afterwards for whom they work; leave `prestart` out"
+            );
+            return Err(Problem::new(ProblemKind::Invalid, detail));
+        }
+        if spec.image.as_deref().is_some_and(|wanted| image != Some(wanted)) {
+            let detail = format!(
+                "profile `{profile}` wants another image than the pool's, so none of its agents could claim from it; \
+                 give the pool the profile's `image`"
+            );
+            return Err(Problem::new(ProblemKind::Invalid, detail));
+        }
         Ok(Prestart { profile: applied.name, version: applied.version, digest: applied.digest })
     }
 
@@ -47,14 +67,19 @@ impl Answerer {
         &self,
         asked: &Asked<'_>,
         name: &str,
-        (min, max, target): (Option<u32>, Option<u32>, Option<u32>),
+        (min, max, target): (Option<u32>, Option<u32>, Option<Target>),
     ) -> Result<Reply, Problem> {
         let most = manifest::PoolSize::MAX;
-        if [min, max, target].into_iter().flatten().any(|number| number > most) {
+        let pinned = match target {
+            Some(Target::Pinned(number)) => Some(number),
+            Some(Target::Auto) | None => None,
+        };
+        if [min, max, pinned].into_iter().flatten().any(|number| number > most) {
             return Err(Problem::new(ProblemKind::Invalid, format!("expected at most {most} sandboxes")));
         }
         let state = self.own_pool(asked, name).await?;
-        let Size { min: fewest, max: greatest, .. } = state.size;
+        let Size { min: fewest, max: greatest, target: before } = state.size;
+        let target = if target.is_none() { before } else { pinned };
         let size = Size { min: min.unwrap_or(fewest), max: max.unwrap_or(greatest), target };
         self.give_pool(asked, name, Command::Resize { size }).await
     }

@@ -23,11 +23,18 @@ pub(super) trait Noted: Sized + Send + 'static {
 }
 
 /// Holds notes back until their tasks' windows are over.
-pub(super) struct Coalescer<T>(Mutex<HashMap<TaskId, Option<T>>>);
+pub(super) struct Coalescer<T>(Mutex<Windows<T>>);
+
+struct Windows<T> {
+    /// What was noted in each, and by whom; nothing yet, or nothing any more, where that is absent.
+    open: HashMap<TaskId, Option<(Peer, T)>>,
+    /// No further window is opened.
+    is_closed: bool,
+}
 
 impl<T> Default for Coalescer<T> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self(Mutex::new(Windows { open: HashMap::new(), is_closed: false }))
     }
 }
 
@@ -41,26 +48,26 @@ struct Window<T: Noted> {
 impl<T: Noted> Window<T> {
     /// What was noted in the window; without a note the window is closed.
     fn turn(&mut self) -> Option<T> {
-        let mut waiting = self.coalescer.waiting();
-        let held = waiting.get_mut(&self.task).and_then(Option::take);
+        let mut windows = self.coalescer.windows();
+        let held = windows.open.get_mut(&self.task).and_then(Option::take);
         if held.is_none() {
-            waiting.remove(&self.task);
+            windows.open.remove(&self.task);
             self.is_open = false;
         }
-        held
+        held.map(|(_, note)| note)
     }
 }
 
 impl<T: Noted> Drop for Window<T> {
     fn drop(&mut self) {
         if self.is_open {
-            self.coalescer.waiting().remove(&self.task);
+            self.coalescer.windows().open.remove(&self.task);
         }
     }
 }
 
 impl<T> Coalescer<T> {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<TaskId, Option<T>>> {
+    fn windows(&self) -> MutexGuard<'_, Windows<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -69,17 +76,18 @@ impl<T: Noted> Coalescer<T> {
     /// Takes a note; the first of a window is written at once, what follows at its end.
     pub(super) async fn take(self: &Arc<Self>, core: &Arc<Core>, peer: &Peer, task: &TaskId, note: T) {
         let opens = {
-            let mut waiting = self.waiting();
-            if let Some(held) = waiting.get_mut(task) {
-                *held = Some(match held.take() {
-                    Some(earlier) => earlier.and(note),
+            let mut windows = self.windows();
+            if let Some(held) = windows.open.get_mut(task) {
+                let note = match held.take() {
+                    Some((_, earlier)) => earlier.and(note),
                     None => note,
-                });
+                };
+                *held = Some((peer.clone(), note));
                 return;
             }
-            let opens = waiting.len() < WINDOWS_MAX;
+            let opens = windows.open.len() < WINDOWS_MAX && !windows.is_closed;
             if opens {
-                waiting.insert(task.clone(), None);
+                windows.open.insert(task.clone(), None);
             }
             opens
         };
@@ -98,9 +106,23 @@ impl<T: Noted> Coalescer<T> {
 
     /// Writes what is held of a task now.
     pub(super) async fn flush(&self, core: &Arc<Core>, peer: &Peer, task: &TaskId) {
-        let held = self.waiting().get_mut(task).and_then(Option::take);
-        if let Some(held) = held {
+        let held = self.windows().open.get_mut(task).and_then(Option::take);
+        if let Some((_, held)) = held {
             held.write(core, peer, task).await;
+        }
+    }
+
+    /// Writes all that is held; what is noted from now on is written at once.
+    pub(super) async fn close(&self, core: &Arc<Core>) {
+        let open = {
+            let mut windows = self.windows();
+            windows.is_closed = true;
+            std::mem::take(&mut windows.open)
+        };
+        for (task, held) in open {
+            if let Some((peer, note)) = held {
+                note.write(core, &peer, &task).await;
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ impl Noted for link::Progress {
             Command::Progress { fence: attempt.fence, message, progress: self.progress, total: self.total };
         let meta = core.agent_meta(peer);
         let command_id = core.clock.fresh_command();
-        core.command(&core.tasks, task.as_str(), command, command_id, meta).await.ok();
+        core.instruct(&core.tasks, task.as_str(), command, command_id, meta).await;
     }
 }
 

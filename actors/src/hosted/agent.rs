@@ -54,7 +54,7 @@ fn observe_one(core: &Arc<Core>, requested: &Requested, state: &Arc<State>, even
         Event::Ready(ready) => {
             core.rosters.ready(crew, agent, ready.concurrency.max(1));
             core.links().set_ready(agent, true);
-            settled(core, requested, ready.incarnation);
+            place_waiting(core, crew);
         }
         Event::Unhealthy(down) => {
             core.links().set_ready(agent, false);
@@ -105,18 +105,20 @@ pub(crate) fn enroll(core: &Core, requested: &Requested, state: &State) {
     }
 }
 
-/// The agent is ready: its crew hears of it, and waiting work goes to it.
-fn settled(core: &Arc<Core>, requested: &Requested, incarnation: Incarnation) {
-    let (worker, crew, requested) = (Arc::clone(core), requested.crew.clone(), requested.clone());
-    core.spawn_for(&crew, async move {
-        let Requested { agent, crew, tenant, .. } = &requested;
-        super::task::place_waiting(&worker, crew);
-        let command = crew::Command::AgentReady { agent: agent.clone(), incarnation };
-        let command_id = CommandId::derive(&["ready", agent.as_str(), &incarnation.to_string()]);
-        let meta = worker.system_meta(tenant, PART);
-        worker.command(&worker.crews, crew.as_str(), command, command_id, meta).await.ok();
-        super::crew::check_assembled(&worker, crew, tenant).await;
-    });
+/// Waiting work goes to an agent that is ready.
+fn place_waiting(core: &Arc<Core>, crew: &CrewId) {
+    let (worker, crew) = (Arc::clone(core), crew.clone());
+    core.spawn_for(&crew.clone(), async move { super::task::place_waiting(&worker, &crew) });
+}
+
+/// The agent's crew hears that it is ready.
+async fn report_ready(core: &Arc<Core>, cause: &Cause, id: &str, incarnation: Incarnation) {
+    let state = core.look(&core.agents, id).await;
+    let Some(Requested { agent, crew, tenant, .. }) = &state.requested else { return };
+    let command = crew::Command::AgentReady { agent: agent.clone(), incarnation };
+    let command_id = CommandId::derive(&["ready", id, &incarnation.to_string()]);
+    core.instruct(&core.crews, crew.as_str(), command, command_id, cause.meta(PART)).await;
+    super::crew::check_assembled(core, crew, tenant).await;
 }
 
 /// What an incarnation had in hand when it ended goes back to be tried again, or not.
@@ -141,7 +143,7 @@ fn end_attempts(core: &Arc<Core>, requested: &Requested, incarnation: Incarnatio
             let command = task::Command::End { fence: attempt.fence, ended, detail };
             let command_id = CommandId::derive(&["end", id.as_str(), &attempt.fence.to_string()]);
             let meta = worker.system_meta(&requested.tenant, "watchdog");
-            worker.command(&worker.tasks, id.as_str(), command, command_id, meta).await.ok();
+            worker.instruct(&worker.tasks, id.as_str(), command, command_id, meta).await;
         });
     }
 }
@@ -167,6 +169,7 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
             let Ok(agent) = id.parse() else { return };
             super::pool::report_claim(core, cause, &pool, agent, incarnation, sandbox).await;
         }
+        Effect::ReportReady { incarnation } => report_ready(core, cause, id, incarnation).await,
         Effect::ReportDown { incarnation, exit, detail } => {
             let Ok(agent) = id.parse::<AgentId>() else { return };
             let state = core.look(&core.agents, id).await;
@@ -174,7 +177,7 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
             let command_id = CommandId::derive(&["down", id, &incarnation.to_string()]);
             let command = crew::Command::AgentDown(crew::AgentEnd { agent, incarnation, exit, detail });
             let crew = requested.crew.as_str();
-            core.command(&core.crews, crew, command, command_id, cause.meta("watchdog")).await.ok();
+            core.instruct(&core.crews, crew, command, command_id, cause.meta("watchdog")).await;
         }
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use events::api::{Problem, ProblemKind};
 use events::domain::agent::{Requested, State};
-use events::{Incarnation, PoolId, SandboxId};
+use events::domain::pool::Prestart;
+use events::{Incarnation, PoolId, SandboxId, Tenant};
 use manifest::{CrewSpec, PoolSpec, Protocol, Resources, SecretSource, Stdin, Stdout};
 
 use crate::channels;
@@ -41,11 +42,14 @@ pub(super) async fn prepare(
             replica: requested.replica,
             incarnation: state.incarnation.0,
         },
-        handler: handler_spec(handler),
+        handler: link::HandlerSpec {
+            started: core.shelves.prestart(sandbox).is_some(),
+            ..handler_spec(handler)
+        },
         source: source(&checked),
         env: environment(&spec, &checked, &requested.member),
         secrets: secrets(&checked)?,
-        models: checked.spec.models.iter().map(|model| model.name.clone()).collect(),
+        models: models(&checked),
         tools: Vec::new(),
         peers: peers(&spec, &requested.member),
         egress: false,
@@ -62,6 +66,26 @@ pub(super) async fn prepare(
     let timeout_only = matches!(handler.protocol, Protocol::Exec | Protocol::Http);
     let (resources, image) = (checked.spec.resources.clone(), checked.spec.image.clone());
     Ok(Prepared { assign, resources, image, timeout_only })
+}
+
+/// What a sandbox that stands by starts ahead: nothing of it is an agent's, and nothing is secret (SB-2).
+pub(crate) async fn prestart(
+    core: &Core,
+    tenant: &Tenant,
+    prestart: &Prestart,
+) -> Result<link::Prestart, Problem> {
+    let checked = core.profiles.get(&*core.store, tenant, &prestart.profile, prestart.digest).await?;
+    Ok(link::Prestart {
+        handler: handler_spec(&checked.spec.handler),
+        source: source(&checked),
+        env: checked.spec.env.clone(),
+        models: models(&checked),
+        limits: link::Limits::default(),
+    })
+}
+
+fn models(checked: &Checked) -> Vec<String> {
+    checked.spec.models.iter().map(|model| model.name.clone()).collect()
 }
 
 fn handler_spec(handler: &manifest::Handler) -> link::HandlerSpec {

@@ -38,10 +38,13 @@ impl Hosted for Crew {
         if events.iter().any(goes_on)
             && let Some(started) = &state.started
         {
-            super::task::place_waiting(core, &started.crew);
-            hibernation::wake_for_tasks(core, &started.crew);
             let (worker, crew) = (Arc::clone(core), started.crew.clone());
-            core.spawn_for(&started.crew, async move { check_tokens(&worker, &crew).await });
+            core.spawn_for(&started.crew, async move {
+                // What was used up meanwhile holds it again before anything is given out.
+                check_tokens(&worker, &crew).await;
+                super::task::place_waiting(&worker, &crew);
+                hibernation::wake_for_tasks(&worker, &crew);
+            });
         }
     }
 
@@ -82,7 +85,10 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
         }
         Effect::SpendTime { used_ms, at_ms } => {
             core.clock.sleep_until_ms(at_ms).await;
-            follow(core, id, Command::Spend { what: Resource::WallTime, used: used_ms }, cause, 6).await;
+            // The platform may have been away when it was used up.
+            let since_ms = core.clock.now().millis().saturating_sub(at_ms);
+            let used = used_ms.saturating_add(u64::try_from(since_ms).unwrap_or_default());
+            follow(core, id, Command::Spend { what: Resource::WallTime, used }, cause, 6).await;
         }
         Effect::Recover { agent, incarnation, at_ms } => {
             core.clock.sleep_until_ms(at_ms).await;
@@ -243,7 +249,7 @@ async fn cancel(core: &Arc<Core>, cause: &Cause, task: &TaskId, reason: &str) {
     let reason = format!("its crew was disbanded: {reason}");
     let command = task::Command::Cancel { reason, by_parent: false };
     let command_id = events::CommandId::derive(&["disband", task.as_str()]);
-    core.command(&core.tasks, task.as_str(), command, command_id, cause.meta(PART)).await.ok();
+    core.instruct(&core.tasks, task.as_str(), command, command_id, cause.meta(PART)).await;
 }
 
 async fn end(core: &Arc<Core>, cause: &Cause, agent: &AgentId, reason: &str) {
@@ -299,7 +305,7 @@ pub(crate) fn seats(
 }
 
 /// The crew to which a tenant's agent belongs is assembled once every agent that it counts on is ready.
-pub(super) async fn check_assembled(core: &Arc<Core>, crew: &CrewId, tenant: &Tenant) {
+pub(crate) async fn check_assembled(core: &Arc<Core>, crew: &CrewId, tenant: &Tenant) {
     let state = core.look(&core.crews, crew.as_str()).await;
     if state.status != Status::Assembling {
         return;
@@ -308,6 +314,6 @@ pub(super) async fn check_assembled(core: &Arc<Core>, crew: &CrewId, tenant: &Te
     if state.seats.iter().all(|held| ready(&held.seat.agent)) {
         let command_id = events::CommandId::derive(&["assembled", crew.as_str()]);
         let meta = core.system_meta(tenant, PART);
-        core.command(&core.crews, crew.as_str(), Command::Assembled, command_id, meta).await.ok();
+        core.instruct(&core.crews, crew.as_str(), Command::Assembled, command_id, meta).await;
     }
 }

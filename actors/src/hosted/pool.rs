@@ -83,6 +83,8 @@ impl Keeper {
     async fn fill(&self) {
         let Self { core, pool, .. } = self;
         let every = Duration::from_millis(core.options.limits.pool_look_ms);
+        // Once is enough, however often it is asked for.
+        let Some(_alone) = core.shelves.filler(pool) else { return };
         while let Some(changed) = core.shelves.changed(pool) {
             let state = self.state().await;
             let plan = core.shelves.plan(pool, &state, core.clock.now().millis());
@@ -331,7 +333,7 @@ pub(crate) fn suspect(core: &Arc<Core>, sandbox: &SandboxId, reason: String) {
         let command_id = events::CommandId::derive(&["suspect", pool.as_str(), sandbox.as_str()]);
         let command = Command::Spoil { sandboxes: vec![sandbox], reason };
         let meta = worker.system_meta(&applied.tenant, PART);
-        worker.command(&worker.pools, pool.as_str(), command, command_id, meta).await.ok();
+        worker.instruct(&worker.pools, pool.as_str(), command, command_id, meta).await;
     });
 }
 
@@ -350,7 +352,7 @@ pub(super) async fn report_claim(
     }
     let command_id = events::CommandId::derive(&["claimed", pool.as_str(), sandbox.as_str()]);
     let command = Command::Claimed(Claimed { sandbox, agent, incarnation });
-    core.command(&core.pools, pool.as_str(), command, command_id, cause.meta(PART)).await.ok();
+    core.instruct(&core.pools, pool.as_str(), command, command_id, cause.meta(PART)).await;
 }
 
 /// Tells a pool of a claim that only the log knows of.

@@ -233,7 +233,7 @@ async fn end(
     let command = Command::End { fence: attempt.fence, ended, detail: detail.to_owned() };
     let command_id = CommandId::derive(&["end", id, &attempt.fence.to_string()]);
     let meta = core.system_meta(&submitted.tenant, PART);
-    core.command(&core.tasks, id, command, command_id, meta).await.ok();
+    core.instruct(&core.tasks, id, command, command_id, meta).await;
 }
 
 /// The parameters of `task/execute`, asked for until the store of bodies answers; nothing if the attempt is over by then.
@@ -335,7 +335,7 @@ async fn stop(
         let reason = format!("its parent {id} was canceled: {reason}");
         let command = Command::Cancel { reason, by_parent: true };
         let command_id = CommandId::derive(&["cancel-child", id, child.as_str()]);
-        core.command(&core.tasks, child.as_str(), command, command_id, cause.meta(PART)).await.ok();
+        core.instruct(&core.tasks, child.as_str(), command, command_id, cause.meta(PART)).await;
     }
     for child in children {
         // One that was wanted but never accepted has nothing to end; whoever would accept it now looks at its parent.
@@ -389,7 +389,7 @@ async fn end_canceled(core: &Arc<Core>, id: &str, submitted: &Submitted, fence: 
     let command = Command::End { fence, ended: Ended::Canceled, detail: reason.to_owned() };
     let command_id = CommandId::derive(&["halt", id, &fence.to_string()]);
     let meta = core.system_meta(&submitted.tenant, PART);
-    core.command(&core.tasks, id, command, command_id, meta).await.ok();
+    core.instruct(&core.tasks, id, command, command_id, meta).await;
 }
 
 /// Ends the attempt at a task of which its agent was not heard for too long, while it got on with others.
@@ -421,7 +421,7 @@ async fn answer_by(core: &Arc<Core>, id: &str, cause: &Cause, key: String, at_ms
         by: "system:timeout".to_owned(),
     };
     let command_id = CommandId::derive(&["answer-timeout", id, &key]);
-    core.command(&core.tasks, id, Command::Answer { key, answer }, command_id, cause.meta(PART)).await.ok();
+    core.instruct(&core.tasks, id, Command::Answer { key, answer }, command_id, cause.meta(PART)).await;
 }
 
 /// Routes a task that is about to be submitted.
@@ -463,7 +463,7 @@ pub(crate) async fn end_with_parent(core: &Arc<Core>, id: &TaskId) -> Result<(),
         let command = Command::Cancel { reason, by_parent: true };
         let command_id = CommandId::derive(&["end-with-parent", id.as_str(), &above.fence.to_string()]);
         let meta = core.system_meta(&submitted.tenant, PART);
-        core.command(&core.tasks, id.as_str(), command, command_id, meta).await.ok();
+        core.instruct(&core.tasks, id.as_str(), command, command_id, meta).await;
     }
     Ok(())
 }

@@ -88,6 +88,52 @@ fn what_is_taken_is_nobody_elses_and_goes_back_unless_it_was_claimed() {
 }
 
 #[test]
+fn a_pool_is_kept_filled_by_one() {
+    let world = World::new(waiting(0));
+    let filler = world.shelves.filler(&world.id).expect("nobody fills it");
+    assert!(world.shelves.filler(&world.id).is_none());
+    drop(filler);
+    assert!(world.shelves.filler(&world.id).is_some());
+}
+
+#[test]
+fn what_was_made_for_an_earlier_version_is_not_found_any_more() {
+    let mut world = World::new(waiting(0));
+    world.stands_by(1);
+    let mut applied = world.state.applied.clone().expect("it was applied");
+    applied.template = Digest::of(b"another");
+    let dirty = pool::Dirty { sandbox: sandbox(1), reason: "another template".to_owned() };
+    for event in [Event::from(applied), Event::from(dirty)] {
+        world.state = pool::Pool::evolve(std::mem::take(&mut world.state), &event);
+    }
+    // Both are one append: the shelf is made what the state says before each is looked at.
+    world.shelves.enroll(&world.id, &world.state);
+    assert!(matches!(world.take(), Found::Full));
+}
+
+#[test]
+fn what_starts_a_handler_ahead_is_up_when_that_is() {
+    let mut world = World::new(waiting(0));
+    let mut applied = world.state.applied.clone().expect("it was applied");
+    applied.prestart = Some(Prestart { profile: "analyst".to_owned(), version: 1, digest: PROFILE });
+    world.happens(applied);
+    world.happens(requested(1));
+    world.shelves.linked(&sandbox(1));
+    let first = sandbox(1);
+    let mut up = Box::pin(world.shelves.comes_up(&first));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(up.as_mut().poll(&mut context).is_pending(), "its runner is linked, and its handler not up");
+    let beat = link::Heartbeat { handler: HandlerState::Idle, ..link::Heartbeat::default() };
+    assert_eq!(world.shelves.beat(&sandbox(1), &beat), None);
+    assert!(up.as_mut().poll(&mut context).is_ready());
+    drop(up);
+    world.happens(pool::Ready { sandbox: sandbox(1), took_ms: 100 });
+    let other = world.shelves.take(&world.id, Digest::of(b"another profile"), None, 0);
+    assert!(matches!(other, Found::Elsewhere), "it is another's");
+    assert!(matches!(world.take(), Found::Standby(_)));
+}
+
+#[test]
 fn who_waits_longest_comes_first_and_who_gave_up_is_passed_over() {
     let mut world = World::new(waiting(2));
     let Found::Turn(first) = world.take() else { panic!("it waits") };

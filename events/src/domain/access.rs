@@ -164,7 +164,6 @@ pub struct Access;
 
 impl Decider for Access {
     const KIND: EntityKind = EntityKind::Platform;
-    const STATE_SCHEMA: u16 = 1;
     type State = State;
     type Command = Command;
     type Event = Event;
@@ -225,9 +224,5 @@ impl Decider for Access {
 
     fn obligations(_: &State) -> Vec<()> {
         Vec::new()
-    }
-
-    fn is_final(_: &State) -> bool {
-        false
     }
 }

@@ -174,6 +174,11 @@ pub enum Effect {
         /// The sandbox.
         sandbox: SandboxId,
     },
+    /// The crew knows that this incarnation is ready.
+    ReportReady {
+        /// The incarnation.
+        incarnation: Incarnation,
+    },
     /// The crew knows that this incarnation ended.
     ReportDown {
         /// The incarnation.
@@ -283,7 +288,6 @@ fn claimed(incarnation: Incarnation, claim: &Claim) -> Event {
 
 impl Decider for Agent {
     const KIND: EntityKind = EntityKind::Agent;
-    const STATE_SCHEMA: u16 = 1;
     type State = State;
     type Command = Command;
     type Event = Event;
@@ -384,8 +388,9 @@ impl Decider for Agent {
                 let incarnation = incarnation.next();
                 effects.extend(state.wake_at_ms.map(|at_ms| Effect::WakeAt { incarnation, at_ms }));
             }
-            Status::Provisioning | Status::Warming | Status::Ready => {
-                effects.push(Effect::Run { incarnation, sandbox });
+            Status::Provisioning | Status::Warming => effects.push(Effect::Run { incarnation, sandbox }),
+            Status::Ready => {
+                effects.extend([Effect::Run { incarnation, sandbox }, Effect::ReportReady { incarnation }]);
             }
             Status::Draining => {
                 // After a restart its runner has to find the platform again, or what it has in hand never ends.

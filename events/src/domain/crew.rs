@@ -348,7 +348,6 @@ fn ms(at: i64) -> u64 {
 
 impl Decider for Crew {
     const KIND: EntityKind = EntityKind::Crew;
-    const STATE_SCHEMA: u16 = 1;
     type State = State;
     type Command = Command;
     type Event = Event;

@@ -80,7 +80,6 @@ pub fn digest(spec: &Value, bundle: Option<Digest>) -> Digest {
 
 impl Decider for Profile {
     const KIND: EntityKind = EntityKind::Profile;
-    const STATE_SCHEMA: u16 = 1;
     type State = State;
     type Command = Command;
     type Event = Event;
@@ -112,9 +111,5 @@ impl Decider for Profile {
 
     fn obligations(_: &State) -> Vec<()> {
         Vec::new()
-    }
-
-    fn is_final(_: &State) -> bool {
-        false
     }
 }

@@ -407,7 +407,6 @@ impl State {
 
 impl Decider for Task {
     const KIND: EntityKind = EntityKind::Task;
-    const STATE_SCHEMA: u16 = 1;
     type State = State;
     type Command = Command;
     type Event = Event;

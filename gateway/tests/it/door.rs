@@ -45,7 +45,7 @@ async fn put(runner: &Runner, body: Vec<u8>) -> (u16, Value) {
     (status, serde_json::from_slice(&answer).unwrap())
 }
 
-async fn get(runner: &Runner, digest: &str) -> (u16, Vec<u8>) {
+pub(crate) async fn get(runner: &Runner, digest: &str) -> (u16, Vec<u8>) {
     door(runner, runner.token.as_deref(), Method::GET, &format!("/door/artifact/{digest}"), Vec::new()).await
 }
 

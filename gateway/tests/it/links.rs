@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
+use crate::door;
 use crate::support::{Runner, Seen, World, assign, error, peer};
 
 async fn opened(world: &World) -> Runner {
@@ -306,4 +307,31 @@ async fn a_peer_that_is_not_the_sandbox_is_turned_away() {
 
     world.host.is_closed.store(false, std::sync::atomic::Ordering::Relaxed);
     Runner::connect(&path, None).await.hello().await;
+}
+
+#[tokio::test]
+async fn sb_2_a_standby_may_fetch_what_it_starts_ahead_and_nothing_else() {
+    let world = World::new();
+    let who = peer("m", 0, 1);
+    let bundle = world.artifacts.put("its files".into()).await.unwrap().digest;
+    let other = world.artifacts.put("another's files".into()).await.unwrap().digest;
+    let url = link::ArtifactUrl::of_digest(&bundle.to_string()).unwrap();
+    let prestart = link::Prestart {
+        handler: link::HandlerSpec { command: vec!["run".to_owned()], ..link::HandlerSpec::default() },
+        source: link::Source { url: Some(url), ..link::Source::default() },
+        env: Default::default(),
+        models: Vec::new(),
+        limits: link::Limits::default(),
+    };
+    let linked = Linked { heartbeat_ms: 1_000, prestart: Some(Box::new(prestart)), ..Linked::default() };
+    world.host.linked.lock().unwrap().push(Ok(linked));
+    let mut runner = opened(&world).await;
+    let welcome = runner.hello().await;
+    assert_eq!(welcome["prestart"]["handler"]["command"], json!(["run"]));
+    let get = async |digest| door::get(&runner, &format!("sha256:{digest}")).await;
+    assert_eq!(get(bundle).await, (200, b"its files".to_vec()));
+    assert_eq!(get(other).await.0, 401);
+    // Once it is somebody's, its token is asked for.
+    world.gateway.bind_peer(&who.sandbox, who.clone()).unwrap();
+    assert_eq!(get(bundle).await.0, 401);
 }

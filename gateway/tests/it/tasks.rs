@@ -121,7 +121,7 @@ async fn tasks_in_hand_are_known_again_after_a_restart() {
     let task = "tk_1".parse().unwrap();
     let held = HeldTask { task, attempt: 1, depth: 0, context: "cx_1".to_owned(), traceparent: None };
     let dropped = link::TaskRef { task_id: "tk_0".parse().unwrap(), attempt: 3 };
-    let linked = Linked { heartbeat_ms: 500, drop: vec![dropped], held: vec![held], assign: None };
+    let linked = Linked { heartbeat_ms: 500, drop: vec![dropped], held: vec![held], ..Linked::default() };
     world.host.linked.lock().unwrap().push(Ok(linked));
     let mut runner = Runner::connect(&runner.path, runner.token.as_deref()).await;
     let welcome = runner.hello().await;

@@ -143,6 +143,7 @@ async fn a_link_that_resumes() {
         drop,
         held: vec![held],
         assign: None,
+        prestart: None,
     }));
     opened(world, &peer("scout", 0, 1), true).await.play("link_resume", |_| false).await;
 }

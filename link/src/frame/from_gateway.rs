@@ -79,6 +79,49 @@ pub struct Welcome {
     /// Attempts that are fenced: stop them, send nothing about them.
     #[serde(default)]
     pub drop: Vec<TaskRef>,
+    /// The handler to start before it is known for whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prestart: Option<Box<Prestart>>,
+}
+
+/// A handler whose process a standby sandbox starts before anybody has claimed it. Nothing in it is an agent's or a
+/// secret: those come with `assign`, and are handed on by `initialize`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Prestart {
+    /// What it runs.
+    pub handler: HandlerSpec,
+    /// Where that comes from.
+    #[serde(default)]
+    pub source: Source,
+    /// What its profile says of its environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Names of models that its profile lets it use.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// What it must not exceed.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+impl Prestart {
+    /// What of an agent's start could be done ahead.
+    pub fn of(assign: &Assign) -> Self {
+        Self {
+            handler: assign.handler.clone(),
+            source: assign.source.clone(),
+            env: assign.env.clone(),
+            models: assign.models.clone(),
+            limits: assign.limits,
+        }
+    }
+
+    /// Whether what was started is what an agent is to be served by.
+    pub fn fits(&self, assign: &Assign) -> bool {
+        let started = HandlerSpec { started: assign.handler.started, ..self.handler.clone() };
+        started == assign.handler && self.source == assign.source
+    }
 }
 
 /// How a handler is driven.

@@ -1,7 +1,7 @@
 //! Checks of a pool across its fields.
 
 use crate::decode::At;
-use crate::fault::{Code, Fault, Faults};
+use crate::fault::{Code, Faults};
 use crate::{PoolSpec, WhenEmpty};
 
 pub(crate) fn pool(spec: &PoolSpec, at: &At<'_>, faults: &mut Faults) {
@@ -15,12 +15,6 @@ pub(crate) fn pool(spec: &PoolSpec, at: &At<'_>, faults: &mut Faults) {
             let at = size.field("target");
             at.report(at.error(Code::Conflict, format!("expected min to max, {min} to {max}")), faults);
         }
-    }
-    if spec.prestart.is_some() {
-        let at = at.field("prestart");
-        let expected =
-            "only agents of this profile claim from the pool, but their handlers start at the claim";
-        at.report(Fault::warning(Code::NotHeld, &at.path, expected), faults);
     }
     let queue = at.field("queue");
     if spec.queue.when_empty == WhenEmpty::Wait && spec.queue.length == 0 {

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
     sync::{Notify, oneshot},
+    task::JoinHandle,
     time::{Instant, timeout, timeout_at},
 };
 
@@ -29,7 +30,7 @@ use crate::{child::Child, event::Event, log::Log};
 /// A handler that calls `next`.
 #[derive(Debug)]
 pub(crate) struct Pull {
-    child: Child,
+    pub(super) child: Child,
     state: Mutex<State>,
     /// Wakes a `next` that waits.
     changed: Notify,
@@ -87,44 +88,61 @@ struct Failed {
     code: Option<i32>,
 }
 
-/// Starts the process and waits for its first `next`.
-pub(super) async fn start(launch: Launch, deadline: Instant) -> Result<Started, Failure> {
+/// A process that is up.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(super) pull: Arc<Pull>,
+    pub(super) launch: Launch,
+    copying: JoinHandle<()>,
+    spawn_ms: u64,
+}
+
+/// Starts the process.
+pub(super) fn spawn(launch: Launch) -> Result<Spawned, Failure> {
     let begun = Instant::now();
     let (child, pipes) = Child::spawn(&launch.program, &launch.log, &launch.family)
         .map_err(|error| not_spawned(&launch.program, &error))?;
     let spawn_ms = ms_since(begun);
     drop(pipes.stdin);
     let copying = tokio::spawn(copy(launch.log.clone(), pipes.stdout));
-    let concurrency = launch.spec.concurrency();
     let pull = Arc::new(Pull {
-        child: child.clone(),
+        child,
         state: Mutex::default(),
         changed: Notify::new(),
         asked: Notify::new(),
-        concurrency: concurrency as usize,
+        concurrency: launch.spec.concurrency() as usize,
     });
     // From now on the local API finds the carrier, and `next` can come.
     launch.platform.offer_pull(pull.clone());
-    let spawned = Instant::now();
-    tokio::select! {
-        first = timeout_at(deadline, pull.asked.notified()) => if first.is_err() {
-            child.signal(Signal::SIGKILL);
-            return Err(too_slow(&launch.spec, "call `next`", &launch.log));
-        },
-        exit = child.ended() => {
-            let _ = timeout(Duration::from_millis(LAST_WORDS_MS_MAX), copying).await;
-            return Err(ended_early(exit, &launch.log));
+    Ok(Spawned { pull, launch, copying, spawn_ms })
+}
+
+impl Spawned {
+    /// Waits for the first `next`.
+    pub(super) async fn asked(self, deadline: Instant) -> Result<Started, Failure> {
+        let Self { pull, launch, copying, spawn_ms } = self;
+        let begun = Instant::now();
+        tokio::select! {
+            first = timeout_at(deadline, pull.asked.notified()) => if first.is_err() {
+                pull.child.signal(Signal::SIGKILL);
+                return Err(too_slow(&launch.spec, "call `next`", &launch.log));
+            },
+            exit = pull.child.ended() => {
+                let _ = timeout(Duration::from_millis(LAST_WORDS_MS_MAX), copying).await;
+                return Err(ended_early(exit, &launch.log));
+            }
         }
+        let (watched, platform) = (pull.clone(), launch.platform);
+        tokio::spawn(async move {
+            let exit = watched.child.ended().await;
+            if watched.state().shutdown.is_none() {
+                platform.tell(Event::Exited(exit)).await;
+            }
+        });
+        let concurrency = launch.spec.concurrency();
+        let info = HandlerInfo { concurrency, messages: Messages::Always, ..HandlerInfo::default() };
+        Ok(Started { carrier: pull, info, spawn_ms, initialize_ms: ms_since(begun) })
     }
-    let (watched, platform) = (pull.clone(), launch.platform);
-    tokio::spawn(async move {
-        let exit = watched.child.ended().await;
-        if watched.state().shutdown.is_none() {
-            platform.tell(Event::Exited(exit)).await;
-        }
-    });
-    let info = HandlerInfo { concurrency, messages: Messages::Always, ..HandlerInfo::default() };
-    Ok(Started { carrier: pull, info, spawn_ms, initialize_ms: ms_since(spawned) })
 }
 
 async fn copy(log: Log, stdout: tokio::process::ChildStdout) {

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use link::{
     Call, Error, ErrorType, HandlerInfo, Id, Note,
-    handler::{Cancel, Deliver, Execute, Executed, PROTOCOL_VERSION, Shutdown, method},
+    handler::{Cancel, Deliver, Execute, Executed, Initialize, PROTOCOL_VERSION, Shutdown, method},
     limits::{CALLS_IN_FLIGHT_MAX, CONCURRENCY_MAX, LINE_BYTES_MAX},
     rpc::{self, Parsed, RequestId},
 };
@@ -17,6 +17,7 @@ use tokio::{
     io::AsyncWriteExt as _,
     process::{ChildStdin, ChildStdout},
     sync::{Semaphore, mpsc},
+    task::JoinHandle,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -115,14 +116,23 @@ impl Ready {
     }
 }
 
-/// Starts the process and has it initialized.
-pub(crate) async fn start(launch: Launch, deadline: Instant) -> Result<Ready, Failure> {
+/// A process that is up and waits for `initialize`.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(super) stdio: Stdio,
+    pub(super) launch: Launch,
+    reading: JoinHandle<()>,
+    spawn_ms: u64,
+}
+
+/// Starts the process.
+pub(crate) fn spawn(launch: Launch) -> Result<Spawned, Failure> {
     let begun = Instant::now();
     let (child, pipes) = Child::spawn(&launch.program, &launch.log, &launch.family)
         .map_err(|error| not_spawned(&launch.program, &error))?;
     let spawn_ms = ms_since(begun);
     let stdio = Stdio {
-        child: child.clone(),
+        child,
         mouth: Mouth::new(pipes.stdin),
         pending: Arc::default(),
         told: CancellationToken::new(),
@@ -136,42 +146,50 @@ pub(crate) async fn start(launch: Launch, deadline: Instant) -> Result<Ready, Fa
         was_noisy: false,
     };
     let reading = tokio::spawn(reader.run(pipes.stdout));
-    let initialized = Instant::now();
-    let params = serde_json::to_value(&launch.initialize).unwrap_or_default();
-    let ready = tokio::select! {
-        outcome = timeout_at(deadline, stdio.request(method::INITIALIZE, params)) => match outcome {
-            Ok(outcome) => read_info(outcome).map_err(|message| Failure {
-                log_tail: launch.log.tail(),
-                ..Failure::new(link::Stage::Initialize, message)
-            }),
-            Err(_) => Err(too_slow(&launch.spec, "answer `initialize`", &launch.log)),
-        },
-        exit = child.ended() => {
-            // Its log may still be on the way.
-            let _ = timeout(Duration::from_millis(LAST_WORDS_MS_MAX), reading).await;
-            return Err(ended_early(exit, &launch.log));
-        }
-    };
-    match ready {
-        Ok(info) => {
-            let initialize_ms = ms_since(initialized);
-            tokio::spawn(report_exit(child, reading, stdio.told.clone(), launch.platform));
-            Ok(Ready { stdio, info, spawn_ms, initialize_ms })
-        }
-        Err(failure) => {
-            child.signal(Signal::SIGKILL);
-            Err(failure)
+    Ok(Spawned { stdio, launch, reading, spawn_ms })
+}
+
+impl Spawned {
+    /// Tells the handler for whom it works.
+    pub(crate) async fn initialize(
+        self,
+        initialize: &Initialize,
+        deadline: Instant,
+    ) -> Result<Ready, Failure> {
+        let Self { stdio, launch, reading, spawn_ms } = self;
+        let child = stdio.child.clone();
+        let initialized = Instant::now();
+        let params = serde_json::to_value(initialize).unwrap_or_default();
+        let ready = tokio::select! {
+            outcome = timeout_at(deadline, stdio.request(method::INITIALIZE, params)) => match outcome {
+                Ok(outcome) => read_info(outcome).map_err(|message| Failure {
+                    log_tail: launch.log.tail(),
+                    ..Failure::new(link::Stage::Initialize, message)
+                }),
+                Err(_) => Err(too_slow(&launch.spec, "answer `initialize`", &launch.log)),
+            },
+            exit = child.ended() => {
+                // Its log may still be on the way.
+                let _ = timeout(Duration::from_millis(LAST_WORDS_MS_MAX), reading).await;
+                return Err(ended_early(exit, &launch.log));
+            }
+        };
+        match ready {
+            Ok(info) => {
+                let initialize_ms = ms_since(initialized);
+                tokio::spawn(report_exit(child, reading, stdio.told.clone(), launch.platform));
+                Ok(Ready { stdio, info, spawn_ms, initialize_ms })
+            }
+            Err(failure) => {
+                child.signal(Signal::SIGKILL);
+                Err(failure)
+            }
         }
     }
 }
 
 /// Tells the core of an end that nobody asked for, after everything that the handler said before.
-async fn report_exit(
-    child: Child,
-    reading: tokio::task::JoinHandle<()>,
-    told: CancellationToken,
-    platform: Platform,
-) {
+async fn report_exit(child: Child, reading: JoinHandle<()>, told: CancellationToken, platform: Platform) {
     let exit: Exit = child.ended().await;
     let _ = timeout(Duration::from_millis(LAST_WORDS_MS_MAX), reading).await;
     if !told.is_cancelled() {

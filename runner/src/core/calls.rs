@@ -41,6 +41,11 @@ impl OpenCall {
 impl Core {
     pub(super) fn on_call(&mut self, call: event::Call) {
         let event::Call { method, params, task, answer } = call;
+        if self.agent.is_none() {
+            let nobody = Error::new(ErrorType::OutOfOrder, "nobody is served yet: wait for `initialize`");
+            let _ = answer.send(Err(nobody));
+            return;
+        }
         let outcome = match method.as_str() {
             ARTIFACT_PUT | ARTIFACT_GET => {
                 self.signs_of_life(task.as_ref());
@@ -196,6 +201,10 @@ impl Core {
     /// Records what the protocol does not foresee, for whoever looks at the agent.
     pub(super) fn record(&mut self, kind: &'static str, detail: &str) {
         let detail = self.masked(detail);
+        if self.agent.is_none() {
+            // The platform hears nothing of a handler before it is an agent's.
+            return tracing::warn!(kind, detail, "a handler that was started ahead is odd");
+        }
         let params = json!({"level": "warning", "message": kind, "fields": {"detail": detail}});
         if let Err(error) = self.outbox.push_note(NoteFrame { method: "log".to_owned(), params }) {
             tracing::debug!(%error, kind, "an oddity was not recorded");

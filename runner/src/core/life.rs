@@ -1,11 +1,11 @@
 //! The handler's life: its start, its end by order, its end by itself.
 
 use link::{
-    Assign, Error, ErrorType, Exited, Failed, HandlerInfo, Id, Ready, ToGateway,
+    Assign, Error, ErrorType, Exited, Failed, HandlerInfo, Id, Prestart, Ready, ToGateway,
     handler::{Shutdown, ShutdownReason},
 };
 use nix::sys::signal::Signal;
-use tokio::time::Instant;
+use tokio::{task::AbortHandle, time::Instant};
 
 use super::{Agent, Core, End, OnLoss, PING_EVERY_MS, Phase, every};
 use crate::{
@@ -34,27 +34,53 @@ impl Core {
         self.token.send_replace(Some(assign.token.clone()));
         self.heartbeat = every(assign.liveness.heartbeat_ms);
         let secrets = assign.secrets.iter().map(|secret| secret.value.expose().to_owned());
-        let log = Log::open(&self.work, secrets.chain([assign.token.expose().to_owned()]));
-        let setup = Setup {
-            assign: assign.clone(),
-            work: self.work.clone(),
-            log: log.clone(),
-            family: self.family.clone(),
-            platform: self.platform.clone(),
-            workspace: self.workspace.clone(),
+        let secrets = secrets.chain([assign.token.expose().to_owned()]);
+        let (log, starting) = match self.ahead.take() {
+            Some(ahead) => {
+                ahead.log.hide(secrets);
+                ahead.assign(assign.clone())
+            }
+            None => {
+                let log = Log::open(&self.work, secrets);
+                (log.clone(), self.start(assign.clone(), log))
+            }
         };
-        let platform = self.platform.clone();
-        let starting = tokio::spawn(async move {
-            let outcome = setup.run().await;
-            platform.tell(Event::Started(Box::new(outcome))).await;
-        });
-        self.phase = Phase::Starting(starting.abort_handle());
+        self.phase = Phase::Starting(starting);
         let source = self.work.clone();
         self.agent =
             Some(Agent { assign, log, carrier: None, info: HandlerInfo::default(), ready: None, source });
     }
 
+    /// Starts the handler of an agent.
+    fn start(&self, assign: Assign, log: Log) -> AbortHandle {
+        let setup = self.setup(Prestart::of(&assign), Some(assign.clone()), log);
+        let platform = self.platform.clone();
+        let starting = tokio::spawn(async move {
+            let outcome = match setup.spawn().await {
+                Ok(spawned) => spawned.initialize(&assign).await,
+                Err(failure) => Err(failure),
+            };
+            platform.tell(Event::Started(Box::new(outcome))).await;
+        });
+        starting.abort_handle()
+    }
+
+    pub(super) fn setup(&self, start: Prestart, agent: Option<Assign>, log: Log) -> Setup {
+        Setup {
+            start,
+            agent,
+            work: self.work.clone(),
+            log,
+            family: self.family.clone(),
+            platform: self.platform.clone(),
+            workspace: self.workspace.clone(),
+        }
+    }
+
     pub(super) fn on_started(&mut self, outcome: Result<Running, Failure>) {
+        if let (Phase::Standby, Err(failure)) = (&self.phase, &outcome) {
+            return self.on_ahead_failed(failure);
+        }
         let (Some(agent), Phase::Starting(_)) = (&mut self.agent, &self.phase) else { return };
         match outcome {
             Ok(Running { started, source, source_ms }) => {
@@ -144,18 +170,21 @@ impl Core {
         for (_, call) in std::mem::take(&mut self.calls) {
             call.answer(Err(Error::new(ErrorType::Unavailable, "the handler has ended")));
         }
-        let killed = exit.signal == Some(Signal::SIGKILL as i32);
         let exited = Exited {
             exit_code: exit.code,
             signal: exit.signal,
-            oom: killed && process::oom_kills() > self.oom_kills,
+            oom: self.was_out_of_memory(exit),
             tasks,
             log_tail: self.agent.as_ref().map(|agent| agent.log.tail()).unwrap_or_default(),
         };
         self.say_last(ToGateway::Exited(exited), End::HandlerEnded);
     }
 
-    fn say_last(&mut self, frame: ToGateway, end: End) {
+    pub(super) fn was_out_of_memory(&self, exit: Exit) -> bool {
+        exit.signal == Some(Signal::SIGKILL as i32) && process::oom_kills() > self.oom_kills
+    }
+
+    pub(super) fn say_last(&mut self, frame: ToGateway, end: End) {
         self.send_if_open(&frame);
         self.last_word = Some(frame);
         self.phase = Phase::Ended(end);

@@ -127,6 +127,9 @@ impl Core {
             self.fence_off(&task.task_id, task.attempt);
         }
         self.send_again();
+        if let Some(prestart) = welcome.prestart {
+            self.start_ahead(*prestart);
+        }
     }
 
     /// Everything that the gateway may not have got: the same ids, so it takes each once.
@@ -196,7 +199,7 @@ impl Core {
 
     fn handler_state(&self) -> HandlerState {
         match &self.phase {
-            Phase::Standby => HandlerState::None,
+            Phase::Standby => self.ahead_state(),
             Phase::Starting(_) => HandlerState::Starting,
             Phase::Stopping(..) => HandlerState::Draining,
             Phase::Ended(_) => HandlerState::Exited,

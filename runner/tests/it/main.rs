@@ -6,6 +6,7 @@
     reason = "a test that unwraps fails with the line"
 )]
 
+mod ahead;
 mod api;
 mod check;
 mod exec;

@@ -156,7 +156,9 @@ fn a_life_of_an_agent() {
     assert_eq!(Agent::obligations(&agent.state), [run(1)]);
     agent.give(&Command::Ready { incarnation: Incarnation(1), concurrency: 2 }).expect("it is up");
     assert_eq!((agent.state.status, agent.state.concurrency), (Status::Ready, 2));
-    assert_eq!(Agent::obligations(&agent.state), [run(1)]);
+    // The crew hears of it, if only from the next start of the platform.
+    let ready = Effect::ReportReady { incarnation: Incarnation(1) };
+    assert_eq!(Agent::obligations(&agent.state), [run(1), ready]);
     agent.give(&down(1)).expect("it died");
     let report =
         Effect::ReportDown { incarnation: Incarnation(1), exit: Exit::Killed, detail: "gone".into() };
