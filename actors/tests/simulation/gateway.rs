@@ -19,6 +19,7 @@ const FRAMES_MAX: usize = 1_024;
 
 /// What goes to a runner.
 pub enum Frame {
+    Assign(Box<link::Assign>),
     Task(Box<link::TaskFrame>),
     Cancel(link::CancelFrame),
     Drain,
@@ -49,17 +50,24 @@ impl Gateway {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A runner links; none where its socket is not there, or nobody's yet.
-    pub fn accept(&self, sandbox: &SandboxId) -> Option<(Peer, mpsc::Receiver<Frame>)> {
+    /// A runner links; none where its socket is not there, or is nobody's yet although the sandbox was made for somebody.
+    pub fn accept(&self, sandbox: &SandboxId, stands_by: bool) -> Option<mpsc::Receiver<Frame>> {
         if self.life.is_over() {
             return None;
         }
         let mut sockets = self.sockets();
         let socket = sockets.get_mut(sandbox)?;
-        let peer = socket.peer.clone()?;
+        if socket.peer.is_none() && !stands_by {
+            return None;
+        }
         let (runner, frames) = mpsc::channel(FRAMES_MAX);
         socket.runner = Some(runner);
-        Some((peer, frames))
+        Some(frames)
+    }
+
+    /// Whose the sandbox is.
+    pub fn peer(&self, sandbox: &SandboxId) -> Option<Peer> {
+        self.sockets().get(sandbox).and_then(|socket| socket.peer.clone())
     }
 
     /// A result as it is passed on; with its fence and sender forged where fencing is switched off.
@@ -113,8 +121,13 @@ impl Links for Gateway {
         link::Secret::new(sandbox.as_str())
     }
 
-    async fn assign(&self, sandbox: &SandboxId, _: link::Assign) -> Result<(), String> {
-        Err(format!("sandbox {sandbox} does not stand by: the simulation has no pools"))
+    async fn assign(&self, sandbox: &SandboxId, assign: link::Assign) -> Result<(), String> {
+        let send = async {
+            // A runner without a link is told when it links.
+            let _ = self.send(sandbox, Frame::Assign(Box::new(assign)));
+        };
+        self.life.step("assign", send).await;
+        Ok(())
     }
 
     async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), NotSent> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use events::domain::agent::{self, Agent};
 use events::domain::crew::{self, Crew};
+use events::domain::pool::{self, Phase, Pool};
 use events::domain::task::{self, Task};
 use events::domain::{Decider, DomainEvent};
 use events::invariant::Law;
@@ -43,6 +44,7 @@ pub struct Story {
     pub crews: BTreeMap<String, Told<Crew>>,
     pub agents: BTreeMap<String, Told<Agent>>,
     pub tasks: BTreeMap<String, Told<Task>>,
+    pub pools: BTreeMap<String, Told<Pool>>,
 }
 
 fn tell<D: Decider>(told: &mut BTreeMap<String, Told<D>>, recorded: &Recorded) {
@@ -75,6 +77,7 @@ impl Story {
                 EntityKind::Crew => tell(&mut self.crews, &recorded),
                 EntityKind::Agent => tell(&mut self.agents, &recorded),
                 EntityKind::Task => tell(&mut self.tasks, &recorded),
+                EntityKind::Pool => tell(&mut self.pools, &recorded),
                 _ => {}
             }
             self.log.push(recorded);
@@ -89,22 +92,45 @@ impl Story {
 
     /// The sandboxes of live agents, each with the node on which it is by the log.
     pub fn wanted(&self) -> BTreeMap<String, String> {
-        let serves = |status| {
-            use agent::Status as S;
-            matches!(status, S::Provisioning | S::Warming | S::Ready | S::Draining)
-        };
-        let live = self.agents.values().filter(|told| serves(told.state.status));
+        let live = self.agents.values().filter(|told| is_served(told.state.status));
         live.filter_map(|told| Some((told.state.sandbox.as_ref()?.to_string(), told.state.node.clone()?)))
             .collect()
     }
 
-    /// Agents that are neither ready nor parked nor given up.
+    /// The sandboxes that stand by, each with the node on which it is by the log.
+    pub fn standing_by(&self) -> BTreeMap<String, String> {
+        let standbys = self.pools.values().flat_map(|told| told.state.standbys.values());
+        let standing = standbys.filter(|standby| standby.phase <= Phase::Ready);
+        standing.map(|it| (it.requested.sandbox.to_string(), it.requested.node.clone())).collect()
+    }
+
+    /// Agents that are neither ready nor parked nor given up, and sandboxes of pools that are on their way.
     pub fn unsettled(&self) -> Vec<String> {
         use agent::Status as S;
         let settled =
             |status| matches!(status, S::Ready | S::Hibernating | S::Quarantined | S::Failed | S::Terminated);
-        let unsettled = self.agents.iter().filter(|(_, told)| !settled(told.state.status));
-        unsettled.map(|(id, told)| format!("{id} is {}", told.state.status)).collect()
+        let agents = self.agents.iter().filter(|(_, told)| !settled(told.state.status));
+        let mut unsettled: Vec<String> =
+            agents.map(|(id, told)| format!("{id} is {}", told.state.status)).collect();
+        let wanted = self.wanted();
+        for (id, told) in &self.pools {
+            let state = &told.state;
+            for (sandbox, standby) in &state.standbys {
+                let is_settled = match standby.phase {
+                    Phase::Ready => true,
+                    Phase::Claimed => wanted.contains_key(sandbox.as_str()),
+                    Phase::Warming | Phase::Spent => false,
+                };
+                if !is_settled {
+                    unsettled.push(format!("{sandbox} of {id} is {}", standby.phase.as_str()));
+                }
+            }
+            let is_kept = state.applied.is_some() && state.status != pool::Status::Drained;
+            if is_kept && state.count(Phase::Ready) < state.size.target.unwrap_or(state.size.min) {
+                unsettled.push(format!("{id} is not filled"));
+            }
+        }
+        unsettled
     }
 
     /// What can be seen in the log alone.
@@ -119,6 +145,7 @@ impl Story {
         for told in self.crews.values() {
             budget_is_kept(told)?;
         }
+        self.pools.values().try_for_each(|told| self.standbys_are_used_once(told))?;
         Ok(())
     }
 
@@ -163,6 +190,61 @@ impl Story {
         }
         Ok(())
     }
+
+    /// Whether the agent has claimed the sandbox for this incarnation.
+    pub fn has_claimed(&self, agent: &str, incarnation: u64, sandbox: &str) -> bool {
+        let events = self.agents.get(agent).into_iter().flat_map(|told| &told.events);
+        events.into_iter().any(|(_, event)| {
+            matches!(event, agent::Event::SandboxClaimed(claimed)
+                if claimed.sandbox.as_str() == sandbox && claimed.incarnation.0 == incarnation)
+        })
+    }
+
+    /// A sandbox of a pool goes its way once: it never stands by again, it serves who has claimed it by the agent's own
+    /// word, and nothing comes after its end.
+    fn standbys_are_used_once(&self, told: &Told<Pool>) -> Result<(), Broken> {
+        use pool::Event as E;
+        let (mut readied, mut claimed, mut gone) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for (recorded, event) in &told.events {
+            let at = recorded.position;
+            let sandbox = match event {
+                E::Requested(it) => &it.sandbox,
+                E::Ready(it) => &it.sandbox,
+                E::Claimed(it) => &it.sandbox,
+                E::Failed(it) => &it.sandbox,
+                E::Dirty(it) => &it.sandbox,
+                E::Released(it) => &it.sandbox,
+                E::Destroyed(it) => &it.sandbox,
+                E::Applied(_) | E::Resized(_) | E::Drained(_) | E::Degraded(_) | E::Recovered(_) => continue,
+            };
+            hold(Law::Sb1, !gone.contains(sandbox), || format!("{sandbox} is back at position {at}"))?;
+            let again = || format!("{sandbox} stands by again at position {at}");
+            match event {
+                E::Ready(_) => {
+                    hold(Law::Sb1, readied.insert(sandbox) && !claimed.contains(sandbox), again)?;
+                }
+                E::Claimed(by) => {
+                    let is_so = self.has_claimed(by.agent.as_str(), by.incarnation.0, sandbox.as_str());
+                    hold(Law::Sb1, is_so && claimed.insert(sandbox), || {
+                        format!("{sandbox} is said to be {}'s at position {at}", by.agent)
+                    })?;
+                }
+                E::Destroyed(_) => drop(gone.insert(sandbox)),
+                _ => {}
+            }
+        }
+        let totals = told.state.totals;
+        let there = told.state.standbys.len() as u64;
+        hold(Law::Sb3, totals.created - totals.destroyed == there, || {
+            format!("{totals:?} and {there} are there")
+        })
+    }
+}
+
+/// Whether an agent in this state has a sandbox.
+fn is_served(status: agent::Status) -> bool {
+    use agent::Status as S;
+    matches!(status, S::Provisioning | S::Warming | S::Ready | S::Draining)
 }
 
 fn is_end(event: &task::Event) -> bool {
@@ -242,6 +324,7 @@ pub fn unfinished(story: &Story) -> Unfinished {
     let crews = story.crews.iter().filter(|(_, told)| told.state.status != crew::Status::Disbanded);
     let tasks = story.tasks.iter().filter(|(_, told)| !told.state.status.is_terminal());
     Unfinished {
+        pools: story.pools.keys().filter_map(|id| id.parse().ok()).collect(),
         crews: crews.map(|(id, _)| id.parse().expect("a crew's stream is named by its id")).collect(),
         tasks: tasks
             .filter_map(|(id, told)| Some((told.state.submitted.as_ref()?.crew.clone(), id.parse().ok()?)))

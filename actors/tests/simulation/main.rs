@@ -8,6 +8,7 @@
     reason = "nothing outside reaches a test; what its modules share is public among them"
 )]
 
+mod claim;
 mod dice;
 mod gateway;
 mod handler;
@@ -74,6 +75,20 @@ fn the_laws_hold_on_three_nodes_of_which_some_die_and_some_stand_still() {
                 outcome.log.iter().for_each(|line| println!("{line}"));
             }
             outcome.broken.map(|law| format!("HYPERCODE_SIM_CLUSTER_SEED={seed} breaks {law}"))
+        })
+        .collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// SB-1 to SB-3, SV-1, SV-2, TK-1 and TK-2 hold whoever dies between two steps of a claim.
+#[test]
+fn the_laws_hold_whoever_dies_at_any_point_of_a_claim() {
+    let seeds = number("HYPERCODE_SIM_CLAIM_SEEDS").unwrap_or(2);
+    let plays = (0..seeds).flat_map(|seed| claim::points().map(move |point| (point, seed)));
+    let broken: Vec<String> = plays
+        .filter_map(|(point, seed)| {
+            let broken = claim::dies_at(point, seed).err()?;
+            Some(format!("{point:?} with seed {seed} breaks {broken}"))
         })
         .collect();
     assert!(broken.is_empty(), "{broken:#?}");

@@ -234,9 +234,9 @@ pub async fn run(world: World, id: Id) {
     sleep(world.dice.up_to_ms(40)).await;
     loop {
         if let Some(gateway) = world.gateway()
-            && let Some((peer, frames)) = gateway.accept(&sandbox)
+            && let Some(frames) = gateway.accept(&sandbox, world.is_of_pool(&id))
         {
-            let ended = gateway.life.or_gone(runner.link(&gateway, peer, frames)).await;
+            let ended = gateway.life.or_gone(runner.link(&gateway, frames)).await;
             if let Some(session) = runner.line.session.send_replace(None) {
                 session.over.cancel();
             }
@@ -258,7 +258,7 @@ struct Runner {
 }
 
 impl Runner {
-    async fn link(&mut self, gateway: &Arc<Gateway>, peer: Peer, mut frames: mpsc::Receiver<Frame>) -> Ended {
+    async fn link(&mut self, gateway: &Arc<Gateway>, mut frames: mpsc::Receiver<Frame>) -> Ended {
         let host = &gateway.host;
         let sandbox = self.line.sandbox.clone();
         let hello = link::Hello {
@@ -272,12 +272,19 @@ impl Runner {
             Err(error) if error.kind == Some(ErrorType::Unavailable) => return Ended::Lost,
             Err(_) => return Ended::Done,
         };
-        for stale in linked.drop {
-            if let Some(held) = self.line.held().remove(&(stale.task_id, stale.attempt)) {
+        for stale in &linked.drop {
+            if let Some(held) = self.line.held().remove(&(stale.task_id.clone(), stale.attempt)) {
                 held.canceled.cancel();
             }
         }
-        if let Some(assign) = linked.assign {
+        let assign = match linked.assign {
+            None if self.assigned.is_none() => match self.stand_by(&**host, &mut frames, &linked).await {
+                Ok(assign) => Some(assign),
+                Err(ended) => return ended,
+            },
+            assign => assign,
+        };
+        if let Some(assign) = assign {
             self.line.world.serves(&self.id, assign.agent.id.as_str(), assign.agent.incarnation);
             if self.assigned.is_none() {
                 sleep(self.line.world.dice.up_to_ms(100)).await;
@@ -285,6 +292,7 @@ impl Runner {
             self.assigned = Some(*assign);
         }
         let Some(assign) = self.assigned.clone() else { return Ended::Lost };
+        let Some(peer) = gateway.peer(&sandbox) else { return Ended::Lost };
         if !self.line.world.is_calm() && self.line.world.dice.one_in(25) {
             let failed = link::Failed {
                 re: Some(assign.id),
@@ -305,6 +313,54 @@ impl Runner {
         self.serve(&**host, &mut frames, linked.heartbeat_ms).await
     }
 
+    /// Waits until it is somebody's.
+    async fn stand_by(
+        &self,
+        host: &dyn Host,
+        frames: &mut mpsc::Receiver<Frame>,
+        linked: &gateway::Linked,
+    ) -> Result<Box<link::Assign>, Ended> {
+        let world = &self.line.world;
+        let is_ahead = linked.prestart.is_some();
+        let handler = if is_ahead { link::HandlerState::Idle } else { link::HandlerState::None };
+        let mut beats = interval(Duration::from_millis(linked.heartbeat_ms.max(1)));
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seq = 0;
+        loop {
+            tokio::select! {
+                biased;
+                frame = frames.recv() => {
+                    world.moves(&self.id).await;
+                    match frame {
+                        None => return Err(Ended::Lost),
+                        Some(Frame::Assign(assign)) => return Ok(assign),
+                        Some(Frame::Drain) => {
+                            host.drained(&self.line.sandbox).await;
+                            return Err(Ended::Done);
+                        }
+                        Some(Frame::Cancel(_) | Frame::Task(_)) => {}
+                    }
+                }
+                _ = beats.tick() => {
+                    world.moves(&self.id).await;
+                    seq += 1;
+                    let beat = link::Heartbeat { seq, handler, ..link::Heartbeat::default() };
+                    host.heartbeat(&self.line.sandbox, &beat);
+                    if !world.is_calm() {
+                        match world.dice.below(100) {
+                            0 => return Err(Ended::Lost),
+                            1 if is_ahead => {
+                                host.exited(&self.line.sandbox, link::Exited::default()).await;
+                                return Err(Ended::Done);
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     async fn serve(
         &mut self,
         host: &dyn Host,
@@ -320,6 +376,8 @@ impl Runner {
                 biased;
                 frame = frames.recv() => match frame {
                     None => return Ended::Lost,
+                    // It was told so already, by the answer to its link.
+                    Some(Frame::Assign(_)) => {}
                     Some(Frame::Drain) => {
                         host.drained(&self.line.sandbox).await;
                         return Ended::Done;

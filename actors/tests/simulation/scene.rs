@@ -17,10 +17,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::claim;
 use super::dice::Dice;
 use super::gateway::Gateway;
 use super::laws::{self, Broken, Story, hold};
-use super::life::Life;
+use super::life::{Life, Point};
 use super::snapshots::Snapshots;
 use super::user::{Door, User};
 use super::wire::{Sabotage, Wire};
@@ -29,7 +30,7 @@ use super::world::{Sandboxes, World};
 /// For how long things go wrong, in virtual time.
 const TROUBLE: Duration = Duration::from_secs(40);
 /// How long everything may take to come to an end once nothing goes wrong any more, in virtual time.
-const PATIENCE: Duration = Duration::from_secs(3_600);
+pub const PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// What a simulation came to.
 pub struct Outcome {
@@ -49,8 +50,7 @@ pub fn play(seed: u64, sabotage: Sabotage) -> Outcome {
 
 /// The same with so many nodes, which share the log and a bus.
 pub fn play_on(nodes: usize, seed: u64, sabotage: Sabotage) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime without threads starts").block_on(async {
+    runtime().block_on(async {
         let scene = Scene::new(nodes, seed, sabotage);
         let broken = scene.play().await.err();
         let story = scene.story();
@@ -62,6 +62,12 @@ pub fn play_on(nodes: usize, seed: u64, sabotage: Sabotage) -> Outcome {
             snapshots: scene.snapshots.given(),
         }
     })
+}
+
+/// A runtime with a clock of its own.
+pub fn runtime() -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime without threads starts")
 }
 
 /// What the views would tell.
@@ -77,27 +83,27 @@ impl hypercode_actors::Registry for Registry {
 }
 
 /// A machine on which the platform runs, dies, stands still and is started again.
-struct Machine {
-    name: String,
-    world: World,
+pub struct Machine {
+    pub name: String,
+    pub world: World,
     door: watch::Sender<Option<Door>>,
     stopped: watch::Sender<bool>,
     platform: Mutex<Option<Platform>>,
 }
 
-struct Scene {
+pub struct Scene {
     dice: Dice,
-    machines: Vec<Machine>,
+    pub machines: Vec<Machine>,
     log: Memory,
     artifacts: Arc<dyn ArtifactStore>,
     snapshots: Snapshots,
     bus: nats::Memory,
     clock: Clock,
     sabotage: Sabotage,
-    user: User,
+    pub user: User,
 }
 
-fn profile(handler: &Value) -> Value {
+pub fn profile(handler: &Value) -> Value {
     json!({ "description": "simulated", "handler": handler, "retry": { "maxAttempts": 3, "unclassified": "permanent" } })
 }
 
@@ -105,11 +111,15 @@ fn crew_spec(dice: &Dice) -> Value {
     let strategy = dice.weighted(&[(6, "one_for_one"), (1, "one_for_all"), (1, "rest_for_one")]);
     let exhausted = dice.weighted(&[(4, "quarantine"), (1, "disband")]);
     let mut analyst = json!({ "name": "analyst", "profile": "analyst", "replicas": 2 });
-    if dice.one_in(3) {
-        analyst["hibernate"] = json!({ "after": "5s", "wakeEvery": "90s" });
+    match dice.below(6) {
+        0 => analyst["hibernate"] = json!({ "after": "5s", "wakeEvery": "90s" }),
+        1 => analyst["hibernate"] = json!({ "after": "5s" }),
+        _ => {}
     }
+    let sandbox = if dice.one_in(2) { json!({ "pool": "small" }) } else { json!({}) };
     json!({
         "entry": "scout",
+        "sandbox": sandbox,
         "members": [{ "name": "scout", "profile": "scout" }, analyst],
         "channels": [{ "from": "scout", "to": "analyst", "kinds": ["task"], "maxDepth": 2 }],
         "supervision": {
@@ -118,6 +128,23 @@ fn crew_spec(dice: &Dice) -> Value {
         },
         "liveness": { "heartbeat": "1s", "missed": 3, "progress": "10s" },
     })
+}
+
+fn pool_spec(dice: &Dice) -> Value {
+    let standby = dice.weighted(&[(3, "running"), (1, "paused")]);
+    let when_empty = dice.weighted(&[(2, "cold"), (1, "wait")]);
+    let memory = dice.weighted(&[(1, "64Mi"), (1, "128Mi")]);
+    let mut spec = json!({
+        "size": { "min": 1, "max": 3 },
+        "standby": standby,
+        "resources": { "memory": memory },
+        "refill": { "concurrency": 1 + dice.below(2), "idle": "10s" },
+        "queue": { "whenEmpty": when_empty, "length": 10, "deadline": "5s" },
+    });
+    if dice.one_in(4) {
+        spec["prestart"] = json!("analyst");
+    }
+    spec
 }
 
 impl Machine {
@@ -129,6 +156,11 @@ impl Machine {
             stopped: watch::Sender::new(false),
             platform: Mutex::default(),
         }
+    }
+
+    /// What the platform lives on it, while it does or as long as nobody has seen that it does not.
+    pub fn life(&self) -> Option<Life> {
+        self.door.borrow().as_ref().map(|door| door.life.clone())
     }
 
     /// The process dies in mid-step. What it leaves in this one's memory is put away.
@@ -148,7 +180,7 @@ fn put_away(platform: Platform) {
 }
 
 impl Scene {
-    fn new(nodes: usize, seed: u64, sabotage: Sabotage) -> Self {
+    pub fn new(nodes: usize, seed: u64, sabotage: Sabotage) -> Self {
         let dice = Dice::new(seed);
         let machines: Vec<Machine> =
             (0..nodes).map(|node| Machine::new(format!("node-{node}"), &dice)).collect();
@@ -183,7 +215,7 @@ impl Scene {
     }
 
     /// Starts the platform; one that cannot start ends and is started again, as an operator would.
-    async fn start(&self, machine: &Machine) {
+    pub async fn start(&self, machine: &Machine) {
         let limits = Limits {
             passivate_idle_ms: 3_000,
             snapshot_every_events: 3,
@@ -228,7 +260,7 @@ impl Scene {
     }
 
     /// What the log tells, whatever goes wrong with the platform's own wire to it.
-    fn story(&self) -> Story {
+    pub fn story(&self) -> Story {
         let mut story = Story::default();
         story.catch_up(&self.log);
         story
@@ -247,8 +279,11 @@ impl Scene {
         while Instant::now() < until {
             sleep(self.dice.up_to_ms(2_000)).await;
             self.trouble().await;
+            self.revive().await;
         }
         self.log.faults().clear();
+        self.machines.iter().filter_map(Machine::life).for_each(|life| life.disarm());
+        self.revive().await;
         self.machines.iter().for_each(|machine| machine.world.be_calm());
         while let Ok(Some(done)) = timeout(PATIENCE, work.join_next()).await {
             done.expect("the user does not panic");
@@ -259,7 +294,7 @@ impl Scene {
     }
 
     /// Any of the machines; of one alone, that one.
-    fn any_machine(&self) -> &Machine {
+    pub fn any_machine(&self) -> &Machine {
         match self.machines.len() {
             1 => &self.machines[0],
             machines => &self.machines[self.dice.below(machines as u64) as usize],
@@ -272,6 +307,24 @@ impl Scene {
         let alone = self.machines.len() == 1;
         sleep(self.dice.up_to_ms(if alone { 4_000 } else { 20_000 })).await;
         self.start(machine).await;
+    }
+
+    /// Nodes that died at a point are started again.
+    pub async fn revive(&self) {
+        for machine in &self.machines {
+            if machine.life().is_some_and(|life| life.is_over()) {
+                self.kill(machine).await;
+            }
+        }
+    }
+
+    /// Somebody is to die between two steps of a claim, whenever that comes.
+    fn arm(&self, machine: &Machine) {
+        let points: Vec<Point> = claim::points().collect();
+        let point = points[self.dice.below(points.len() as u64) as usize];
+        if let Some(life) = machine.life() {
+            life.arm(point, machine.world.clone());
+        }
     }
 
     /// A node stands still for so long that others take over, and goes on as if nothing had been.
@@ -309,12 +362,13 @@ impl Scene {
                     machine.world.end(id, Some(9));
                 }
             }
+            9 => self.arm(machine),
             _ => {}
         }
     }
 
     /// Nothing goes wrong any more: everything comes to its end.
-    async fn settle(&self) -> Result<(), Broken> {
+    pub async fn settle(&self) -> Result<(), Broken> {
         let story = self.story();
         for (id, told) in &story.crews {
             let crew: CrewId = id.parse().expect("a crew's stream is named by its id");
@@ -337,7 +391,7 @@ impl Scene {
                     open.iter().map(|(id, it)| format!("{id} {}", laws::describe(it))).collect();
                 format!("tasks never end: {open:#?}")
             })?;
-            hold(Law::Sv1, !late, || format!("agents are forgotten: {unsettled:?}"))?;
+            hold(Law::Sv1, !late, || format!("they never settle: {unsettled:?}"))?;
             sleep(Duration::from_secs(2)).await;
         }
         self.disband().await?;
@@ -385,19 +439,26 @@ impl Scene {
         }
     }
 
-    async fn verify(&self) -> Result<(), Broken> {
+    pub async fn verify(&self) -> Result<(), Broken> {
         let running = watch::Sender::new(false);
         let wire = Wire::new(self.log.clone(), Life::default(), running.subscribe(), self.sabotage);
         let story = Story::read(&wire).await;
         story.check()?;
         let verified = chain::verify(&wire).await;
         hold(Law::Es7, verified.is_ok(), || format!("{verified:?}"))?;
-        let wanted = story.wanted();
+        let (wanted, standing_by) = (story.wanted(), story.standing_by());
         for Machine { name, world, .. } in &self.machines {
+            let named = world.named();
+            hold(Law::Sb2, named.is_empty(), || format!("they stood by for somebody: {named:?}"))?;
+            for (id, agent, incarnation) in world.told() {
+                hold(Law::Sb2, story.has_claimed(&agent, incarnation, id.as_str()), || {
+                    format!("{id} was told of {agent}, who has not claimed it")
+                })?;
+            }
             let shared = world.shared();
             hold(Law::Sb1, shared.is_empty(), || format!("{shared:?}"))?;
             for (id, labels) in world.running() {
-                let owned = wanted.get(id.as_str()) == Some(name);
+                let owned = [&wanted, &standing_by].iter().any(|owned| owned.get(id.as_str()) == Some(name));
                 hold(Law::Sb3, owned, || format!("on {name} nobody owns {id} of {labels:?}"))?;
             }
         }
@@ -418,6 +479,7 @@ async fn live(user: &User, dice: &Dice, world: &World) {
         "protocol": "stdio", "command": ["analyst"], "concurrency": 1, "startTimeout": "5s", "timeout": "25s",
     });
     user.apply("analyst", profile(&stdio)).await;
+    user.apply_pool(pool_spec(dice)).await;
     let mut name = 0;
     while !world.is_calm() {
         name += 1;
@@ -438,9 +500,13 @@ async fn live(user: &User, dice: &Dice, world: &World) {
         while !world.is_calm() {
             sleep(dice.up_to_ms(1_200)).await;
             let (user, crew, agents) = (user.clone(), crew.clone(), agents.clone());
-            let submits = dice.below(3) > 0;
+            let (what, pool) = (dice.below(12), pool_spec(dice));
             asked.spawn(async move {
-                if submits { user.submit(&crew).await } else { user.meddle(&crew, &agents).await }
+                match what {
+                    0..8 => user.submit(&crew).await,
+                    8 => user.meddle_with_pool(pool).await,
+                    _ => user.meddle(&crew, &agents).await,
+                }
             });
         }
         asked.join_all().await;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use events::api::{Caller, Command, Commands, Problem, Reply};
+use events::api::{Caller, Command, Commands, Problem, Reply, Target};
 use events::{AgentId, CrewId, Principal, TaskId, Tenant};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -102,6 +102,28 @@ impl User {
     pub async fn apply(&self, name: &str, spec: Value) {
         let command = Command::ProfileApply { name: name.into(), spec, bundle: None };
         self.ask(command).await.expect("the profile is good");
+    }
+
+    /// Applies the pool `small`.
+    pub async fn apply_pool(&self, spec: Value) {
+        let command = Command::PoolApply { name: "small".into(), spec };
+        self.ask(command).await.expect("the pool is good");
+    }
+
+    /// Does something to the pool; what is not possible is refused, and that is fine.
+    pub async fn meddle_with_pool(&self, spec: Value) {
+        let dice = &self.world.dice;
+        let name = "small".to_owned();
+        let command = match dice.below(4) {
+            0 => Command::PoolDrain { name, reason: "enough".into() },
+            1 => Command::PoolApply { name, spec },
+            _ => {
+                let pinned = Target::Pinned(dice.below(4) as u32);
+                let target = dice.weighted(&[(2, Some(pinned)), (1, Some(Target::Auto)), (1, None)]);
+                Command::PoolResize { name, min: None, max: Some(3 + dice.below(3) as u32), target }
+            }
+        };
+        let _ = self.ask(command).await;
     }
 
     /// Submits a task, and remembers it.

@@ -70,7 +70,14 @@ impl Wire {
 #[async_trait]
 impl EventStore for Wire {
     async fn append(&self, request: AppendRequest) -> Result<Appended, AppendError> {
-        self.through(async { self.log.append(self.forget(request).await).await }).await
+        let kinds: Vec<Arc<str>> = request.events.iter().map(|event| Arc::clone(&event.kind)).collect();
+        kinds.iter().for_each(|kind| self.life.before(kind));
+        let append = async {
+            let appended = self.log.append(self.forget(request).await).await;
+            kinds.iter().for_each(|kind| self.life.after(kind));
+            appended
+        };
+        self.through(append).await
     }
 
     async fn find_command(&self, id: CommandId) -> Result<Option<Appended>, ReadError> {

@@ -21,6 +21,8 @@ struct Sandbox {
     /// What works in it; none once it has ended.
     runner: Option<AbortHandle>,
     exit: Option<Exit>,
+    /// Nothing in it moves.
+    paused: bool,
 }
 
 struct Inner {
@@ -75,6 +77,18 @@ impl World {
         *self.calm.borrow()
     }
 
+    /// Whether the sandbox was made to stand by.
+    pub fn is_of_pool(&self, id: &Id) -> bool {
+        self.inner().sandboxes.get(id).is_some_and(|sandbox| sandbox.labels.pool.is_some())
+    }
+
+    /// Waits until the sandbox is not paused.
+    pub async fn moves(&self, id: &Id) {
+        while self.inner().sandboxes.get(id).is_some_and(|sandbox| sandbox.paused) {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
     /// Waits until there are no more faults.
     pub async fn calm(&self) {
         while !self.is_calm() {
@@ -92,6 +106,30 @@ impl World {
         let inner = self.inner();
         let shared = inner.served.iter().filter(|(_, served)| served.len() > 1);
         shared.map(|(id, served)| (id.clone(), served.clone())).collect()
+    }
+
+    /// Every incarnation that some sandbox was told to be.
+    pub fn told(&self) -> Vec<(Id, String, u64)> {
+        let inner = self.inner();
+        let told = inner.served.iter().flat_map(|(id, served)| {
+            served.iter().map(|(agent, incarnation)| (id.clone(), agent.clone(), *incarnation))
+        });
+        told.collect()
+    }
+
+    /// Sandboxes that were made to stand by, and were told of an agent as they were made.
+    pub fn named(&self) -> Vec<Id> {
+        let inner = self.inner();
+        let named = inner.sandboxes.iter().filter(|(_, sandbox)| {
+            sandbox.labels.pool.is_some()
+                && (sandbox.labels.agent.is_some() || sandbox.labels.incarnation.is_some())
+        });
+        named.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Everything that runs ends by a signal.
+    pub fn end_all(&self) {
+        self.running().iter().for_each(|(id, _)| self.end(id, Some(9)));
     }
 
     /// The sandboxes that run.
@@ -139,18 +177,8 @@ fn running(id: &Id) -> Running {
     Running { id: id.clone(), runner: Some(Pid { pid: 1, start_ticks: 1 }), work: "/simulated".into() }
 }
 
-#[async_trait]
-impl Provider for Sandboxes {
-    fn kind(&self) -> Kind {
-        Kind::Process
-    }
-
-    fn isolation(&self) -> Isolation {
-        Isolation { level: Level::None, held: Vec::new(), not_held: Vec::new() }
-    }
-
-    async fn create(&self, spec: &Spec) -> Result<Running, Error> {
-        self.life.within(tokio::time::sleep(self.world.dice.up_to_ms(30))).await;
+impl Sandboxes {
+    fn make(&self, spec: &Spec) -> Result<Running, Error> {
         let mut inner = self.world.inner();
         let id = spec.id.clone();
         match inner.sandboxes.get(&id) {
@@ -164,18 +192,67 @@ impl Provider for Sandboxes {
             return Err(Error::Start { id, reason: "no processes are left".to_owned() });
         }
         let runner = tokio::spawn(runner::run(self.world.clone(), id.clone())).abort_handle();
-        let sandbox = Sandbox { labels: spec.labels.clone(), runner: Some(runner), exit: None };
+        let sandbox =
+            Sandbox { labels: spec.labels.clone(), runner: Some(runner), exit: None, paused: false };
         inner.sandboxes.insert(id.clone(), sandbox);
         Ok(running(&id))
     }
 
-    async fn destroy(&self, id: &Id) -> Result<(), Error> {
-        self.life.within(tokio::time::sleep(self.world.dice.up_to_ms(30))).await;
-        self.world.end(id, Some(9));
-        let mut inner = self.world.inner();
-        inner.used.insert(id.clone());
-        inner.sandboxes.remove(id);
+    fn running(&self, id: &Id) -> Result<(), Error> {
+        let inner = self.world.inner();
+        let runs = inner.sandboxes.get(id).is_some_and(|sandbox| sandbox.runner.is_some());
+        if runs { Ok(()) } else { Err(Error::NotRunning { id: id.clone() }) }
+    }
+
+    fn set_paused(&self, id: &Id, paused: bool) -> Result<(), Error> {
+        self.running(id)?;
+        if let Some(sandbox) = self.world.inner().sandboxes.get_mut(id) {
+            sandbox.paused = paused;
+        }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Provider for Sandboxes {
+    fn kind(&self) -> Kind {
+        Kind::Process
+    }
+
+    fn isolation(&self) -> Isolation {
+        Isolation { level: Level::None, held: Vec::new(), not_held: Vec::new() }
+    }
+
+    async fn create(&self, spec: &Spec) -> Result<Running, Error> {
+        let create = async {
+            tokio::time::sleep(self.world.dice.up_to_ms(30)).await;
+            self.make(spec)
+        };
+        self.life.step("create", create).await
+    }
+
+    async fn destroy(&self, id: &Id) -> Result<(), Error> {
+        let destroy = async {
+            tokio::time::sleep(self.world.dice.up_to_ms(30)).await;
+            self.world.end(id, Some(9));
+            let mut inner = self.world.inner();
+            inner.used.insert(id.clone());
+            inner.sandboxes.remove(id);
+        };
+        self.life.step("destroy", destroy).await;
+        Ok(())
+    }
+
+    async fn update(&self, id: &Id, _: &sandbox::Resources) -> Result<(), Error> {
+        self.life.step("update", async { self.running(id) }).await
+    }
+
+    async fn pause(&self, id: &Id) -> Result<(), Error> {
+        self.life.step("pause", async { self.set_paused(id, true) }).await
+    }
+
+    async fn unpause(&self, id: &Id) -> Result<(), Error> {
+        self.life.step("unpause", async { self.set_paused(id, false) }).await
     }
 
     async fn list(&self) -> Result<Vec<Found>, Error> {
