@@ -35,10 +35,14 @@ mod one_use;
 mod pool;
 #[path = "e2e/postgres.rs"]
 mod postgres;
+#[path = "e2e/prestart.rs"]
+mod prestart;
 #[path = "e2e/release.rs"]
 mod release;
 #[path = "e2e/stage.rs"]
 mod stage;
+#[path = "e2e/standby.rs"]
+mod standby;
 #[path = "support/support.rs"]
 mod support;
 #[path = "e2e/tasks.rs"]

@@ -10,7 +10,7 @@ const TREE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/link");
 const DAEMON: &str = "/var/run/docker.sock";
 
 /// Whether a daemon is there; one line is said where it is not.
-fn is_available() -> bool {
+pub(crate) fn is_available() -> bool {
     let is_there = UnixStream::connect(DAEMON).is_ok();
     assert!(is_there || std::env::var_os("CI").is_none(), "no Docker daemon listens at {DAEMON}");
     if !is_there {
@@ -20,7 +20,7 @@ fn is_available() -> bool {
 }
 
 /// The containers of all platforms that were given no agent's name, and those of agents.
-fn containers(filter: &str) -> Vec<String> {
+pub(crate) fn containers(filter: &str) -> Vec<String> {
     let listed = Command::new("docker").args(["ps", "--all", "--quiet", "--filter", filter]).output();
     let listed = String::from_utf8(listed.expect("docker").stdout).expect("ids");
     listed.lines().map(str::to_owned).collect()

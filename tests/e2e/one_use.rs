@@ -1,27 +1,35 @@
-//! One use, always: whatever an agent leaves behind, no later one finds any of it.
+//! One use, always: whatever an agent leaves behind, no later one finds any of it, in any kind of sandbox.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::process::{Child, Command, Stdio};
 
-use serde_json::Value;
+use events::Position;
+use events::domain::{DomainEvent, agent, pool};
+use serde_json::{Value, json};
 
-use crate::stage::Stage;
+use crate::docker;
+use crate::stage::{IMAGE, Stage};
 use crate::support::eventually;
 
 /// How many agents follow each other; `HYPERCODE_ONE_USE_CYCLES` has more of them.
 const CYCLES: usize = 25;
+/// The same in containers, of which each takes a few tenths of a second.
+const CONTAINER_CYCLES: usize = 6;
 
 const MANIFESTS: &str = r#"
 apiVersion: hypercode.dev/v1
 kind: Profile
 metadata: {name: canary}
 spec:
-  handler: {protocol: exec, command: [sh, canary.sh], source: ./canary, stdout: json}
+  handler: {protocol: exec, command: [python3, canary.py], source: ./canary, stdout: json}
+  env: {ISOLATED: "@ISOLATED@"}@IMAGE@
 ---
 apiVersion: hypercode.dev/v1
 kind: Pool
 metadata: {name: small}
 spec:
-  size: {min: 0, max: 10, target: 3}
+  size: {min: 0, max: 10, target: 2}@IMAGE@
 ---
 apiVersion: hypercode.dev/v1
 kind: Crew
@@ -33,55 +41,176 @@ spec:
   sandbox: {pool: small}
 "#;
 
-/// Says which marks it found, makes its own wherever it can write, and leaves a daemon behind.
+/// Says which marks and which processes of others it found, makes its own mark wherever it can write, and leaves a daemon
+/// behind.
 const CANARY: &str = r#"
-found=""
-for place in "$HYPERCODE_WORK" ${HOME:+"$HOME"} ${TMPDIR:+"$TMPDIR"}; do
-    [ -e "$place/mark" ] && found="$found $place"
-done
-for place in "$HYPERCODE_WORK" ${HOME:+"$HOME"} ${TMPDIR:+"$TMPDIR"}; do
-    echo mark > "$place/mark"
-done
-setsid sleep 86400 > /dev/null 2>&1 < /dev/null &
-random=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
-echo "{\"found\": \"$found\", \"random\": \"$random\", \"daemon\": $!}"
+import glob, json, os, subprocess, uuid
+
+is_isolated = os.environ["ISOLATED"] == "yes"
+places = {os.environ.get(name) for name in ("HYPERCODE_WORK", "HOME", "TMPDIR")} - {None}
+if is_isolated:
+    places |= {"/tmp", "/var/tmp", "/dev/shm", "/run", "/dev", "/etc", "/usr/local", "/"}
+found = sorted(place for place in places if os.path.exists(place + "/mark"))
+marked = []
+for place in sorted(places):
+    try:
+        with open(place + "/mark", "w") as mark:
+            mark.write("mark")
+        marked.append(place)
+    except OSError:
+        pass
+
+def command(path):
+    try:
+        return open(path).read().replace("\0", " ").strip()
+    except OSError:
+        return ""
+
+seen = [command(path) for path in glob.glob("/proc/[0-9]*/cmdline")] if is_isolated else []
+foreign = [line for line in seen if line and "hypercode-runner" not in line and "canary.py" not in line]
+daemon = subprocess.Popen(["sleep", "86400"], start_new_session=True, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(json.dumps({"found": found, "marked": marked, "foreign": foreign, "random": os.urandom(16).hex(),
+                  "uuid": [str(uuid.uuid4()), open("/proc/sys/kernel/random/uuid").read().strip()],
+                  "daemon": daemon.pid}))
 "#;
 
-/// SB-1: no mark, no process and no number of an earlier agent is met by a later one, and no sandbox is met twice.
+/// In plain processes, which share the machine with each other.
 #[tokio::test(flavor = "multi_thread")]
-async fn sb_1_nothing_of_a_sandbox_is_met_again() {
-    let cycles = std::env::var("HYPERCODE_ONE_USE_CYCLES").ok().and_then(|text| text.parse().ok());
-    let cycles: usize = cycles.unwrap_or(CYCLES);
+async fn sb_1_nothing_of_a_process_is_met_again() {
     let stage = Stage::empty().await;
-    stage.home.write("canary/canary.sh", CANARY);
-    let file = stage.home.write("crew.yaml", MANIFESTS);
-    let file = file.to_str().expect("text").to_owned();
-    let (mut sandboxes, mut random) = (BTreeSet::new(), BTreeSet::new());
-    for cycle in 0..cycles {
-        let crew = stage.json(&["crew", "assemble", &file]).await;
-        let crew = crew["id"].as_str().expect("an id").to_owned();
-        let agents = stage.api.list(&format!("/v1/agents?crew={crew}")).await;
-        let sandbox = agents[0]["sandbox"].as_str().expect("a sandbox").to_owned();
-        let task = stage.json(&["task", "submit", "mine", "--input", "\"look\""]).await;
-        let ended = stage.ended(task["id"].as_str().expect("an id")).await;
-        let seen = &ended["output"]["parts"][0]["data"];
-        assert_eq!(seen["found"], "", "cycle {cycle}: {ended:#}");
-        assert!(sandboxes.insert(sandbox), "cycle {cycle}: a sandbox was met twice");
-        assert!(random.insert(seen["random"].to_string()), "cycle {cycle}: a number was met twice: {seen}");
-        stage.hypercode(&["crew", "disband", &crew]).await.ok();
+    let ended = async |stage: &Stage, seen: &Value| {
         let daemon = i32::try_from(seen["daemon"].as_i64().expect("a process id")).expect("a process id");
         eventually("the end of what it left running", async || {
             stage.home.processes().iter().all(|process| process.pid != daemon).then_some(())
         })
         .await;
+    };
+    nothing_is_met_again(stage, "no", None, CYCLES, ended).await;
+}
+
+/// In sandboxes made of namespaces.
+#[tokio::test(flavor = "multi_thread")]
+async fn sb_1_nothing_of_a_native_sandbox_is_met_again() {
+    let Some(stage) = Stage::native().await else { return };
+    nothing_is_met_again(stage, "yes", None, CYCLES, async |_, _| ()).await;
+}
+
+/// In containers; the log and the daemon agree on every one that was ever made.
+#[tokio::test(flavor = "multi_thread")]
+async fn sb_1_nothing_of_a_container_is_met_again() {
+    let Some(stage) = Stage::in_containers().await else { return };
+    nothing_is_met_again(stage, "yes", Some(IMAGE), CONTAINER_CYCLES, async |_, _| ()).await;
+}
+
+async fn nothing_is_met_again(
+    stage: Stage,
+    isolated: &str,
+    image: Option<&str>,
+    cycles: usize,
+    ended: impl AsyncFn(&Stage, &Value),
+) {
+    let more = std::env::var("HYPERCODE_ONE_USE_CYCLES").ok().and_then(|text| text.parse().ok());
+    let cycles: usize = more.unwrap_or(cycles);
+    let witness = image.map(|_| Witness::of(&stage));
+    stage.home.write("canary/canary.py", CANARY);
+    let image = image.map(|image| format!("\n  image: {image}")).unwrap_or_default();
+    let manifests = MANIFESTS.replace("@ISOLATED@", isolated).replace("@IMAGE@", &image);
+    let file = stage.home.write("crew.yaml", manifests).to_str().expect("text").to_owned();
+    stage.hypercode(&["profile", "apply", &file]).await.ok();
+    stage.hypercode(&["pool", "apply", &file]).await.ok();
+    let (mut sandboxes, mut numbers) = (BTreeSet::new(), BTreeSet::new());
+    for cycle in 0..cycles {
+        stage.pool("something stands by", |pool| pool["ready"].as_u64() > Some(0)).await;
+        let crew = stage.json(&["crew", "assemble", &file]).await;
+        let crew = crew["id"].as_str().expect("an id").to_owned();
+        let agents = stage.api.list(&format!("/v1/agents?crew={crew}")).await;
+        let sandbox = agents[0]["sandbox"].as_str().expect("a sandbox").to_owned();
+        let task = stage.json(&["task", "submit", "mine", "--input", "\"look\""]).await;
+        let done = stage.ended(task["id"].as_str().expect("an id")).await;
+        let seen = &done["output"]["parts"][0]["data"];
+        assert_eq!((&seen["found"], &seen["foreign"]), (&json!([]), &json!([])), "cycle {cycle}: {done:#}");
+        assert!(!seen["marked"].as_array().expect("places").is_empty(), "cycle {cycle}: {done:#}");
+        assert!(sandboxes.insert(sandbox), "cycle {cycle}: a sandbox was met twice");
+        for number in [&seen["random"], &seen["uuid"][0], &seen["uuid"][1]] {
+            assert!(numbers.insert(number.to_string()), "cycle {cycle}: {number} was met twice");
+        }
+        stage.hypercode(&["crew", "disband", &crew]).await.ok();
+        ended(&stage, seen).await;
     }
     stage.hypercode(&["pool", "drain", "small"]).await.ok();
-    let gone = |pool: &Value| pool["created"] == pool["destroyed"];
-    let pool = eventually("an empty pool", async || {
-        Some(stage.api.insist_get("/v1/pools/small").await).filter(gone)
-    })
-    .await;
-    let cold = pool["live"]["cold"].as_u64().expect("a count");
-    assert_eq!(pool["claims"].as_u64().map(|claims| claims + cold), Some(cycles as u64), "{pool:#}");
+    let pool = stage.pool("empty", |pool| pool["created"] == pool["destroyed"]).await;
+    let (claims, cold) = (&pool["claims"], &pool["live"]["cold"]);
+    assert_eq!((claims, cold), (&json!(cycles), &json!(0)), "every agent claimed what stood by: {pool:#}");
+    let recorded = recorded(&stage).await;
+    assert!(sandboxes.is_subset(&recorded), "{sandboxes:?} of {recorded:?}");
+    assert_eq!(recorded.len() as u64, pool["created"].as_u64().expect("a count"), "all were the pool's");
+    if let Some(witness) = witness {
+        assert_eq!(witness.made().await, recorded, "the daemon and the log agree on what was made");
+    }
     stage.leave().await;
+}
+
+/// Every sandbox that the log knows of.
+async fn recorded(stage: &Stage) -> BTreeSet<String> {
+    let log = stage.home.log().await;
+    let (mut found, mut after) = (BTreeSet::new(), Position(0));
+    loop {
+        let batch = log.read(after, 1_000).await.expect("the log can be read");
+        let Some(last) = batch.last() else { return found };
+        after = last.position;
+        for event in &batch {
+            if let Ok(pool::Event::Requested(requested)) =
+                DomainEvent::decode(&event.kind, event.schema, &event.payload)
+            {
+                found.insert(requested.sandbox.to_string());
+            }
+            if let Ok(agent::Event::SandboxClaimed(claimed)) =
+                DomainEvent::decode(&event.kind, event.schema, &event.payload)
+            {
+                found.insert(claimed.sandbox.to_string());
+            }
+        }
+    }
+}
+
+/// What the daemon says of every container of a platform, from now on: it remembers only the last few hundred events.
+struct Witness {
+    events: Child,
+    said: std::path::PathBuf,
+    instance: String,
+}
+
+impl Witness {
+    fn of(stage: &Stage) -> Self {
+        let said = stage.home.path("containers");
+        let instance = std::fs::read_to_string(stage.home.path("data/instance")).expect("an instance");
+        let instance = format!("label=hypercode.instance={}", instance.trim());
+        let format = "{{.Action}} {{index .Actor.Attributes \"hypercode.sandbox\"}}";
+        let events = Command::new("docker")
+            .args(["events", "--filter", "type=container", "--filter", &instance, "--format", format])
+            .stdout(File::create(&said).expect("a file"))
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("docker");
+        Self { events, said, instance }
+    }
+
+    /// The sandboxes whose containers were made; all of them are gone.
+    async fn made(mut self) -> BTreeSet<String> {
+        let of = |said: &str, action: &str| -> BTreeSet<String> {
+            let lines = said.lines().filter_map(|line| line.split_once(' '));
+            lines.filter(|(what, _)| *what == action).map(|(_, sandbox)| sandbox.to_owned()).collect()
+        };
+        let made = eventually("the daemon says that all are gone", async || {
+            let said = std::fs::read_to_string(&self.said).expect("what it said");
+            let made = of(&said, "create");
+            (made == of(&said, "destroy")).then_some(made)
+        })
+        .await;
+        self.events.kill().expect("it is our child");
+        self.events.wait().expect("it is our child");
+        assert_eq!(docker::containers(&self.instance), Vec::<String>::new());
+        made
+    }
 }

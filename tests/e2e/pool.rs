@@ -27,7 +27,7 @@ fn crew(workers: u32) -> String {
 }
 
 /// The same with handlers that are ready without a process of theirs.
-fn light(workers: u32) -> String {
+pub(crate) fn light(workers: u32) -> String {
     crew(workers).replace(
         "{command: [python3, deeds.py], source: ./deeds, concurrency: 4, grace: 2s}",
         "{protocol: exec, command: [cat]}",
@@ -35,26 +35,26 @@ fn light(workers: u32) -> String {
 }
 
 /// The sandboxes of a pool that are in a phase.
-fn sandboxes(pool: &Value, phase: &str) -> BTreeSet<String> {
+pub(crate) fn sandboxes(pool: &Value, phase: &str) -> BTreeSet<String> {
     let all = pool["sandboxes"].as_array().into_iter().flatten();
     let found = all.filter(|standby| standby["phase"] == phase);
     found.map(|standby| standby["sandbox"].as_str().expect("an id").to_owned()).collect()
 }
 
 impl Stage {
-    async fn with_pool(manifest: &str) -> Self {
+    pub(crate) async fn with_pool(manifest: &str) -> Self {
         let stage = Self::empty().await;
         stage.apply(manifest).await;
         stage
     }
 
-    async fn apply(&self, manifest: &str) {
+    pub(crate) async fn apply(&self, manifest: &str) {
         let file = self.home.write("pool.yaml", manifest);
         self.hypercode(&["pool", "apply", file.to_str().expect("text")]).await.ok();
     }
 
     /// The pool, when it is as it is wanted to be.
-    async fn pool(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn pool(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         eventually(&format!("pool: {what}"), async || {
             Some(self.api.insist_get("/v1/pools/small").await).filter(|pool| is(pool))
         })
@@ -62,13 +62,13 @@ impl Stage {
     }
 
     /// The sandboxes of all agents that live.
-    async fn agents(&self) -> BTreeSet<String> {
+    pub(crate) async fn agents(&self) -> BTreeSet<String> {
         let agents = self.api.list("/v1/agents?status=ready").await;
         agents.iter().map(|agent| agent["sandbox"].as_str().expect("a sandbox").to_owned()).collect()
     }
 
     /// Empties the pool, so that nothing of it outlives the test; every sandbox that it ever had is gone.
-    async fn leave_pool(self) {
+    pub(crate) async fn leave_pool(self) {
         for crew in self.api.list("/v1/crews?status=running").await {
             self.hypercode(&["crew", "disband", crew["id"].as_str().expect("an id")]).await.ok();
         }
@@ -133,6 +133,11 @@ async fn a_pool_is_resized_replaced_and_drained() {
     stage.apply(&POOL.replace("spec:", "spec:\n  resources: {memory: 128Mi}")).await;
     let pool = stage.pool("replaced", |pool| pool["ready"] == 3 && pool["destroyed"] == 3).await;
     assert!(sandboxes(&pool, "ready").is_disjoint(&first), "{pool:#}");
+    stage.hypercode(&["pool", "resize", "small", "--max", "4"]).await.ok();
+    let pool = stage.pool("resized", |pool| pool["size"]["max"] == 4).await;
+    assert_eq!(pool["size"]["target"], 3, "what is not named stays: {pool:#}");
+    stage.hypercode(&["pool", "resize", "small", "--target", "auto"]).await.ok();
+    stage.pool("of its own size", |pool| pool["size"]["target"].is_null()).await;
     stage.hypercode(&["pool", "resize", "small", "--min", "5", "--max", "4"]).await.refused(2);
     stage.hypercode(&["pool", "resize", "large", "--min", "1"]).await.refused(4);
     stage.hypercode(&["pool", "drain", "small"]).await.ok();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::docker;
 use crate::support::{self, Api, Home, Ran, Up, eventually};
 
 /// A home with a running platform.
@@ -12,6 +13,9 @@ pub(crate) struct Stage {
     pub(crate) api: Api,
     pub(crate) up: Up,
 }
+
+/// An image with a shell and Python.
+pub(crate) const IMAGE: &str = "hypercode/python:latest";
 
 /// A crew of a lead and a worker.
 pub(crate) const CREW: &str = r#"
@@ -44,6 +48,27 @@ impl Stage {
     /// A platform without a crew, whose agents run in whatever sandbox it takes by itself.
     pub(crate) async fn by_default() -> Self {
         Self::over(Home::by_default()).await
+    }
+
+    /// A platform whose agents run in native sandboxes; none, and a line, where they cannot be made.
+    pub(crate) async fn native() -> Option<Self> {
+        let stage = Self::by_default().await;
+        if stage.up.log().contains("isolated from nothing") {
+            assert!(std::env::var_os("CI").is_none(), "no native sandboxes can be made here");
+            eprintln!("skipped: no native sandboxes can be made here");
+            return None;
+        }
+        Some(stage)
+    }
+
+    /// A platform whose agents run in containers, with [`IMAGE`]; none, and a line, without a daemon.
+    pub(crate) async fn in_containers() -> Option<Self> {
+        if !docker::is_available() {
+            return None;
+        }
+        let home = Home::in_containers();
+        home.hypercode(&["image", "build", "python"]).await.ok();
+        Some(Self::over(home).await)
     }
 
     async fn over(home: Home) -> Self {

@@ -39,6 +39,13 @@ impl Home {
         home
     }
 
+    /// The home of a platform whose agents run in containers.
+    pub(crate) fn in_containers() -> Self {
+        let mut home = Self::new();
+        home.sandbox = "docker";
+        home
+    }
+
     fn with(database: Option<String>, server: Option<Server>, bus: Option<String>) -> Self {
         let dir = tempfile::Builder::new().prefix("hc-").tempdir_in("/tmp").expect("a temporary directory");
         Self { dir, database, server, bus, sandbox: "process" }

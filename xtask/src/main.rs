@@ -41,11 +41,15 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Kill the platform at many random moments, and check after each that nothing was lost.
+    /// Kill the platform at many random moments, and check after each that nothing was lost; then have many agents follow
+    /// each other through a pool, in every kind of sandbox, and check that none meets anything of another.
     Soak {
         /// How often it is killed.
         #[arg(long, default_value_t = 1_000)]
         moments: u32,
+        /// How many agents follow each other.
+        #[arg(long, default_value_t = 1_000)]
+        cycles: u32,
     },
 }
 
@@ -56,7 +60,7 @@ fn main() -> ExitCode {
         Command::Tools => tools::run(),
         Command::Image => image(),
         Command::Bench { args } => bench(&args),
-        Command::Soak { moments } => test::soak(moments),
+        Command::Soak { moments, cycles } => test::soak(moments, cycles),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,6 +7,8 @@ use crate::{matrix, tools};
 
 /// How often the crash test kills the platform; without it, as often as a run of all tests can wait for.
 const MOMENTS: &str = "HYPERCODE_CRASH_MOMENTS";
+/// How many agents follow each other through a pool.
+const CYCLES: &str = "HYPERCODE_ONE_USE_CYCLES";
 /// How many seeds the simulation plays in continuous integration, in an optimised build: less than a minute's work.
 const SEEDS: u32 = 2_000;
 /// As many of them are also played on three nodes.
@@ -44,9 +46,18 @@ fn simulate(seeds: u32) -> Result<(), Failed> {
         .run()
 }
 
-/// Runs the crash test with many more moments than usual, in sight, and with no bound to its time.
-pub(crate) fn soak(moments: u32) -> Result<(), Failed> {
+/// Runs the crash test with many more moments than usual and the tests of one use with many more cycles, in sight, and with
+/// no bound to their time. What has none is left out.
+pub(crate) fn soak(moments: u32, cycles: u32) -> Result<(), Failed> {
     python()?;
+    if cycles > 0 {
+        let one_use = ["--nocapture", "--test-threads=1", "one_use::"];
+        let tests = cargo(["test", "--package", "hypercode", "--test", "e2e", "--"]).args(one_use);
+        tests.env(CYCLES, cycles.to_string()).run()?;
+    }
+    if moments == 0 {
+        return Ok(());
+    }
     let crash = cargo(["test", "--package", "hypercode", "--test", "crash", "--", "--nocapture"]);
     crash.env(MOMENTS, moments.to_string()).run()
 }
