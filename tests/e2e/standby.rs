@@ -182,26 +182,3 @@ async fn a_pool_whose_containers_never_come_up_is_degraded_and_makes_no_storm() 
     stage.pool("mended", |pool| pool["status"] == "active" && pool["ready"] == 2).await;
     stage.leave_pool().await;
 }
-
-/// The same where the handler that is started ahead ends at once.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pool_whose_handlers_end_at_once_is_degraded_and_makes_no_storm() {
-    let Some(stage) = Stage::native().await else { return };
-    let profile = |command: &str| {
-        let text = format!(
-            "apiVersion: hypercode.dev/v1\nkind: Profile\nmetadata: {{name: hasty}}\nspec:\n  \
-             handler: {{command: {command}}}\n"
-        );
-        stage.home.write("profile.yaml", text).to_str().expect("text").to_owned()
-    };
-    stage.hypercode(&["profile", "apply", &profile("[sh, -c, \"echo gone; exit 3\"]")]).await.ok();
-    stage.apply(&pool(2, None, "  prestart: hasty\n")).await;
-    let degraded = |pool: &Value| pool["status"] == "degraded" && pool["failed"].as_u64() >= Some(4);
-    let pool = stage.pool("degraded", degraded).await;
-    assert!(pool["reason"].as_str().is_some_and(|reason| reason.contains("exit code 3")), "{pool:#}");
-    is_no_storm(&attempts(&stage).await);
-    stage.hypercode(&["profile", "apply", &profile("[cat]")]).await.ok();
-    stage.apply(&self::pool(2, None, "  prestart: hasty\n")).await;
-    stage.pool("mended", |pool| pool["status"] == "active" && pool["ready"] == 2).await;
-    stage.leave_pool().await;
-}

@@ -312,7 +312,7 @@ impl Scene {
     /// Nodes that died at a point are started again.
     pub async fn revive(&self) {
         for machine in &self.machines {
-            if machine.life().is_some_and(|life| life.is_over()) {
+            if machine.life().is_none_or(|life| life.is_over()) {
                 self.kill(machine).await;
             }
         }

@@ -50,6 +50,12 @@ pub(super) enum Done {
     Before,
 }
 
+/// Some daemons answer with a fault of their own (500) to who asks for a container to stand still, or to go on, that does.
+fn is_so_already(error: &Answer) -> bool {
+    let Answer::DockerResponseServerError { message, .. } = error else { return false };
+    message.ends_with("is not paused") || message.ends_with("is already paused")
+}
+
 impl Daemon {
     /// Connects, and agrees on a version of the API.
     pub(super) async fn connect(socket: &Path, limits: Limits) -> Result<Self, Error> {
@@ -246,6 +252,7 @@ impl Daemon {
                 Err(error) if matches!(status(&error), Some(NOT_MODIFIED | NOT_FOUND | CONFLICT)) => {
                     Ok(Done::Before)
                 }
+                Err(error) if is_so_already(&error) => Ok(Done::Before),
                 Err(error) => Err(error),
             }
         };
