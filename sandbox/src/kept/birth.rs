@@ -30,12 +30,15 @@ pub(super) fn start_runner(place: &Place, record: &Record, groups: &Groups) -> i
     let (hears, mut tell) = io::pipe()?;
     let (mut hear, tells) = io::pipe()?;
     let namespaces = record.confinement.as_ref().map_or(0, Confinement::namespaces);
-    let Some(runner) = fork(groups, namespaces)? else {
-        drop((hear, tell));
-        let mut keeper = Keeper { hears, tells };
-        let error = become_runner(place, record, groups, &mut keeper);
-        let _ = write!(keeper.tells, "{error}");
-        std::process::exit(1)
+    let runner = match fork(groups, namespaces)? {
+        Forked::Keeper(runner) => runner,
+        Forked::Child { is_in_group } => {
+            drop((hear, tell));
+            let mut keeper = Keeper { hears, tells };
+            let error = become_runner(place, record, groups, is_in_group, &mut keeper);
+            let _ = write!(keeper.tells, "{error}");
+            std::process::exit(1)
+        }
     };
     drop((hears, tells));
     let map = || record.confinement.as_ref().map_or(Ok(()), |confinement| confinement.map_user(runner));
@@ -80,7 +83,13 @@ impl Keeper {
 }
 
 /// What the child does between fork and exec, and why it failed.
-fn become_runner(place: &Place, record: &Record, groups: &Groups, keeper: &mut Keeper) -> io::Error {
+fn become_runner(
+    place: &Place,
+    record: &Record,
+    groups: &Groups,
+    is_in_group: bool,
+    keeper: &mut Keeper,
+) -> io::Error {
     let spec = &record.spec;
     let mut prepare = || {
         keeper.await_go()?;
@@ -92,7 +101,7 @@ fn become_runner(place: &Place, record: &Record, groups: &Groups, keeper: &mut K
                 Ok(command(spec, &spec.runner, &spec.socket, &place.work()))
             }
             Some(confinement) => {
-                groups.join()?;
+                groups.join(is_in_group)?;
                 let inside = confinement.enter(spec, &place.root(), groups.oom_file(), keeper)?;
                 let mut command = command(spec, &inside.runner, &inside.socket, &inside.work);
                 command.env_remove(place.marker().0);
@@ -125,12 +134,20 @@ fn reset_signals() -> nix::Result<()> {
     SigSet::empty().thread_set_mask()
 }
 
-/// Forks into new namespaces, the child into its control group where a child can be born in one: `None` in the child.
+/// What a fork is to each of the two.
+enum Forked {
+    /// The keeper has this child.
+    Keeper(RawPid),
+    /// The child was born in its group of the unified hierarchy, or has yet to join it.
+    Child { is_in_group: bool },
+}
+
+/// Forks into new namespaces, the child into its control group where a child can be born in one.
 ///
 /// A child that is born in its group costs nothing; moving it there later takes some ten milliseconds, because the
 /// kernel has to wait for all processors.
 #[allow(unsafe_code, reason = "neither the standard library nor nix wraps clone3(2)")]
-fn fork(groups: &Groups, namespaces: libc::c_int) -> io::Result<Option<RawPid>> {
+fn fork(groups: &Groups, namespaces: libc::c_int) -> io::Result<Forked> {
     let group = groups.open_unified();
     // SAFETY: all fields may be zero.
     let mut how: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -144,17 +161,17 @@ fn fork(groups: &Groups, namespaces: libc::c_int) -> io::Result<Option<RawPid>> 
     // lock held, and may allocate and write files as any process.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const how, size_of_val(&how)) };
     match i32::try_from(pid).map_err(io::Error::other)? {
-        // The group may not be joined; what it is for is then done without it.
+        // Nobody can be born in the group, on an older kernel or where rights are missing: the child tries to join it.
         ..0 if group.is_some() => fork(&Groups::default(), namespaces),
         // Older containers do not know the call.
         // SAFETY: as above.
         ..0 if namespaces == 0 => match unsafe { nix::unistd::fork() }? {
-            ForkResult::Parent { child } => Ok(Some(child)),
-            ForkResult::Child => Ok(None),
+            ForkResult::Parent { child } => Ok(Forked::Keeper(child)),
+            ForkResult::Child => Ok(Forked::Child { is_in_group: false }),
         },
         ..0 => Err(io::Error::last_os_error()),
-        0 => Ok(None),
-        pid => Ok(Some(RawPid::from_raw(pid))),
+        0 => Ok(Forked::Child { is_in_group: group.is_some() }),
+        pid => Ok(Forked::Keeper(RawPid::from_raw(pid))),
     }
 }
 

@@ -163,13 +163,26 @@ impl Groups {
         File::open(&self.unified()?.path).ok()
     }
 
-    /// Has this process, which must have a single thread, join the groups that no process can be born in.
+    /// Has this process, which must have a single thread, join the groups that no process can be born in; that of the
+    /// unified hierarchy too, unless it was born there.
+    ///
+    /// # Errors
+    /// When one that holds a limit cannot be joined: nothing runs without its limits.
     ///
     /// A thread that moves itself costs microseconds; moving another process costs some ten milliseconds, because
     /// the kernel then has to wait for all processors.
-    pub(super) fn join(&self) -> io::Result<()> {
-        let others = self.0.iter().filter(|group| !group.role.is_unified());
-        others.map(|group| group.path.join("tasks")).try_for_each(|tasks| fs::write(tasks, "0"))
+    pub(super) fn join(&self, is_in_unified: bool) -> io::Result<()> {
+        for group in self.0.iter().filter(|group| !(is_in_unified && group.role.is_unified())) {
+            let list = group.path.join(if group.role.is_unified() { "cgroup.procs" } else { "tasks" });
+            match fs::write(&list, "0") {
+                Err(error) if group.role != Role::Unified => {
+                    let what = format!("join the control group `{}`: {error}", group.path.display());
+                    return Err(io::Error::new(error.kind(), what));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The file in which the kernel tells how often it killed for want of memory, and where programs look for it.
@@ -343,6 +356,22 @@ mod tests {
                           33 25 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
                           31 25 0:28 /below /elsewhere rw - cgroup2 cgroup2 rw\n\
                           32 25 0:28 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
+
+    #[test]
+    fn a_group_that_limits_is_joined_or_it_is_said_that_it_is_not() {
+        let home = tempfile::tempdir().unwrap();
+        let group = |name: &str, role| Group { path: home.path().join(name), role };
+        fs::create_dir(home.path().join("there")).unwrap();
+        let joined = || fs::read_to_string(home.path().join("there/cgroup.procs")).ok();
+        let there = Groups(vec![group("there", Role::UnifiedLimits)]);
+        there.join(true).unwrap();
+        assert_eq!(joined(), None, "it was born there");
+        there.join(false).unwrap();
+        assert_eq!(joined().as_deref(), Some("0"));
+        let error = Groups(vec![group("gone", Role::UnifiedLimits)]).join(false).unwrap_err();
+        assert!(error.to_string().contains("join the control group"), "{error}");
+        Groups(vec![group("gone", Role::Unified)]).join(false).unwrap();
+    }
 
     #[test]
     fn every_hierarchy_is_found_among_mounts() {
