@@ -4,10 +4,12 @@
 //! becomes a test of its own. The stand-ins for the runner are shell and Python scripts.
 
 mod descendants;
+mod dockerd;
 mod life;
 mod limits;
 
 pub use self::descendants::*;
+pub use self::dockerd::Dockerd;
 pub use self::life::*;
 pub use self::limits::*;
 

@@ -20,6 +20,7 @@ mod resolve;
 mod view;
 mod watch;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,16 +30,16 @@ use futures_util::StreamExt;
 use tokio::sync::{Semaphore, broadcast};
 
 use self::daemon::{Daemon, Done};
-use self::watch::{Known, Watch};
+use self::watch::Watch;
 use crate::gates::Gates;
 use crate::proc::{self, Handle, Stat, Table};
 use crate::used::Used;
 use crate::{
-    Error, Exit, Found, Id, Instance, Isolation, Kind, Level, Peer, Provider, Resources, Running, Signal,
-    Spec, State, Target,
+    Breach, Container, Error, Exit, Found, Id, Instance, Isolation, Kind, Level, Peer, Provider, Resources,
+    Running, Signal, Spec, State, Target,
 };
 
-pub use self::hardened::{Container, Drift, assert_hardened};
+pub use self::hardened::{Candidate, Drift, assert_hardened};
 
 pub use self::profile::UID;
 
@@ -141,16 +142,24 @@ impl Docker {
     /// Connects to the daemon and adopts what runs there.
     ///
     /// # Errors
-    /// [`Error::Daemon`] where the daemon cannot be reached, [`Error::Io`] where the root cannot be made.
+    /// [`Error::Daemon`] where the daemon cannot be reached, [`Error::Invalid`] where it does not list the runtime,
+    /// [`Error::Io`] where the root cannot be made.
     pub async fn open(options: Options) -> Result<Self, Error> {
         let daemon = Daemon::connect(&options.socket, options.limits).await?;
+        if let Some(runtime) = &options.runtime {
+            let listed = daemon.runtimes().await?;
+            if !listed.contains(runtime) {
+                let right = format!("one that the Docker daemon lists: {}", listed.join(", "));
+                return Err(Error::invalid("docker_runtime", runtime, right));
+            }
+        }
         let used = Used::open(&options.root)?;
         let watch = Watch::new(options.limits.exits);
         let creates = Semaphore::new(options.limits.creates_at_once);
         let inner = Arc::new(Inner { options, daemon, used, gates: Gates::default(), watch, creates });
         let since = watch::now();
-        for container in inner.containers().await? {
-            inner.adopt(&container).await;
+        for (id, _) in inner.ids().await? {
+            inner.adopt(&id).await;
         }
         watch::start(&inner, since);
         Ok(Self { inner })
@@ -167,17 +176,6 @@ impl Docker {
             version.version.as_deref().unwrap_or("?"),
             version.api_version.as_deref().unwrap_or("?")
         ))
-    }
-
-    /// The runtimes that the daemon lists.
-    ///
-    /// # Errors
-    /// [`Error::Daemon`].
-    pub async fn runtimes(&self) -> Result<Vec<String>, Error> {
-        let mut names: Vec<String> =
-            self.inner.daemon.info().await?.runtimes.unwrap_or_default().into_keys().collect();
-        names.sort();
-        Ok(names)
     }
 
     /// Gives the daemon an image of these files under this name, in place of the one that had it; answers with its id.
@@ -252,18 +250,29 @@ impl Provider for Docker {
     }
 
     async fn list(&self) -> Result<Vec<Found>, Error> {
-        let mut found = Vec::new();
-        for container in self.inner.containers().await? {
-            found.extend(self.inner.found(container).await?);
-        }
-        Ok(found)
+        let inner = &self.inner;
+        let found = futures_util::stream::iter(inner.ids().await?)
+            .map(|(id, map)| async move {
+                inner.examine(&id).await.unwrap_or_else(|error| {
+                    let state = State::Damaged(format!("it cannot be looked at: failed to {error}"));
+                    Some(Found { id, labels: labels::read(&map), socket: labels::socket(&map), state })
+                })
+            })
+            .buffer_unordered(inner.options.limits.inspects_at_once);
+        Ok(found.collect::<Vec<_>>().await.into_iter().flatten().collect())
     }
 
     async fn find(&self, id: &Id) -> Result<Option<Found>, Error> {
-        match self.inner.mine(id).await? {
-            Mine::Yes(container) => self.inner.found(*container).await,
-            Mine::No | Mine::Absent => Ok(None),
-        }
+        self.inner.examine(id).await
+    }
+
+    async fn pin(&self, image: &str) -> Result<Option<String>, Error> {
+        let bytes_max = self.inner.options.limits.image_bytes_max;
+        Ok(Some(resolve::resolve(&self.inner.daemon, image, bytes_max).await?.id))
+    }
+
+    fn container(&self, id: &Id) -> Option<Container> {
+        self.inner.watch.get(id).map(|known| known.container)
     }
 
     async fn log(&self, id: &Id, bytes_max: u64) -> Result<Option<String>, Error> {
@@ -287,7 +296,7 @@ impl Provider for Docker {
         // Whoever speaks before the container was looked at waits until it was.
         let _gate = self.inner.gates.enter(id).await;
         let Some(known) = self.inner.watch.get(id) else { return Ok(false) };
-        Ok(peer::is_in(peer.pid, &known.container))
+        Ok(!known.is_spoilt && peer::is_in(peer.pid, &known.container.id))
     }
 
     async fn update(&self, id: &Id, resources: &Resources) -> Result<(), Error> {
@@ -304,15 +313,23 @@ impl Provider for Docker {
     }
 
     async fn pause(&self, id: &Id) -> Result<(), Error> {
+        let _gate = self.inner.gates.enter(id).await;
         let container = self.inner.running(id)?;
         self.inner.daemon.pause(&container).await?;
+        self.inner.watch.change(id, |known| known.is_still = true);
         Ok(())
     }
 
     async fn unpause(&self, id: &Id) -> Result<(), Error> {
+        let _gate = self.inner.gates.enter(id).await;
         let container = self.inner.running(id)?;
+        self.inner.watch.change(id, |known| known.is_still = false);
         self.inner.daemon.unpause(&container).await?;
         Ok(())
+    }
+
+    fn breaches(&self) -> broadcast::Receiver<Breach> {
+        self.inner.watch.breaches()
     }
 
     fn exits(&self) -> broadcast::Receiver<Exit> {
@@ -339,43 +356,29 @@ impl Inner {
         Ok(if is_ours { Mine::Yes(Box::new(container)) } else { Mine::No })
     }
 
-    /// All containers of this instance.
-    async fn containers(&self) -> Result<Vec<ContainerInspectResponse>, Error> {
+    /// All sandboxes of this instance that have a container, with its labels.
+    async fn ids(&self) -> Result<Vec<(Id, HashMap<String, String>)>, Error> {
         let label = format!("{}={}", labels::INSTANCE, self.options.instance);
-        let ids: Vec<Id> = self.daemon.list(&label).await?.iter().filter_map(labels::sandbox).collect();
-        let inspected = futures_util::stream::iter(ids)
-            .map(|id| async move { self.mine(&id).await })
-            .buffer_unordered(self.options.limits.inspects_at_once);
-        let inspected: Vec<Result<Mine, Error>> = inspected.collect().await;
-        let mut containers = Vec::with_capacity(inspected.len());
-        for found in inspected {
-            if let Mine::Yes(container) = found? {
-                containers.push(*container);
-            }
-        }
-        Ok(containers)
+        let maps = self.daemon.list(&label).await?;
+        Ok(maps.into_iter().filter_map(|map| Some((labels::sandbox(&map)?, map))).collect())
     }
 
     /// Watches over a container that an earlier platform started, if it is still what it must be.
-    async fn adopt(&self, container: &ContainerInspectResponse) {
-        let Some((id, known)) = self.known(container) else { return };
-        match assert_hardened(&Container::made(container, self.options.runtime.as_deref())) {
-            Ok(()) => self.watch.add(id, known),
-            Err(drifts) => {
-                let error = life::drifted(&id, &drifts);
-                if let Err(error) = self.kill(&id, container).await {
-                    tracing::error!(sandbox = %id, %error, "a container that drifted is not killed yet");
-                }
-                tracing::error!(sandbox = %id, %error, "a container that drifted is not adopted");
-            }
-        }
+    async fn adopt(self: &Arc<Self>, id: &Id) {
+        let _gate = self.gates.enter(id).await;
+        self.look(id, None).await;
     }
 
-    /// What is to be remembered of a container that runs.
-    fn known(&self, container: &ContainerInspectResponse) -> Option<(Id, Known)> {
-        let id = labels::sandbox(&view::labels(container))?;
-        let runs = view::phase(container) == view::Phase::Runs;
-        runs.then(|| (id, Known { container: view::container_id(container).to_owned() }))
+    /// What a sandbox is doing. One that is not what it must be is killed.
+    async fn examine(&self, id: &Id) -> Result<Option<Found>, Error> {
+        // Whoever is busy with it looks at it himself.
+        let gate = if self.gates.is_busy(id) { None } else { Some(self.gates.enter(id).await) };
+        let Mine::Yes(container) = self.mine(id).await? else { return Ok(None) };
+        if gate.is_some() && view::phase(&container) == view::Phase::Runs && !view::has_ended(&container) {
+            self.judge(id, &container, None).await;
+        }
+        drop(gate);
+        self.found(*container).await
     }
 
     async fn found(&self, mut container: ContainerInspectResponse) -> Result<Option<Found>, Error> {
@@ -421,7 +424,7 @@ impl Inner {
 
     /// The container of a sandbox that runs.
     fn running(&self, id: &Id) -> Result<String, Error> {
-        self.watch.get(id).map(|known| known.container).ok_or_else(|| Error::NotRunning { id: id.clone() })
+        self.watch.get(id).map(|known| known.container.id).ok_or_else(|| Error::NotRunning { id: id.clone() })
     }
 
     fn expect_done(&self, id: &Id, done: Done) -> Result<(), Error> {

@@ -40,6 +40,14 @@ pub enum Error {
         /// What happened, and where.
         reason: String,
     },
+    /// The image cannot be used; nothing was done.
+    #[error("use the image `{name}`: {reason}")]
+    Image {
+        /// Its name, as it was given.
+        name: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// Processes of the sandbox are left although all were killed. Destroying again is safe and goes on where this ended.
     #[error(
         "end sandbox `{id}`: processes {pids:?} are left; look at their state with `ps -o pid,stat,wchan,cmd`"

@@ -31,6 +31,7 @@ pub use id::{Id, Instance};
 pub use kept::{Kept, Limits, Options, keeper_main};
 pub use native::{CANARY, Confinement, canary_main, prove};
 pub use provider::{
-    Exit, Found, Isolation, Kind, Level, Peer, Pid, Provider, Running, Signal, State, Target,
+    Breach, Container, Exit, Found, Isolation, Kind, Level, Peer, Pid, Provider, Running, Signal, State,
+    Tampering, Target,
 };
 pub use spec::{Labels, Resources, Runner, Spec};

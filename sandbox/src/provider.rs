@@ -34,7 +34,7 @@ pub trait Provider: Send + Sync {
     /// Repeated for an id that runs, it answers with what runs, whatever else `spec` says.
     ///
     /// # Errors
-    /// [`Error::Invalid`], [`Error::Used`], [`Error::Start`]; [`Error::Io`] may be tried again with the same id.
+    /// [`Error::Invalid`], [`Error::Used`], [`Error::Image`], [`Error::Start`]; [`Error::Io`] may be tried again with the same id.
     async fn create(&self, spec: &Spec) -> Result<Running, Error>;
 
     /// Kills everything in the sandbox, verifies that it is gone and removes its files. The id stays used up.
@@ -96,6 +96,26 @@ pub trait Provider: Send + Sync {
     /// As [`Provider::pause`].
     async fn unpause(&self, _: &Id) -> Result<(), Error> {
         Err(Error::Unsupported { kind: self.kind(), what: "unpause a sandbox" })
+    }
+
+    /// What an image's name stands for now, by its content, so that all sandboxes made of it are made of the same.
+    /// `None` where images have no names.
+    ///
+    /// # Errors
+    /// [`Error::Image`] where there is none, or it may not be used.
+    async fn pin(&self, _image: &str) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
+
+    /// The container that a sandbox is, while it runs; `None` where it is none.
+    fn container(&self, _: &Id) -> Option<Container> {
+        None
+    }
+
+    /// What is done to sandboxes from outside from now on, and what is made of them against what was asked. They are
+    /// killed for it. A kind that cannot tell has nothing to say.
+    fn breaches(&self) -> broadcast::Receiver<Breach> {
+        broadcast::channel(1).1
     }
 
     /// Exits from now on: each sandbox once, as soon as its runner has ended *and* all that ran below it is gone.
@@ -175,6 +195,41 @@ pub struct Peer {
     pub pid: u32,
     /// Its user, as the platform sees it.
     pub uid: u32,
+}
+
+/// A sandbox that is a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// The daemon's id of it.
+    pub id: String,
+    /// The image that it was made of, by its content: `sha256:…`.
+    pub image: String,
+}
+
+/// Why a sandbox cannot be trusted any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tampering {
+    /// It is less shut off than was asked for.
+    Drifted,
+    /// Something was executed in it from outside.
+    Executed,
+    /// It had ended, and somebody started it again.
+    Started,
+    /// It was to stand still, and somebody had it go on.
+    Unpaused,
+}
+
+/// A sandbox was tampered with, and is killed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breach {
+    /// The sandbox.
+    pub id: Id,
+    /// What it was made for.
+    pub labels: Labels,
+    /// Why it cannot be trusted.
+    pub what: Tampering,
+    /// What was seen, for a person.
+    pub detail: String,
 }
 
 /// A sandbox that was just created, or already ran.

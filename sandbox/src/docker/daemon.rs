@@ -7,7 +7,7 @@ use std::time::Duration;
 use bollard::errors::Error as Answer;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerUpdateBody, EventMessage, ImageInspect,
-    SystemInfo, SystemVersion,
+    SystemVersion,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
@@ -15,7 +15,7 @@ use bollard::query_parameters::{
     RemoveContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, future, stream};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Limits;
@@ -90,8 +90,12 @@ impl Daemon {
         self.call("tell its version", self.docker.version()).await
     }
 
-    pub(super) async fn info(&self) -> Result<SystemInfo, Error> {
-        self.call("tell about itself", self.docker.info()).await
+    /// The runtimes that it can run containers with.
+    pub(super) async fn runtimes(&self) -> Result<Vec<String>, Error> {
+        let info = self.call("tell about itself", self.docker.info()).await?;
+        let mut names: Vec<String> = info.runtimes.unwrap_or_default().into_keys().collect();
+        names.sort();
+        Ok(names)
     }
 
     /// The container of this name or id.
@@ -135,7 +139,7 @@ impl Daemon {
         image.ok_or_else(|| self.failed("import an image", "it is not there afterwards".to_owned()))
     }
 
-    /// The names of all containers with this label, whether they run or not.
+    /// The labels of all containers with this label, whether they run or not.
     pub(super) async fn list(&self, label: &str) -> Result<Vec<HashMap<String, String>>, Error> {
         let filters = HashMap::from([("label", vec![label])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
@@ -200,19 +204,27 @@ impl Daemon {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// What happens to containers with this label, from `since` on, in seconds of the daemon's clock.
+    /// What happens to containers with this label, and which containers are joined to networks, from `since` on, in
+    /// seconds of the daemon's clock.
     pub(super) fn events(
         &self,
         label: &str,
         since: u64,
     ) -> impl Stream<Item = Result<EventMessage, Answer>> + Unpin + use<> {
-        let filters = HashMap::from([
+        let own = HashMap::from([
             ("type", vec!["container"]),
             ("label", vec![label]),
-            ("event", vec!["die", "exec_create"]),
+            ("event", vec!["die", "exec_create", "start", "unpause"]),
         ]);
-        let options = EventsOptionsBuilder::default().since(&since.to_string()).filters(&filters).build();
-        Box::pin(self.docker.events(Some(options)))
+        // A network has no label of a container.
+        let joined = HashMap::from([("type", vec!["network"]), ("event", vec!["connect"])]);
+        let stream = |filters: &HashMap<&str, Vec<&str>>| {
+            let options = EventsOptionsBuilder::default().since(&since.to_string()).filters(filters).build();
+            // One that ends is to end both.
+            Box::pin(self.docker.events(Some(options)).map(Some).chain(stream::once(async { None })))
+        };
+        let both = stream::select(stream(&own), stream(&joined));
+        Box::pin(both.take_while(|event| future::ready(event.is_some())).filter_map(future::ready))
     }
 
     async fn call<T>(

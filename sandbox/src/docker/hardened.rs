@@ -3,13 +3,15 @@
 //! It knows what every field of a host configuration must be. Whatever it does not know must be left alone, so that
 //! a field of a later API opens nothing.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, MountPoint};
 use serde_json::{Map, Value, json};
 
-use super::filter;
-use super::profile::{PROGRAM_DIR, SOCKET_DIR, USER, WORK};
+use super::profile::{ENVIRONMENT, PROGRAM_DIR, SOCKET_DIR, USER, WORK};
+use super::{filter, labels};
 
 /// Largest `/dev/shm`, in bytes.
 const SHM_BYTES_MAX: u64 = 64 << 20;
@@ -35,56 +37,104 @@ impl fmt::Display for Drift {
 }
 
 /// A container, asked for or made.
-#[derive(Clone, Copy, Debug)]
-pub struct Container<'a> {
+#[derive(Clone, Debug)]
+pub struct Candidate<'a> {
     user: Option<&'a str>,
     host: Option<&'a HostConfig>,
-    /// What is mounted in one that was made.
-    mounts: &'a [MountPoint],
+    environment: &'a [String],
+    /// What the labels say it sees of the host: the directory of the socket, and the runner's file.
+    sources: Option<(PathBuf, PathBuf)>,
     /// The runtime that is expected, if not the daemon's default.
     runtime: Option<&'a str>,
+    /// What only one that was made has.
+    made: Option<Made<'a>>,
 }
 
-impl<'a> Container<'a> {
+#[derive(Clone, Debug)]
+struct Made<'a> {
+    mounts: &'a [MountPoint],
+    networks: Vec<&'a str>,
+}
+
+impl<'a> Candidate<'a> {
     /// One that is asked for.
     #[must_use]
     pub fn asked(body: &'a ContainerCreateBody, runtime: Option<&'a str>) -> Self {
-        Self { user: body.user.as_deref(), host: body.host_config.as_ref(), mounts: &[], runtime }
+        Self {
+            user: body.user.as_deref(),
+            host: body.host_config.as_ref(),
+            environment: body.env.as_deref().unwrap_or_default(),
+            sources: body.labels.as_ref().and_then(sources),
+            runtime,
+            made: None,
+        }
     }
 
     /// One that the daemon made.
     #[must_use]
     pub fn made(inspected: &'a ContainerInspectResponse, runtime: Option<&'a str>) -> Self {
-        let user = inspected.config.as_ref().and_then(|config| config.user.as_deref());
-        let mounts = inspected.mounts.as_deref().unwrap_or_default();
-        Self { user, host: inspected.host_config.as_ref(), mounts, runtime }
+        let config = inspected.config.as_ref();
+        let networks = inspected.network_settings.as_ref().and_then(|network| network.networks.as_ref());
+        let made = Made {
+            mounts: inspected.mounts.as_deref().unwrap_or_default(),
+            networks: networks.into_iter().flat_map(|networks| networks.keys().map(String::as_str)).collect(),
+        };
+        Self {
+            user: config.and_then(|config| config.user.as_deref()),
+            host: inspected.host_config.as_ref(),
+            environment: config.and_then(|config| config.env.as_deref()).unwrap_or_default(),
+            sources: config.and_then(|config| config.labels.as_ref()).and_then(sources),
+            runtime,
+            made: Some(made),
+        }
     }
+
+    /// The file of the host that belongs at this path, if any does.
+    fn source(&self, target: &str) -> Option<&Path> {
+        let (socket_dir, runner) = self.sources.as_ref()?;
+        let program = target.strip_prefix(PROGRAM_DIR).and_then(|rest| rest.strip_prefix('/'));
+        match program {
+            _ if target == SOCKET_DIR => Some(socket_dir),
+            Some(name) if !name.is_empty() && !name.contains(['/', '.']) => Some(runner),
+            _ => None,
+        }
+    }
+}
+
+fn sources(map: &HashMap<String, String>) -> Option<(PathBuf, PathBuf)> {
+    Some((labels::socket(map)?.parent()?.to_owned(), PathBuf::from(labels::runner(map)?)))
 }
 
 /// Finds every way in which a container is less shut off than the profile says.
 ///
 /// # Errors
 /// All of them.
-pub fn assert_hardened(container: &Container<'_>) -> Result<(), Vec<Drift>> {
+pub fn assert_hardened(candidate: &Candidate<'_>) -> Result<(), Vec<Drift>> {
     let mut drifts = Vec::new();
-    let user = container.user.unwrap_or_default();
+    let user = candidate.user.unwrap_or_default();
     if user != USER {
         drifts.push(drift("User", &json!(user), "10001:10001"));
     }
-    let host = container.host.map(|host| serde_json::to_value(host).unwrap_or_default()).unwrap_or_default();
+    let stray = candidate.environment.iter().find(|variable| !is_ours(variable));
+    drifts.extend(stray.map(|variable| drift("Env", &json!(variable), "the runner's own, and PATH")));
+    let host = candidate.host.map(|host| serde_json::to_value(host).unwrap_or_default()).unwrap_or_default();
     let host = host.as_object().cloned().unwrap_or_default();
-    let named = REQUIRED.iter().copied();
-    let other = host.keys().map(String::as_str).filter(|name| !REQUIRED.contains(name));
-    for name in named.chain(other) {
+    let masks = if candidate.made.is_some() { &MASKS[..] } else { &[] };
+    let named: Vec<&str> = REQUIRED.iter().chain(masks).copied().collect();
+    let other = host.keys().map(String::as_str).filter(|name| !named.contains(name));
+    for name in named.iter().copied().chain(other) {
         let value = host.get(name).unwrap_or(&Value::Null);
-        if let Err(right) = judge(name, value, &host, container.runtime) {
+        if let Err(right) = judge(name, value, &host, candidate) {
             drifts.push(drift(&format!("HostConfig.{name}"), value, right));
         }
     }
-    let stray = container.mounts.iter().filter(|mount| !is_ours(mount));
-    drifts.extend(
-        stray.map(|mount| drift("Mounts", &json!(mount), "the socket's directory and the runner, read-only")),
-    );
+    if let Some(made) = &candidate.made {
+        let stray = made.mounts.iter().filter(|mount| !is_mounted_right(mount, candidate));
+        let right = "the socket's directory and the runner, read-only";
+        drifts.extend(stray.map(|mount| drift("Mounts", &json!(mount), right)));
+        let stray = made.networks.iter().filter(|network| **network != "none");
+        drifts.extend(stray.map(|network| drift("NetworkSettings.Networks", &json!(network), "none")));
+    }
     if drifts.is_empty() { Ok(()) } else { Err(drifts) }
 }
 
@@ -108,11 +158,14 @@ const REQUIRED: [&str; 16] = [
     "Ulimits",
 ];
 
+/// What the daemon adds to what it made.
+const MASKS: [&str; 2] = ["MaskedPaths", "ReadonlyPaths"];
+
 fn judge(
     name: &str,
     value: &Value,
     host: &Map<String, Value>,
-    runtime: Option<&str>,
+    candidate: &Candidate<'_>,
 ) -> Result<(), &'static str> {
     let (is_right, right) = match name {
         "CapDrop" => (*value == json!(["ALL"]), "[\"ALL\"]"),
@@ -121,16 +174,18 @@ fn judge(
         "LogConfig" => (is_bounded_log(value), "a json-file with max-size and max-file"),
         "Memory" | "NanoCpus" | "PidsLimit" => (value.as_i64().is_some_and(|most| most > 0), "a limit"),
         "MemorySwap" => (host.get("Memory") == Some(value), "the same as Memory, so that there is no swap"),
-        "Mounts" => (are_ours(value), "the socket's directory and the runner, read-only and private"),
+        "Mounts" => {
+            (are_right(value, candidate), "the socket's directory and the runner, read-only and private")
+        }
         "NetworkMode" => (value == "none", "none"),
         "ReadonlyRootfs" => (*value == json!(true), "true"),
         "SecurityOpt" => (is_confined(value), "no-new-privileges and our seccomp profile, and nothing else"),
         "ShmSize" => (value.as_u64().is_some_and(|size| size <= SHM_BYTES_MAX), "64 MiB at most"),
-        "Tmpfs" => (is_bounded_tmpfs(value), "/tmp and /workspace, each with nosuid, nodev and a size"),
+        "Tmpfs" => (is_bounded_tmpfs(value), "/tmp and /workspace, each with nosuid, nodev and a bound"),
         "Ulimits" => (has_limits(value), "a limit of open files, and no core dumps"),
         "OomScoreAdj" => (value.as_i64().is_some_and(|score| score >= 0), "0 to 1000"),
         "RestartPolicy" => (matches!(value["Name"].as_str(), None | Some("" | "no")), "no restart"),
-        "Runtime" => (is_runtime(value, runtime), "the runtime that was asked for"),
+        "Runtime" => (is_runtime(value, candidate.runtime), "the runtime that was asked for"),
         "MaskedPaths" => (holds(value, &MASKED), "the daemon's default"),
         "ReadonlyPaths" => (holds(value, &READ_ONLY), "the daemon's default"),
         _ => (is_void(value), "left alone"),
@@ -143,25 +198,35 @@ fn is_bounded_log(value: &Value) -> bool {
     value["Type"] == "json-file" && config["max-size"].is_string() && config["max-file"].is_string()
 }
 
-fn are_ours(value: &Value) -> bool {
-    let is_ours = |mount: &Value| {
+/// A variable of the runner's own, one that is taken away from the image, or the search path.
+fn is_ours(variable: &str) -> bool {
+    match variable.split_once('=') {
+        Some((name, _)) => name == "PATH" || ENVIRONMENT.iter().any(|(own, _)| *own == name),
+        None => true,
+    }
+}
+
+fn are_right(value: &Value, candidate: &Candidate<'_>) -> bool {
+    let is_right = |mount: &Value| {
         mount["Type"] == "bind"
             && mount["ReadOnly"] == true
             && mount["BindOptions"]["Propagation"] == "rprivate"
-            && is_target(mount["Target"].as_str().unwrap_or_default())
+            && is_from(mount["Source"].as_str(), mount["Target"].as_str(), candidate)
     };
-    value.as_array().is_some_and(|mounts| mounts.len() == 2 && mounts.iter().all(is_ours))
+    value.as_array().is_some_and(|mounts| mounts.len() == 2 && mounts.iter().all(is_right))
 }
 
-fn is_target(target: &str) -> bool {
-    let program = target.strip_prefix(PROGRAM_DIR).and_then(|rest| rest.strip_prefix('/'));
-    target == SOCKET_DIR || program.is_some_and(|name| !name.is_empty() && !name.contains(['/', '.']))
+fn is_from(source: Option<&str>, target: Option<&str>, candidate: &Candidate<'_>) -> bool {
+    let (Some(source), Some(target)) = (source, target) else { return false };
+    candidate.source(target) == Some(Path::new(source))
 }
 
-fn is_ours(mount: &MountPoint) -> bool {
-    let target = mount.destination.as_deref().unwrap_or_default();
+fn is_mounted_right(mount: &MountPoint, candidate: &Candidate<'_>) -> bool {
     match mount.typ.as_deref() {
-        Some("bind") => mount.rw == Some(false) && is_target(target),
+        Some("bind") => {
+            mount.rw == Some(false)
+                && is_from(mount.source.as_deref(), mount.destination.as_deref(), candidate)
+        }
         Some("tmpfs") => true,
         _ => false,
     }
@@ -180,11 +245,18 @@ fn is_bounded_tmpfs(value: &Value) -> bool {
     let Some(mounts) = value.as_object() else { return false };
     let is_bounded = |options: &Value| {
         let options: Vec<&str> = options.as_str().unwrap_or_default().split(',').collect();
+        let bounds = |name| options.iter().filter_map(move |option| option.strip_prefix(name));
         options.contains(&"nosuid")
             && options.contains(&"nodev")
-            && options.iter().any(|option| option.starts_with("size="))
+            && bounds("size=").count() > 0
+            && bounds("size=").chain(bounds("nr_inodes=")).all(is_bound)
     };
     mounts.contains_key("/tmp") && mounts.contains_key(WORK) && mounts.values().all(is_bounded)
+}
+
+/// A number that is not zero, which would mean that there is no bound (tmpfs(5)).
+fn is_bound(text: &str) -> bool {
+    text.trim_end_matches(['k', 'm', 'g']).parse::<u64>().is_ok_and(|bound| bound > 0)
 }
 
 fn has_limits(value: &Value) -> bool {
@@ -230,7 +302,7 @@ fn drift(field: &str, found: &Value, right: &'static str) -> Drift {
 mod tests {
     use std::path::PathBuf;
 
-    use bollard::models::{ContainerConfig, MountPoint};
+    use bollard::models::{ContainerConfig, EndpointSettings, NetworkSettings};
 
     use super::super::profile;
     use super::super::resolve::Image;
@@ -247,7 +319,8 @@ mod tests {
             orphan_grace_ms: 1_000,
             runner: Runner::new(PathBuf::from("/usr/bin/hypercode")),
         };
-        let image = Image { id: "sha256:00".to_owned(), volumes: vec!["/data".to_owned()] };
+        let image =
+            Image { id: "sha256:00".to_owned(), volumes: vec!["/data".to_owned()], variables: Vec::new() };
         profile::request(&spec, &image, &Instance::new("00c0ffee").expect("legal"), None).expect("UTF-8")
     }
 
@@ -256,7 +329,7 @@ mod tests {
         let mut host = serde_json::to_value(&body.host_config).expect("JSON");
         change(&mut host);
         body.host_config = serde_json::from_value(host).expect("a host configuration");
-        assert_hardened(&Container::asked(&body, None))
+        assert_hardened(&Candidate::asked(&body, None))
     }
 
     #[test]
@@ -321,6 +394,13 @@ mod tests {
             ("ShmSize", json!(1u64 << 40)),
             ("Tmpfs", json!({"/tmp": "rw,size=1m", "/workspace": "rw,nosuid,nodev"})),
             ("Tmpfs", json!({"/tmp": "rw,nosuid,nodev,size=1m"})),
+            ("Tmpfs", json!({"/tmp": "nosuid,nodev,size=1m", "/workspace": "nosuid,nodev,size=0"})),
+            ("Tmpfs", json!({"/tmp": "nosuid,nodev,size=1m", "/workspace": "nosuid,nodev,size=1m,size=0"})),
+            (
+                "Tmpfs",
+                json!({"/tmp": "nosuid,nodev,size=1m,nr_inodes=0", "/workspace": "nosuid,nodev,size=1m"}),
+            ),
+            ("Tmpfs", json!({"/tmp": "nosuid,nodev,size=50%", "/workspace": "nosuid,nodev,size=1m"})),
             ("LogConfig", json!({"Type": "syslog", "Config": {"syslog-address": "udp://10.0.0.1"}})),
             ("LogConfig", json!({"Type": "json-file", "Config": {}})),
             ("Dns", json!(["8.8.8.8"])),
@@ -345,6 +425,9 @@ mod tests {
             |mount: &mut Value| mount["ReadOnly"] = json!(false),
             |mount: &mut Value| mount["BindOptions"]["Propagation"] = json!("rshared"),
             |mount: &mut Value| mount["Target"] = json!("/etc"),
+            |mount: &mut Value| mount["Source"] = json!("/"),
+            |mount: &mut Value| mount["Source"] = json!("/var/run"),
+            |mount: &mut Value| mount["Source"] = Value::Null,
             |mount: &mut Value| mount["Target"] = json!("/hypercode/../etc/x"),
             |mount: &mut Value| mount["Type"] = json!("volume"),
         ] {
@@ -352,27 +435,87 @@ mod tests {
         }
     }
 
+    /// What the daemon makes of the request.
+    fn made() -> ContainerInspectResponse {
+        let body = request();
+        let mut host = body.host_config;
+        if let Some(host) = &mut host {
+            host.masked_paths = Some(MASKED.map(str::to_owned).to_vec());
+            host.readonly_paths = Some(READ_ONLY.map(str::to_owned).to_vec());
+        }
+        let network = NetworkSettings {
+            networks: Some(HashMap::from([("none".to_owned(), EndpointSettings::default())])),
+            ..NetworkSettings::default()
+        };
+        let config = ContainerConfig {
+            user: body.user,
+            env: body.env,
+            labels: body.labels,
+            ..ContainerConfig::default()
+        };
+        ContainerInspectResponse {
+            config: Some(config),
+            host_config: host,
+            network_settings: Some(network),
+            ..ContainerInspectResponse::default()
+        }
+    }
+
+    fn mount(typ: &str, source: &str, destination: &str) -> MountPoint {
+        MountPoint {
+            typ: Some(typ.to_owned()),
+            source: Some(source.to_owned()),
+            destination: Some(destination.to_owned()),
+            rw: Some(false),
+            ..MountPoint::default()
+        }
+    }
+
+    fn found(made: &ContainerInspectResponse) -> Vec<String> {
+        let judged = assert_hardened(&Candidate::made(made, None));
+        judged.err().into_iter().flatten().map(|drift| drift.field).collect()
+    }
+
     #[test]
     fn the_same_judge_looks_at_what_was_made() {
-        let body = request();
-        let mut made = ContainerInspectResponse {
-            config: Some(ContainerConfig { user: body.user.clone(), ..ContainerConfig::default() }),
-            host_config: body.host_config,
-            ..ContainerInspectResponse::default()
-        };
-        assert_eq!(assert_hardened(&Container::made(&made, None)), Ok(()));
-        let volume = MountPoint {
-            typ: Some("volume".to_owned()),
-            destination: Some("/data".to_owned()),
-            rw: Some(true),
-            ..MountPoint::default()
-        };
-        made.mounts = Some(vec![volume]);
-        let drifts = assert_hardened(&Container::made(&made, None)).expect_err("a volume");
-        assert_eq!(drifts[0].field, "Mounts");
-        made.mounts = None;
-        made.config = None;
-        let drifts = assert_hardened(&Container::made(&made, None)).expect_err("root");
-        assert_eq!((drifts[0].field.as_str(), drifts[0].found.as_str()), ("User", ""));
+        assert_eq!(found(&made()), Vec::<String>::new());
+        let mut mounted = made();
+        mounted.mounts =
+            Some(vec![mount("bind", "/tmp/hypercode-0/one", SOCKET_DIR), mount("tmpfs", "", "/tmp")]);
+        assert_eq!(found(&mounted), Vec::<String>::new());
+        for stray in [
+            mount("volume", "/var/lib/docker/volumes/x", "/data"),
+            mount("bind", "/var/run", SOCKET_DIR),
+            mount("bind", "/tmp/hypercode-0/one", "/etc"),
+        ] {
+            let mut made = made();
+            made.mounts = Some(vec![stray]);
+            assert_eq!(found(&made), ["Mounts"]);
+        }
+        let mut root = made();
+        root.config = root.config.map(|config| ContainerConfig { user: Some("0".to_owned()), ..config });
+        assert_eq!(found(&root), ["User"]);
+    }
+
+    #[test]
+    fn a_network_a_mask_or_a_variable_that_changed_is_found() {
+        let mut connected = made();
+        let networks = connected.network_settings.as_mut().and_then(|network| network.networks.as_mut());
+        networks.expect("there is one").insert("bridge".to_owned(), EndpointSettings::default());
+        assert_eq!(found(&connected), ["NetworkSettings.Networks"]);
+
+        let mut bared = made();
+        let host = bared.host_config.as_mut().expect("there is one");
+        (host.masked_paths, host.readonly_paths) = (None, Some(Vec::new()));
+        assert_eq!(found(&bared), ["HostConfig.MaskedPaths", "HostConfig.ReadonlyPaths"]);
+
+        let mut preloaded = made();
+        let config = preloaded.config.as_mut().expect("there is one");
+        config.env = Some(vec!["PATH=/bin".to_owned(), "LD_PRELOAD=/x.so".to_owned()]);
+        assert_eq!(found(&preloaded), ["Env"]);
+
+        let mut unlabelled = made();
+        unlabelled.config.as_mut().expect("there is one").labels = None;
+        assert_eq!(found(&unlabelled), ["HostConfig.Mounts"], "nobody says what it may see");
     }
 }

@@ -13,16 +13,19 @@ const INCARNATION: &str = "hypercode.incarnation";
 const POOL: &str = "hypercode.pool";
 /// The socket, as the host sees it.
 const SOCKET: &str = "hypercode.socket";
+/// The runner's file, as the host sees it.
+const RUNNER: &str = "hypercode.runner";
 
 type Map = HashMap<String, String>;
 
 /// The labels of the container that is made for `spec`.
-pub(super) fn of(spec: &Spec, instance: &Instance) -> Map {
+pub(super) fn of(spec: &Spec, runner: &str, instance: &Instance) -> Map {
     let Labels { agent, incarnation, pool } = &spec.labels;
     let mut map = Map::from([
         (INSTANCE.to_owned(), instance.to_string()),
         (SANDBOX.to_owned(), spec.id.to_string()),
         (SOCKET.to_owned(), spec.socket.to_string_lossy().into_owned()),
+        (RUNNER.to_owned(), runner.to_owned()),
     ]);
     let optional = [
         (AGENT, agent.clone()),
@@ -50,6 +53,11 @@ pub(super) fn sandbox(map: &Map) -> Option<Id> {
 /// Its socket, as the host sees it.
 pub(super) fn socket(map: &Map) -> Option<PathBuf> {
     map.get(SOCKET).map(PathBuf::from)
+}
+
+/// Its runner's file, as the host sees it.
+pub(super) fn runner(map: &Map) -> Option<&str> {
+    map.get(RUNNER).map(String::as_str)
 }
 
 /// Whether it belongs to this instance.

@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep};
 
 use super::daemon::Refusal;
 use super::watch::Known;
-use super::{Container, Drift, Inner, Mine, Options, assert_hardened, profile, resolve, view};
-use crate::{Error, Exit, Id, Running, Spec};
+use super::{Candidate, Drift, Inner, Mine, Options, assert_hardened, labels, profile, resolve, view};
+use crate::{Breach, Container, Error, Exit, Id, Running, Spec, Tampering};
 
 /// How often it is looked whether a container that was removed is gone.
 const GONE_PAUSE: Duration = Duration::from_millis(20);
@@ -33,7 +33,7 @@ impl Inner {
             Mine::Absent => self.make(spec).await?,
             Mine::Yes(container) => match view::phase(&container) {
                 view::Phase::Made => view::container_id(&container).to_owned(),
-                view::Phase::Runs => return self.running_now(id, &container),
+                view::Phase::Runs => return self.running_now(id, &container).await,
                 view::Phase::Ended => return Err(used()),
             },
         };
@@ -44,10 +44,10 @@ impl Inner {
     async fn make(&self, spec: &Spec) -> Result<String, Error> {
         let Options { instance, runtime, image, limits, .. } = &self.options;
         let name = spec.image.as_deref().unwrap_or(image);
-        let image = resolve::resolve(&self.daemon, &spec.id, name, limits.image_bytes_max).await?;
+        let image = resolve::resolve(&self.daemon, name, limits.image_bytes_max).await?;
         let request = profile::request(spec, &image, instance, runtime.as_deref())?;
-        assert_hardened(&Container::asked(&request, runtime.as_deref()))
-            .map_err(|drifts| drifted(&spec.id, &drifts))?;
+        assert_hardened(&Candidate::asked(&request, runtime.as_deref()))
+            .map_err(|drifts| less_shut_off(&spec.id, &in_words(&drifts)))?;
         match self.daemon.create(spec.id.as_str(), request).await? {
             Ok(container) => Ok(container),
             Err(Refusal::Taken) => Err(Error::Used { id: spec.id.clone() }),
@@ -74,12 +74,13 @@ impl Inner {
         let Some(made) = self.daemon.inspect(container).await? else {
             return Err(Error::Start { id: id.clone(), reason: "it was removed at once".to_owned() });
         };
-        if let Err(drifts) = assert_hardened(&Container::made(&made, self.options.runtime.as_deref())) {
+        if let Some((what, detail)) = self.fault(id, &made, None) {
+            self.report(id, &made, what, &detail);
             self.remove(id, container).await?;
-            return Err(drifted(id, &drifts));
+            return Err(less_shut_off(id, &detail));
         }
         let runner = view::pid(&made);
-        self.watch.add(id.clone(), Known { container: container.to_owned() });
+        self.watch.add(id.clone(), known(&made));
         // It may have ended before anybody knew of it.
         if view::phase(&made) == view::Phase::Ended {
             self.settle(id).await;
@@ -88,13 +89,78 @@ impl Inner {
     }
 
     /// Answers with what runs, for a create that is repeated.
-    fn running_now(&self, id: &Id, container: &ContainerInspectResponse) -> Result<Running, Error> {
-        assert_hardened(&Container::made(container, self.options.runtime.as_deref()))
-            .map_err(|drifts| drifted(id, &drifts))?;
-        if let Some((id, known)) = self.known(container) {
-            self.watch.add(id, known);
+    async fn running_now(
+        self: &Arc<Self>,
+        id: &Id,
+        container: &ContainerInspectResponse,
+    ) -> Result<Running, Error> {
+        match self.judge(id, container, None).await {
+            Some(detail) => Err(less_shut_off(id, &detail)),
+            None => Ok(Running { id: id.clone(), runner: view::pid(container), work: profile::work() }),
         }
-        Ok(Running { id: id.clone(), runner: view::pid(container), work: profile::work() })
+    }
+
+    /// Looks at a sandbox again: what is not what it must be is killed at once, and what has ended is announced.
+    /// `seen` is what is known to have been done to it. Whoever calls has its gate.
+    pub(super) async fn look(self: &Arc<Self>, id: &Id, seen: Option<Tampering>) {
+        match self.mine(id).await {
+            Ok(Mine::Yes(container)) if view::phase(&container) == view::Phase::Runs => {
+                self.judge(id, &container, seen).await;
+            }
+            Ok(_) => self.settle(id).await,
+            Err(error) => tracing::warn!(sandbox = %id, %error, "a sandbox cannot be looked at yet"),
+        }
+    }
+
+    /// Judges a container that runs: it is known from now on, or is killed and it is said why. Whoever calls has its
+    /// gate.
+    pub(super) async fn judge(
+        &self,
+        id: &Id,
+        container: &ContainerInspectResponse,
+        seen: Option<Tampering>,
+    ) -> Option<String> {
+        let Some((what, detail)) = self.fault(id, container, seen) else {
+            if self.watch.get(id).is_none() {
+                self.watch.add(id.clone(), known(container));
+            }
+            return None;
+        };
+        self.watch.change(id, |known| known.is_spoilt = true);
+        self.report(id, container, what, &detail);
+        if let Err(error) = self.kill(id, container).await {
+            tracing::error!(sandbox = %id, %error, "a sandbox that was tampered with is not killed yet");
+        }
+        Some(detail)
+    }
+
+    /// Why a container that runs cannot be trusted, if so.
+    fn fault(
+        &self,
+        id: &Id,
+        container: &ContainerInspectResponse,
+        seen: Option<Tampering>,
+    ) -> Option<(Tampering, String)> {
+        if view::has_lived_before(container) {
+            return Some((Tampering::Started, "it had ended, and somebody started it again".to_owned()));
+        }
+        if seen == Some(Tampering::Executed) || view::has_execs(container) {
+            return Some((Tampering::Executed, "somebody had something executed in it".to_owned()));
+        }
+        let is_still = self.watch.get(id).is_some_and(|known| known.is_still);
+        if is_still && !view::is_paused(container) {
+            return Some((
+                Tampering::Unpaused,
+                "it was to stand still, and somebody had it go on".to_owned(),
+            ));
+        }
+        let judged = assert_hardened(&Candidate::made(container, self.options.runtime.as_deref()));
+        judged.err().map(|drifts| (Tampering::Drifted, in_words(&drifts)))
+    }
+
+    fn report(&self, id: &Id, container: &ContainerInspectResponse, what: Tampering, detail: &str) {
+        let labels = labels::read(&view::labels(container));
+        self.watch.report(Breach { id: id.clone(), labels, what, detail: detail.to_owned() });
     }
 
     pub(super) async fn destroy(self: &Arc<Self>, id: &Id) -> Result<(), Error> {
@@ -157,7 +223,7 @@ impl Inner {
     /// Announces the exit of a sandbox that is known to have run and does no more. Whoever calls has its gate.
     pub(super) async fn settle(self: &Arc<Self>, id: &Id) {
         let Some(known) = self.watch.get(id) else { return };
-        let exit = match self.daemon.inspect(&known.container).await {
+        let exit = match self.daemon.inspect(&known.container.id).await {
             Ok(Some(container)) if view::phase(&container) == view::Phase::Runs => return,
             Ok(Some(container)) => self.exit(id, &container).await,
             // It was removed by somebody else, and nobody saw how it ended.
@@ -182,8 +248,23 @@ impl Inner {
     }
 }
 
-pub(super) fn drifted(id: &Id, drifts: &[Drift]) -> Error {
+/// What is to be remembered of a container that runs.
+fn known(container: &ContainerInspectResponse) -> Known {
+    Known {
+        container: Container {
+            id: view::container_id(container).to_owned(),
+            image: view::image(container).to_owned(),
+        },
+        is_still: view::is_paused(container),
+        is_spoilt: false,
+    }
+}
+
+fn in_words(drifts: &[Drift]) -> String {
     let all: Vec<String> = drifts.iter().map(Drift::to_string).collect();
-    let reason = format!("it is less shut off than it must be: {}", all.join("; "));
-    Error::Start { id: id.clone(), reason }
+    all.join("; ")
+}
+
+fn less_shut_off(id: &Id, detail: &str) -> Error {
+    Error::Start { id: id.clone(), reason: format!("it is less shut off than it must be: {detail}") }
 }

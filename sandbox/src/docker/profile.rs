@@ -26,6 +26,8 @@ pub(super) const SOCKET_DIR: &str = "/run/hypercode";
 pub(super) const PROGRAM_DIR: &str = "/hypercode";
 /// The runner's work directory.
 pub(super) const WORK: &str = "/workspace";
+/// The runner's environment, beside the image's search path.
+pub(super) const ENVIRONMENT: [(&str, &str); 3] = [("HOME", WORK), ("TMPDIR", "/tmp"), ("LANG", "C.UTF-8")];
 
 /// Size of `/tmp`, in MiB, and of what an image wants as a volume.
 const SCRATCH_MIB: u64 = 16;
@@ -58,30 +60,30 @@ pub(super) fn request(
         "--orphan-grace-ms",
         &grace,
     ];
+    let program = spec.runner.program.canonicalize().unwrap_or_else(|_| spec.runner.program.clone());
     Ok(ContainerCreateBody {
         image: Some(image.id.clone()),
         user: Some(USER.to_owned()),
         entrypoint: Some(vec![text(&runner)?.to_owned()]),
         cmd: Some(arguments.map(str::to_owned).to_vec()),
         working_dir: Some(WORK.to_owned()),
-        env: Some(vec![format!("HOME={WORK}"), "TMPDIR=/tmp".to_owned(), "LANG=C.UTF-8".to_owned()]),
-        labels: Some(labels::of(spec, instance)),
+        env: Some(environment(image)),
+        labels: Some(labels::of(spec, text(&program)?, instance)),
         // Whatever the image says: nothing else is ever run in it.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
-        host_config: Some(host(spec, &runner, image, runtime)?),
+        host_config: Some(host(spec, bind(&program, &runner)?, image, runtime)?),
         ..ContainerCreateBody::default()
     })
 }
 
-fn host(spec: &Spec, runner: &Path, image: &Image, runtime: Option<&str>) -> Result<HostConfig, Error> {
+fn host(spec: &Spec, runner: Mount, image: &Image, runtime: Option<&str>) -> Result<HostConfig, Error> {
     let socket_dir = spec.socket.parent().unwrap_or_else(|| Path::new("/"));
-    let program = spec.runner.program.canonicalize().unwrap_or_else(|_| spec.runner.program.clone());
     let limits = limits(&spec.resources);
     Ok(HostConfig {
         network_mode: Some("none".to_owned()),
         // Not even the daemon's own resolver, should the image bring a resolv.conf.
         dns: Some(vec!["127.0.0.1".to_owned()]),
-        mounts: Some(vec![bind(socket_dir, Path::new(SOCKET_DIR))?, bind(&program, runner)?]),
+        mounts: Some(vec![bind(socket_dir, Path::new(SOCKET_DIR))?, runner]),
         cap_drop: Some(vec!["ALL".to_owned()]),
         security_opt: Some(vec!["no-new-privileges:true".to_owned(), format!("seccomp={}", *filter::TEXT)]),
         readonly_rootfs: Some(true),
@@ -107,6 +109,14 @@ fn host(spec: &Spec, runner: &Path, image: &Image, runtime: Option<&str>) -> Res
         runtime: runtime.map(str::to_owned),
         ..limits
     })
+}
+
+/// The runner's environment. What the image sets is taken away, by a name without a value, but for the search path: a
+/// variable such as `LD_PRELOAD` would have the runner do what the image says.
+fn environment(image: &Image) -> Vec<String> {
+    let is_kept = |name: &str| name == "PATH" || ENVIRONMENT.iter().any(|(own, _)| name == *own);
+    let taken = image.variables.iter().filter(|name| !is_kept(name)).cloned();
+    ENVIRONMENT.iter().map(|(name, value)| format!("{name}={value}")).chain(taken).collect()
 }
 
 /// The limits of a sandbox, as they are set at its creation.

@@ -16,6 +16,9 @@ const SIGNALLED: i64 = 128;
 /// The largest signal (signal(7)).
 const SIGNAL_MAX: i64 = 64;
 
+/// How the daemon's time begins that stands for no time.
+const NEVER: &str = "0001-";
+
 /// Where a container is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -41,6 +44,22 @@ pub(super) fn phase(container: &ContainerInspectResponse) -> Phase {
 
 pub(super) fn is_paused(container: &ContainerInspectResponse) -> bool {
     state(container).and_then(|state| state.paused).unwrap_or_default()
+}
+
+/// Whether it ran before and was started again. The daemon keeps the time of the first end.
+pub(super) fn has_lived_before(container: &ContainerInspectResponse) -> bool {
+    let ended = state(container).and_then(|state| state.finished_at.as_deref()).unwrap_or_default();
+    phase(container) == Phase::Runs && !ended.is_empty() && !ended.starts_with(NEVER)
+}
+
+/// Whether somebody has something executed in it, or had so until a short time ago.
+pub(super) fn has_execs(container: &ContainerInspectResponse) -> bool {
+    container.exec_ids.as_ref().is_some_and(|ids| !ids.is_empty())
+}
+
+/// The image that it was made of, by its content.
+pub(super) fn image(container: &ContainerInspectResponse) -> &str {
+    container.image.as_deref().unwrap_or_default()
 }
 
 /// The daemon's id of the container: 64 hexadecimal digits.

@@ -1,4 +1,4 @@
-//! Seeing containers end.
+//! Seeing containers end, and what is done to them from outside.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use super::{Inner, labels};
-use crate::{Exit, Id};
+use crate::{Breach, Container, Exit, Id, Tampering};
 
 /// The first wait before the daemon's events are asked for again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -21,8 +21,12 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// A container that was seen to run, and to be what it must be.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
-    /// The daemon's id of it.
-    pub(super) container: String,
+    /// The container, and what it was made of.
+    pub(super) container: Container,
+    /// It is to stand still.
+    pub(super) is_still: bool,
+    /// It is not what it must be (any more), and is being killed: it speaks for nobody.
+    pub(super) is_spoilt: bool,
 }
 
 /// What runs, as far as is known, and who wants to know of its end.
@@ -30,12 +34,22 @@ pub(super) struct Known {
 pub(super) struct Watch {
     known: Mutex<HashMap<Id, Known>>,
     exits: broadcast::Sender<Exit>,
+    breaches: broadcast::Sender<Breach>,
     task: Mutex<Option<AbortHandle>>,
 }
 
 impl Watch {
     pub(super) fn new(exits_max: usize) -> Self {
-        Self { known: Mutex::default(), exits: broadcast::Sender::new(exits_max), task: Mutex::default() }
+        Self {
+            known: Mutex::default(),
+            exits: broadcast::Sender::new(exits_max),
+            breaches: broadcast::Sender::new(exits_max),
+            task: Mutex::default(),
+        }
+    }
+
+    pub(super) fn breaches(&self) -> broadcast::Receiver<Breach> {
+        self.breaches.subscribe()
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Exit> {
@@ -50,6 +64,17 @@ impl Watch {
         self.known_now().get(id).cloned()
     }
 
+    /// Changes what is known of it.
+    pub(super) fn change(&self, id: &Id, change: impl FnOnce(&mut Known)) {
+        self.known_now().get_mut(id).map(change);
+    }
+
+    /// The sandbox whose container this is.
+    fn of_container(&self, container: &str) -> Option<Id> {
+        let known = self.known_now();
+        known.iter().find(|(_, known)| known.container.id == container).map(|(id, _)| id.clone())
+    }
+
     /// Forgets it. Whoever gets `true` is the one to announce its exit, so it is announced once.
     pub(super) fn take(&self, id: &Id) -> bool {
         self.known_now().remove(id).is_some()
@@ -59,6 +84,13 @@ impl Watch {
         tracing::info!(sandbox = %exit.id, code = exit.code, signal = exit.signal, oom = exit.oom, "sandbox ended");
         // Nobody listening is fine: the exit is also in the list.
         let _ = self.exits.send(exit);
+    }
+
+    pub(super) fn report(&self, breach: Breach) {
+        let Breach { id, what, detail, .. } = &breach;
+        tracing::error!(sandbox = %id, ?what, detail, "a sandbox was tampered with; it is killed");
+        // Nobody listening is fine: the sandbox is killed all the same.
+        let _ = self.breaches.send(breach);
     }
 
     fn ids(&self) -> Vec<Id> {
@@ -91,7 +123,7 @@ pub(super) fn start(inner: &Arc<Inner>, since: u64) {
 }
 
 /// Follows the daemon's events for as long as the provider is there. After the stream was lost, all that is known is
-/// looked at again: what ended meanwhile is not told by the next stream.
+/// looked at again: the daemon tells of few events a second time, and of none from before its own restart.
 async fn follow(weak: Weak<Inner>, mut since: u64) {
     let mut pause = RETRY;
     loop {
@@ -114,44 +146,37 @@ async fn follow(weak: Weak<Inner>, mut since: u64) {
         sleep(pause).await;
         pause = (pause * 2).min(RETRY_MAX);
         let Some(inner) = weak.upgrade() else { return };
-        since = now();
         if inner.daemon.await_answer().await.is_ok() {
             look_again(&inner).await;
         }
     }
 }
 
-/// Announces what ended unseen.
+/// Finds what happened unseen.
 async fn look_again(inner: &Arc<Inner>) {
     for id in inner.watch.ids() {
         let _gate = inner.gates.enter(&id).await;
-        inner.settle(&id).await;
+        inner.look(&id, None).await;
     }
 }
 
 fn take(weak: &Weak<Inner>, event: &EventMessage) {
     let Some(inner) = weak.upgrade() else { return };
-    let attributes = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
-    let Some(id) = attributes.and_then(labels::sandbox) else { return };
-    let is_exec = event.action.as_deref().is_some_and(|action| action.starts_with("exec_create"));
+    let Some(attributes) = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref()) else { return };
+    let action = event.action.as_deref().unwrap_or_default();
+    let joined = || {
+        let is_a_way_out = attributes.get("name").is_none_or(|network| network != "none");
+        inner.watch.of_container(attributes.get("container").filter(|_| is_a_way_out)?)
+    };
+    let Some(id) = (if action == "connect" { joined() } else { labels::sandbox(attributes) }) else { return };
+    // What the platform itself had go on is no news.
+    if action == "unpause" && inner.watch.get(&id).is_none_or(|known| !known.is_still) {
+        return;
+    }
+    let seen = action.starts_with("exec_create").then_some(Tampering::Executed);
     // Others are not to wait while somebody is busy with this one.
     tokio::spawn(async move {
         let _gate = inner.gates.enter(&id).await;
-        if is_exec {
-            inner.spoil(&id).await;
-        } else {
-            inner.settle(&id).await;
-        }
+        inner.look(&id, seen).await;
     });
-}
-
-impl Inner {
-    /// Ends a sandbox in which somebody had something executed: what it is now is not known any more.
-    async fn spoil(self: &Arc<Self>, id: &Id) {
-        let Some(known) = self.watch.get(id) else { return };
-        tracing::error!(sandbox = %id, "somebody executed something in a sandbox; it is killed");
-        if let Err(error) = self.daemon.kill(&known.container, "SIGKILL").await {
-            tracing::error!(sandbox = %id, %error, "a sandbox that was tampered with is not killed yet");
-        }
-    }
 }

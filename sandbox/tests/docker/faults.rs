@@ -1,110 +1,16 @@
-//! A daemon that lies, hangs or goes away.
-
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+//! A daemon that hangs, goes away, or knows other containers than the platform.
 
 use hypercode_sandbox::conformance::{
-    COUNTING, alive, assert_gone, counts_on, fresh_id, instance, spec, within, written,
+    COUNTING, alive, assert_gone, counts_on, instance, spec, within, written,
 };
-use hypercode_sandbox::docker::{self, Options};
-use hypercode_sandbox::{Docker, Error, Provider, Signal, State, Target};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use hypercode_sandbox::docker::Options;
+use hypercode_sandbox::{Docker, Error, Id, Provider, Signal, State, Target};
 
-use crate::support::Place;
+use crate::proxy::Proxy;
+use crate::support::{Place, docker};
 
-const IDLE: &str = "#!/bin/sh\n: >$4\necho yes >ready\nexec tail -f $4\n";
-
-/// What stands between the platform and the daemon.
-struct Proxy {
-    socket: PathBuf,
-    /// Says of every container that it is privileged.
-    lies: Arc<AtomicBool>,
-    /// Passes nothing on.
-    hangs: watch::Sender<bool>,
-    /// Counts up to have all connections cut.
-    cut: watch::Sender<u32>,
-}
-
-impl Proxy {
-    fn start(directory: &Path) -> Self {
-        let socket = directory.join("docker.sock");
-        let listener = UnixListener::bind(&socket).unwrap();
-        let lies = Arc::new(AtomicBool::new(false));
-        let (hangs, cut) = (watch::Sender::new(false), watch::Sender::new(0));
-        let (told, halted, severed) = (Arc::clone(&lies), hangs.subscribe(), cut.subscribe());
-        tokio::spawn(async move {
-            loop {
-                let (client, _) = listener.accept().await.unwrap();
-                let (lies, hangs, mut cut) = (Arc::clone(&told), halted.clone(), severed.clone());
-                cut.mark_unchanged();
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = pass(client, &lies, hangs) => {}
-                        _ = cut.changed() => {}
-                    }
-                });
-            }
-        });
-        Self { socket, lies, hangs, cut }
-    }
-}
-
-async fn pass(client: UnixStream, lies: &AtomicBool, mut hangs: watch::Receiver<bool>) {
-    let Ok(daemon) = UnixStream::connect(docker::SOCKET).await else { return };
-    let ((mut from_client, mut to_client), (mut from_daemon, mut to_daemon)) =
-        (client.into_split(), daemon.into_split());
-    let there = async {
-        let _ = tokio::io::copy(&mut from_client, &mut to_daemon).await;
-    };
-    let back = async {
-        let mut bytes = vec![0; 1 << 20];
-        while let Ok(count @ 1..) = from_daemon.read(&mut bytes).await {
-            if hangs.wait_for(|hangs| !hangs).await.is_err() {
-                return;
-            }
-            let mut text = String::from_utf8_lossy(&bytes[..count]).into_owned();
-            if lies.load(Ordering::Relaxed) {
-                // As long as the truth, so that the lengths in the answer hold.
-                text = text.replace("\"Privileged\":false", "\"Privileged\": true");
-            }
-            if to_client.write_all(text.as_bytes()).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = there => {}
-        () = back => {}
-    }
-}
-
-async fn behind(place: &Place, proxy: &Proxy) -> Docker {
-    let mut options = Options { socket: proxy.socket.clone(), ..place.options(&instance()) };
-    options.limits.call_ms = 2_000;
-    options.limits.start_ms = 20_000;
-    options.limits.daemon_ms = 4_000;
-    Docker::open(options).await.unwrap()
-}
-
-/// T32: a container that is not what was asked for is killed before it may speak.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_drifted_is_killed() {
-    let place = Place::new();
-    let Some(_) = place.provider(&instance()).await else { return };
-    let proxy = Proxy::start(hypercode_sandbox::conformance::Factory::scratch(&place));
-    let provider = behind(&place, &proxy).await;
-    proxy.lies.store(true, Ordering::Relaxed);
-    let spec = spec(&place, IDLE);
-    let error = provider.create(&spec).await.unwrap_err();
-    assert!(error.to_string().contains("`HostConfig.Privileged` is `true`"), "{error}");
-    assert_gone(&spec.id, "the one that drifted");
-    assert_eq!(provider.find(&spec.id).await.unwrap(), None);
-    let again = provider.create(&spec).await;
-    assert!(matches!(again, Err(Error::Used { .. })), "{again:?}");
-}
+/// Says that it runs, and waits.
+pub(crate) const IDLE: &str = "#!/bin/sh\n: >$4\necho yes >ready\nexec tail -f $4\n";
 
 /// A daemon that hangs costs a call its time, and no more.
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +18,7 @@ async fn a_daemon_that_hangs_is_given_up_on() {
     let place = Place::new();
     let Some(_) = place.provider(&instance()).await else { return };
     let proxy = Proxy::start(hypercode_sandbox::conformance::Factory::scratch(&place));
-    let provider = behind(&place, &proxy).await;
+    let provider = proxy.provider(&place).await;
     let spec = spec(&place, IDLE);
     provider.create(&spec).await.unwrap();
 
@@ -132,7 +38,7 @@ async fn an_exit_behind_a_lost_stream_is_announced() {
     let place = Place::new();
     let Some(direct) = place.provider(&instance()).await else { return };
     let proxy = Proxy::start(hypercode_sandbox::conformance::Factory::scratch(&place));
-    let provider = behind(&place, &proxy).await;
+    let provider = proxy.provider(&place).await;
     let mut exits = provider.exits();
     let (killed, removed) = (spec(&place, IDLE), spec(&place, IDLE));
     for spec in [&killed, &removed] {
@@ -143,7 +49,7 @@ async fn an_exit_behind_a_lost_stream_is_announced() {
     direct.signal(&killed.id, Target::Runner, Signal::Kill).await.unwrap();
     let _ =
         std::process::Command::new("docker").args(["rm", "--force", removed.id.as_str()]).output().unwrap();
-    proxy.cut.send_modify(|count| *count += 1);
+    proxy.cut();
     proxy.hangs.send_replace(false);
 
     let mut seen = [exits.recv().await.unwrap(), within("the other exit", exits.recv()).await.unwrap()];
@@ -168,38 +74,64 @@ async fn a_daemon_that_is_not_there_is_named() {
     assert!(error.to_string().contains("/nonexistent/docker.sock"), "{error}");
 }
 
-/// A platform that was killed between making a container and starting it goes on with the same one.
+/// What was made and not started, because the platform or the daemon was killed in between, is started at the next try:
+/// the same container, and no other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_was_never_started_is_started_once() {
     let place = Place::new();
-    let Some(provider) = place.provider(&instance()).await else { return };
-    let first = spec(&place, IDLE);
-    let running = provider.create(&first).await.unwrap();
-    written(&place, &running, "ready").await;
-    provider.destroy(&first.id).await.unwrap();
+    let Some(direct) = place.provider(&instance()).await else { return };
+    let proxy = Proxy::start(hypercode_sandbox::conformance::Factory::scratch(&place));
+    let provider = proxy.provider(&place).await;
+    let spec = spec(&place, IDLE);
+    proxy.cut_off("/start HTTP");
+    let cut_off = provider.create(&spec).await;
+    assert!(matches!(cut_off, Err(Error::Daemon { .. })), "{cut_off:?}");
+    let container = || docker(&["inspect", "--format", "{{.Id}} {{.State.Status}}", spec.id.as_str()]);
+    let made = container();
+    assert!(made.ends_with(" created"), "{made}");
+    let found = direct.find(&spec.id).await.unwrap().unwrap();
+    assert!(matches!(found.state, State::Damaged(_)), "{found:?}");
 
-    let stranger = fresh_id();
-    let made = std::process::Command::new("docker")
-        .args([
-            "create",
-            "--name",
-            stranger.as_str(),
-            "--network",
-            "none",
-            &place.options(&instance()).image,
-            "/bin/true",
-        ])
-        .output()
-        .unwrap();
-    assert!(made.status.success());
-    let mut theirs = spec(&place, IDLE);
-    theirs.id = stranger.clone();
+    let running = direct.create(&spec).await.unwrap();
+    written(&place, &running, "ready").await;
+    assert_eq!(container(), made.replace("created", "running"));
+    direct.destroy(&spec.id).await.unwrap();
+}
+
+/// A container that is nobody's is left alone, whatever name it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_of_somebody_elses_is_left_alone() {
+    let place = Place::new();
+    let Some(provider) = place.provider(&instance()).await else { return };
+    let theirs = spec(&place, IDLE);
+    let (name, image) = (theirs.id.as_str(), place.options(&instance()).image);
+    docker(&["create", "--name", name, "--network", "none", &image, "/bin/true"]);
     let refused = provider.create(&theirs).await;
-    assert!(matches!(refused, Err(Error::Used { .. })), "a container of nobody's is left alone: {refused:?}");
-    assert_eq!(provider.find(&stranger).await.unwrap(), None);
-    provider.destroy(&stranger).await.unwrap();
-    let left = std::process::Command::new("docker").args(["rm", stranger.as_str()]).output().unwrap();
-    assert!(left.status.success(), "it was still there");
+    assert!(matches!(refused, Err(Error::Used { .. })), "{refused:?}");
+    assert_eq!(provider.find(&theirs.id).await.unwrap(), None);
+    provider.destroy(&theirs.id).await.unwrap();
+    docker(&["rm", name]);
+}
+
+/// A container of which the daemon cannot tell anything is listed as damaged, and keeps none of the others from being
+/// listed.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_container_does_not_hide_the_others() {
+    let place = Place::new();
+    let Some(direct) = place.provider(&instance()).await else { return };
+    let proxy = Proxy::start(hypercode_sandbox::conformance::Factory::scratch(&place));
+    let provider = proxy.provider(&place).await;
+    let (good, bad) = (spec(&place, IDLE), spec(&place, IDLE));
+    for spec in [&good, &bad] {
+        direct.create(spec).await.unwrap();
+    }
+    proxy.cut_off(&format!("/containers/{}/json", bad.id));
+    let listed = provider.list().await.unwrap();
+    let state = |id: &Id| &listed.iter().find(|found| found.id == *id).unwrap().state;
+    assert!(matches!(state(&good.id), State::Running(Some(_))), "{listed:?}");
+    assert!(matches!(state(&bad.id), State::Damaged(_)), "{listed:?}");
+    direct.destroy(&good.id).await.unwrap();
+    direct.destroy(&bad.id).await.unwrap();
 }
 
 /// Paused, a sandbox stands still; limits can be raised while it runs.

@@ -3,7 +3,10 @@
 
 mod attacks;
 mod faults;
+mod proxy;
+mod restarts;
 mod support;
+mod tampering;
 
 use hypercode_sandbox::conformance::instance;
 use hypercode_sandbox::{Level, Provider};

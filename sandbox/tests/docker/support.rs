@@ -53,6 +53,13 @@ impl Place {
     }
 }
 
+/// What the command line of Docker answers.
+pub(crate) fn docker(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 /// What a test that failed left behind is nobody else's to remove.
 impl Drop for Place {
     fn drop(&mut self) {
@@ -75,7 +82,7 @@ impl Drop for Place {
 }
 
 /// Makes the image where it is missing, one test at a time.
-async fn with_image(provider: &Docker) {
+pub(crate) async fn with_image(provider: &Docker) {
     if provider.image(IMAGE).await.unwrap().is_some() {
         return;
     }
