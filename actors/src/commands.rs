@@ -161,11 +161,16 @@ impl Answerer {
             );
             return Err(Problem::new(ProblemKind::Invalid, detail));
         }
+        let image = match &checked.image {
+            Some(image) => self.pin(name, image).await?,
+            None => None,
+        };
         let command = profile::Command::Apply {
             tenant: asked.caller.tenant.clone(),
             name: name.to_owned(),
             spec: contents::wire(checked),
             bundle,
+            image,
         };
         let id = profiles::entity_id(&asked.caller.tenant, name);
         let outcome = self.give(&self.core.profile_entities, asked, &id, command).await?;
@@ -175,6 +180,15 @@ impl Answerer {
             |current| json!({ "name": current.name, "version": current.version, "digest": current.digest }),
         );
         Ok(reply(EntityKind::Profile, &id, position, body))
+    }
+
+    /// What the image's name stands for now: all agents of this version are made of it, whatever becomes of the name.
+    async fn pin(&self, profile: &str, image: &str) -> Result<Option<String>, Problem> {
+        self.core.provider.pin(image).await.map_err(|error| {
+            let is_unfit = matches!(error, sandbox::Error::Image { .. });
+            let kind = if is_unfit { ProblemKind::Invalid } else { ProblemKind::Unavailable };
+            Problem::new(kind, format!("profile `{profile}`, `spec.image`: failed to {error}"))
+        })
     }
 
     /// A crew of the caller's tenant; of others nobody is told that they exist.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use events::api::Problem;
-use events::domain::agent::{Command, Status};
+use events::domain::agent::{Command, Container, Status};
 use events::domain::crew::Resource;
 use events::domain::message::Recipient;
 use events::domain::task::{self, Attempt};
@@ -195,7 +195,10 @@ impl gateway::Host for Host {
         let Some(post) = self.core.posts.get(sandbox) else { return };
         self.core.posts.set_ready(sandbox);
         let concurrency = ready.handler.concurrency.clamp(1, post.assign.handler.concurrency());
-        let command = Command::Ready { incarnation: post.incarnation, concurrency };
+        let container =
+            sandbox::Id::new(sandbox.as_str()).ok().and_then(|id| self.core.provider.container(&id));
+        let container = container.map(|sandbox::Container { id, image }| Container { id, image });
+        let command = Command::Ready { incarnation: post.incarnation, concurrency, container };
         let id = post.agent.as_str();
         let command_id = CommandId::derive(&["handler-ready", id, &post.incarnation.to_string()]);
         let meta = self.core.system_meta(&post.tenant, "spawner");

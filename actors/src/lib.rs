@@ -9,6 +9,7 @@ pub mod admission;
 pub mod supervisor;
 pub mod watchdog;
 
+mod breaches;
 mod changes;
 mod channels;
 mod claims;

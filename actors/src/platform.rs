@@ -24,7 +24,7 @@ use crate::route::Router;
 use crate::shelves::PoolFigures;
 use crate::supervisor::{self, Entry, Journal, JournalError};
 use crate::watchdog::{self, Finding, HungReason, Sign, Signal, Subject, Verdict};
-use crate::{hibernation, hosted, recovery, route, service};
+use crate::{breaches, hibernation, hosted, recovery, route, service};
 
 /// What the platform stands on.
 pub struct Seams {
@@ -147,6 +147,7 @@ impl Platform {
             .map_err(|error| Problem::new(ProblemKind::Internal, format!("start the services: {error}")))?;
         let verdicts = Arc::new(tokio::sync::Mutex::new(verdicts));
         let exits = Arc::new(tokio::sync::Mutex::new(self.core.provider.exits()));
+        let tampered = Arc::new(tokio::sync::Mutex::new(self.core.provider.breaches()));
         for child in [
             service::child("verdicts", {
                 let core = Arc::clone(&self.core);
@@ -155,6 +156,10 @@ impl Platform {
             service::child("exits", {
                 let core = Arc::clone(&self.core);
                 move || watch_exits(Arc::clone(&core), Arc::clone(&exits))
+            }),
+            service::child("breaches", {
+                let core = Arc::clone(&self.core);
+                move || breaches::watch(Arc::clone(&core), Arc::clone(&tampered))
             }),
         ] {
             add(&services, child).await?;

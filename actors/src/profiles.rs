@@ -19,6 +19,8 @@ const BATCH_EVENTS: usize = 100;
 pub(crate) struct Checked {
     pub(crate) spec: ProfileSpec,
     pub(crate) bundle: Option<Digest>,
+    /// What its image stood for when it was applied, where that could be told.
+    pub(crate) image: Option<String>,
 }
 
 /// Versions of profiles by their digest.
@@ -37,7 +39,7 @@ pub(crate) fn parse(applied: &Applied) -> Result<Checked, Problem> {
             format!("profile `{}` version {} cannot be read: {error}", applied.name, applied.version);
         Problem::new(ProblemKind::Internal, detail)
     })?;
-    Ok(Checked { spec, bundle: applied.bundle })
+    Ok(Checked { spec, bundle: applied.bundle, image: applied.image.clone() })
 }
 
 impl Profiles {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use events::domain::DomainEvent;
 use events::domain::message::{Denial, Event, Party};
-use events::{EntityKind, Position, StreamId};
+use events::domain::platform::{self, Tampered, Tampering};
+use events::{AppendRequest, EntityKind, Position, Principal, StreamId, Tenant};
 use tokio::time::Instant;
 
 use crate::core::Core;
-use crate::host::Peer;
+use crate::host::{Peer, Process};
 use crate::journal;
 use crate::policy::Kind;
 use crate::sandbox::Sandbox;
@@ -22,7 +23,12 @@ pub(crate) enum What {
     Denied(Kind, Denial),
     /// A frame named its own sender.
     IdentityField,
+    /// A process that is not of the sandbox connected.
+    ForeignPeer,
 }
+
+/// The part of the platform that sandboxes are.
+const SANDBOXES: &str = "sandboxes";
 
 /// A peer as it stands in events.
 pub(crate) fn party(peer: &Peer) -> Party {
@@ -39,8 +45,27 @@ pub(crate) fn outbox(peer: &Peer) -> StreamId {
     StreamId::new(EntityKind::Outbox, format!("{}/{}", peer.agent, peer.incarnation))
 }
 
-/// Records one occurrence and says where. `None`: it was one of too many and is counted into the next record, which
-/// comes within a second. `make` gives the event for so many occurrences.
+/// Records that somebody who is not of the sandbox spoke from its socket.
+pub(crate) async fn foreign_peer(core: &Arc<Core>, sandbox: &Arc<Sandbox>, process: Process) {
+    let (id, peer) = (sandbox.id.clone(), sandbox.peer().cloned());
+    let make = move |count| {
+        let tampered = Tampered {
+            sandbox: id,
+            agent: peer.as_ref().map(|peer| peer.agent.to_string()),
+            what: Tampering::ForeignPeer,
+            detail: format!("process {} of user {}", process.pid, process.uid),
+            count,
+        };
+        let tenant = peer.map_or_else(Tenant::default, |peer| peer.tenant.clone());
+        let stream = StreamId::new(EntityKind::Platform, SANDBOXES);
+        let events = vec![platform::Event::from(tampered).encode()];
+        journal::request(&tenant, Principal::system("gateway"), None, stream, events)
+    };
+    throttled(core, sandbox, What::ForeignPeer, make).await;
+}
+
+/// Records one occurrence of what an agent did, and says where. `None`: it was one of too many and is counted into the
+/// next record, which comes within a second. `make` gives the event for so many occurrences.
 pub(crate) async fn record(
     core: &Arc<Core>,
     sandbox: &Arc<Sandbox>,
@@ -48,18 +73,30 @@ pub(crate) async fn record(
     what: What,
     make: impl FnOnce(u64) -> Event + Send + 'static,
 ) -> Option<Position> {
+    let (epoch, peer) = (core.epoch(&peer.crew), peer.clone());
+    let make = move |count| journal::by_agent(&peer, epoch, outbox(&peer), vec![make(count).encode()]);
+    throttled(core, sandbox, what, make).await
+}
+
+/// Appends what `make` gives for so many occurrences: at once, or counted with others within a second.
+async fn throttled(
+    core: &Arc<Core>,
+    sandbox: &Arc<Sandbox>,
+    what: What,
+    make: impl FnOnce(u64) -> AppendRequest + Send + 'static,
+) -> Option<Position> {
     let verdict = sandbox.state().denials.happened(what, Instant::now());
     match verdict {
-        Verdict::Record(count) => append(core, peer, make(count)).await,
+        Verdict::Record(count) => append(core, sandbox, &make(count)).await,
         Verdict::Counted => None,
         Verdict::First => {
-            let (core, later, peer) = (core.clone(), sandbox.clone(), peer.clone());
+            let (core, later) = (core.clone(), sandbox.clone());
             sandbox.tracker.spawn(async move {
                 let closed = later.closed.clone();
                 closed.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await;
                 let count = later.state().denials.take(&what);
                 if count > 0 {
-                    append(&core, &peer, make(count)).await;
+                    append(&core, &later, &make(count)).await;
                 }
             });
             None
@@ -67,13 +104,11 @@ pub(crate) async fn record(
     }
 }
 
-async fn append(core: &Core, peer: &Peer, event: Event) -> Option<Position> {
-    let epoch = core.epoch(&peer.crew);
-    let request = journal::by_agent(peer, epoch, outbox(peer), vec![event.encode()]);
-    match core.journal.append(&request).await {
+async fn append(core: &Core, sandbox: &Sandbox, request: &AppendRequest) -> Option<Position> {
+    match core.journal.append(request).await {
         Ok(appended) => Some(appended.position),
         Err(error) => {
-            tracing::error!(agent = %peer.agent, kind = event.kind(), %error, "a denial could not be recorded");
+            tracing::error!(sandbox = %sandbox.id, stream = %request.stream, %error, "a denial could not be recorded");
             None
         }
     }

@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::core::Core;
+use crate::denial;
 use crate::door;
 use crate::host::Process;
 use crate::sandbox::Sandbox;
@@ -66,7 +67,7 @@ pub(crate) async fn serve(core: Arc<Core>, sandbox: Arc<Sandbox>, listener: Unix
 }
 
 /// Whether the peer is the sandbox: known by the socket it came in on, and by the kernel's word.
-async fn is_admitted(core: &Core, sandbox: &Sandbox, stream: &UnixStream) -> bool {
+async fn is_admitted(core: &Arc<Core>, sandbox: &Arc<Sandbox>, stream: &UnixStream) -> bool {
     let peer = stream.peer_cred().ok();
     let process = peer.and_then(|peer| {
         Some(Process { pid: peer.pid().and_then(|pid| u32::try_from(pid).ok())?, uid: peer.uid() })
@@ -76,6 +77,9 @@ async fn is_admitted(core: &Core, sandbox: &Sandbox, stream: &UnixStream) -> boo
     let is_admitted = judged.unwrap_or_default();
     if !is_admitted {
         tracing::error!(sandbox = %sandbox.id, ?process, "turned away a peer that is not the sandbox");
+        if judged.is_some() {
+            denial::foreign_peer(core, sandbox, process).await;
+        }
     }
     is_admitted
 }

@@ -144,6 +144,12 @@ pub(super) struct AgentModel {
     /// The sandbox of that incarnation.
     #[serde(skip_serializing_if = "Option::is_none")]
     sandbox: Option<String>,
+    /// The container that this sandbox is, by its daemon's id; absent where it is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<String>,
+    /// The image that the container was made of, by its content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
     /// The warm pool from which it came; absent where it was made for the agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pool: Option<String>,
@@ -193,6 +199,8 @@ impl AgentModel {
             status,
             incarnation: state.incarnation.0,
             sandbox: state.sandbox.as_ref().map(ToString::to_string),
+            container: state.container.as_ref().map(|container| container.id.clone()),
+            image: state.container.as_ref().map(|container| container.image.clone()),
             pool: state.pool.as_ref().map(ToString::to_string),
             sandbox_kind: sandbox.kind.clone(),
             isolation: sandbox.isolation.clone(),
@@ -404,11 +412,14 @@ impl ApprovalModel {
 pub(super) struct ProfileModel {
     name: String,
     version: u32,
-    /// The digest of the specification and the bundle.
+    /// The digest of the specification, the bundle and the image.
     digest: String,
     /// The digest of the packed source.
     #[serde(skip_serializing_if = "Option::is_none")]
     bundle: Option<String>,
+    /// What its image stood for when it was applied, by its content: all agents of this version are made of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
     /// The specification in normal form.
     spec: Value,
     position: u64,
@@ -423,6 +434,7 @@ impl From<ProfileView> for ProfileModel {
             version: applied.version,
             digest: applied.digest.to_string(),
             bundle: applied.bundle.map(|digest| digest.to_string()),
+            image: applied.image,
             spec: applied.spec,
             position: view.position.0,
             created_at: view.applied_at.rfc3339(),

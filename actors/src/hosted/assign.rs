@@ -64,7 +64,8 @@ pub(super) async fn prepare(
         orphan_grace_ms: spec.liveness.orphan_grace.as_millis(),
     };
     let timeout_only = matches!(handler.protocol, Protocol::Exec | Protocol::Http);
-    let (resources, image) = (checked.spec.resources.clone(), checked.spec.image.clone());
+    let resources = checked.spec.resources.clone();
+    let image = checked.image.clone().or_else(|| checked.spec.image.clone());
     Ok(Prepared { assign, resources, image, timeout_only })
 }
 

@@ -16,7 +16,7 @@ pub mod lifecycle;
 mod tests;
 
 pub use event::{
-    Draining, Event, Failed, Hibernating, LogKept, LogsErased, Quarantined, Ready, Recovering, Requested,
+    Container, Draining, Event, Failed, Hibernating, LogKept, LogsErased, Quarantined, Ready, Recovering, Requested,
     SandboxClaimed, Terminated, Unhealthy, Warming,
 };
 pub use lifecycle::Status;
@@ -32,6 +32,9 @@ pub struct State {
     pub incarnation: Incarnation,
     /// The sandbox of that incarnation.
     pub sandbox: Option<SandboxId>,
+    /// The container that this sandbox is, where it is one and has come up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
     /// The node on which that sandbox is, where it was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
@@ -100,6 +103,8 @@ pub enum Command {
         incarnation: Incarnation,
         /// Tasks at the same time.
         concurrency: u32,
+        /// The container in which it is, where it is in one.
+        container: Option<Container>,
     },
     /// This incarnation is gone or useless.
     Down {
@@ -306,7 +311,9 @@ impl Decider for Agent {
         }
         match command {
             Command::Request { .. } => unreachable!("answered above"),
-            Command::Ready { incarnation, concurrency } => ready(state, *incarnation, *concurrency),
+            Command::Ready { incarnation, concurrency, container } => {
+                ready(state, *incarnation, *concurrency, container.clone())
+            }
             Command::Down { incarnation, exit, detail } => down(state, *incarnation, *exit, detail),
             Command::Hibernate { incarnation, wake_at_ms } => hibernate(state, *incarnation, *wake_at_ms),
             Command::KeepLog { incarnation, kept } => Ok(keep_log(state, *incarnation, *kept)),
@@ -339,9 +346,13 @@ impl Decider for Agent {
                 state.retired = state.sandbox.replace(claimed.sandbox.clone());
                 state.node.clone_from(&claimed.node);
                 state.pool.clone_from(&claimed.pool);
+                state.container = None;
                 state.concurrency = 0;
             }
-            Event::Warming(_) => state.status = Status::Warming,
+            Event::Warming(warming) => {
+                state.status = Status::Warming;
+                state.container.clone_from(&warming.container);
+            }
             Event::Ready(ready) => {
                 state.status = Status::Ready;
                 state.concurrency = ready.concurrency;
@@ -411,11 +422,12 @@ impl Decider for Agent {
     }
 
     fn reserves(_: &State, events: &[Event]) -> Vec<Reservation> {
-        let claimed = events.iter().filter_map(|event| match event {
-            Event::SandboxClaimed(claimed) => Some(claimed.sandbox.as_str().into()),
+        let used = events.iter().filter_map(|event| match event {
+            Event::SandboxClaimed(claimed) => Some(("sandbox", claimed.sandbox.as_str())),
+            Event::Warming(warming) => Some(("container", warming.container.as_ref()?.id.as_str())),
             _ => None,
         });
-        claimed.map(|key| Reservation { namespace: "sandbox".into(), key }).collect()
+        used.map(|(namespace, key)| Reservation { namespace: namespace.into(), key: key.into() }).collect()
     }
 
     fn is_final(state: &State) -> bool {
@@ -437,13 +449,18 @@ fn to(state: &State, status: Status, event: impl FnOnce() -> Event) -> Result<Ve
     Ok(vec![event()])
 }
 
-fn ready(state: &State, incarnation: Incarnation, concurrency: u32) -> Result<Vec<Event>, Rejection> {
+fn ready(
+    state: &State,
+    incarnation: Incarnation,
+    concurrency: u32,
+    container: Option<Container>,
+) -> Result<Vec<Event>, Rejection> {
     state.newest(incarnation)?;
     if state.status == Status::Ready {
         return Ok(Vec::new());
     }
     state.step(Status::Warming)?;
-    Ok(vec![Warming { incarnation }.into(), Ready { incarnation, concurrency }.into()])
+    Ok(vec![Warming { incarnation, container }.into(), Ready { incarnation, concurrency }.into()])
 }
 
 fn down(state: &State, incarnation: Incarnation, exit: Exit, detail: &str) -> Result<Vec<Event>, Rejection> {

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::KeyId;
+use crate::id::{KeyId, SandboxId};
 
 crate::domain_events! {
     /// What happens to the platform itself.
@@ -18,6 +18,7 @@ crate::domain_events! {
         "key_created" v 1 => KeyCreated,
         "settings_changed" v 1 => SettingsChanged,
         "schema_migrated" v 1 => Migrated,
+        "sandbox_tampered" v 1 => Tampered,
     }
 }
 
@@ -110,6 +111,38 @@ pub struct SettingChanged {
 pub struct Migrated {
     /// The version of the program whose schema it is.
     pub version: String,
+}
+
+/// A sandbox is not what it must be, and was killed for it; or somebody else spoke from its socket, and was turned away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tampered {
+    /// The sandbox.
+    pub sandbox: SandboxId,
+    /// The agent that it serves; absent while it stands by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// What was done.
+    pub what: Tampering,
+    /// What was seen, for a person.
+    pub detail: String,
+    /// How often, since the last such event of this sandbox.
+    pub count: u64,
+}
+
+/// What is done to sandboxes behind the platform's back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tampering {
+    /// It is less shut off than was asked for.
+    Drifted,
+    /// Something was executed in it from outside.
+    Executed,
+    /// It had ended, and somebody started it again.
+    Started,
+    /// It was to stand still, and somebody had it go on.
+    Unpaused,
+    /// A process that is not of the sandbox connected to its socket.
+    ForeignPeer,
 }
 
 /// Views are made again from the log.

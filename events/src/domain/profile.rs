@@ -26,12 +26,16 @@ pub struct Applied {
     pub name: String,
     /// 1, 2, 3 …
     pub version: u32,
-    /// The digest of the specification and the bundle: what a gym certifies.
+    /// The digest of the specification, the bundle and the image: what a gym certifies.
     pub digest: Digest,
     /// The specification as checked, in its normal form.
     pub spec: Value,
     /// The packed source, if the profile has one.
     pub bundle: Option<Digest>,
+    /// What the specification's image stood for when it was applied, by its content: `sha256:…`. Absent where it names
+    /// none, or sandboxes are made without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 /// A profile as its events left it.
@@ -54,6 +58,8 @@ pub enum Command {
         spec: Value,
         /// The packed source.
         bundle: Option<Digest>,
+        /// What its image stands for.
+        image: Option<String>,
     },
 }
 
@@ -70,11 +76,12 @@ impl From<Rejection> for Problem {
 /// The entity `profile`; its stream's id is `<tenant>.<name>`.
 pub struct Profile;
 
-/// The digest that names one version of a profile: specification and bundle.
-pub fn digest(spec: &Value, bundle: Option<Digest>) -> Digest {
+/// The digest that names one version of a profile: specification, bundle and what its image stands for.
+pub fn digest(spec: &Value, bundle: Option<Digest>, image: Option<&str>) -> Digest {
     let mut bytes = spec.to_string().into_bytes();
     bytes.push(0);
     bytes.extend_from_slice(&bundle.unwrap_or(Digest::ZERO).0);
+    bytes.extend_from_slice(image.unwrap_or_default().as_bytes());
     Digest::of(&bytes)
 }
 
@@ -87,8 +94,8 @@ impl Decider for Profile {
     type Rejection = Rejection;
 
     fn decide(state: &State, command: &Command, _: &Context) -> Result<Vec<Event>, Rejection> {
-        let Command::Apply { tenant, name, spec, bundle } = command;
-        let digest = digest(spec, *bundle);
+        let Command::Apply { tenant, name, spec, bundle, image } = command;
+        let digest = digest(spec, *bundle, image.as_deref());
         if state.current.as_ref().is_some_and(|current| current.digest == digest) {
             return Ok(Vec::new());
         }
@@ -100,6 +107,7 @@ impl Decider for Profile {
             digest,
             spec: spec.clone(),
             bundle: *bundle,
+            image: image.clone(),
         };
         Ok(vec![applied.into()])
     }

@@ -69,6 +69,18 @@ pub struct SandboxClaimed {
 pub struct Warming {
     /// The incarnation.
     pub incarnation: Incarnation,
+    /// The container that its sandbox is, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+}
+
+/// A container that is a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// The id that its daemon gave it.
+    pub id: String,
+    /// The image that it was made of, by its content: `sha256:…`.
+    pub image: String,
 }
 
 /// The handler is up and takes work.

@@ -63,7 +63,7 @@ fn commands(incarnation: u64) -> Vec<Command> {
     let reason = || "because".to_owned();
     vec![
         request(),
-        Command::Ready { incarnation: Incarnation(incarnation), concurrency: 2 },
+        Command::Ready { incarnation: Incarnation(incarnation), concurrency: 2, container: None },
         down(incarnation),
         recover(incarnation),
         Command::Hibernate { incarnation: Incarnation(incarnation), wake_at_ms: Some(7_000) },
@@ -154,7 +154,9 @@ fn a_life_of_an_agent() {
     let run =
         |incarnation| Effect::Run { incarnation: Incarnation(incarnation), sandbox: sandbox(incarnation) };
     assert_eq!(Agent::obligations(&agent.state), [run(1)]);
-    agent.give(&Command::Ready { incarnation: Incarnation(1), concurrency: 2 }).expect("it is up");
+    agent
+        .give(&Command::Ready { incarnation: Incarnation(1), concurrency: 2, container: None })
+        .expect("it is up");
     assert_eq!((agent.state.status, agent.state.concurrency), (Status::Ready, 2));
     // The crew hears of it, if only from the next start of the platform.
     let ready = Effect::ReportReady { incarnation: Incarnation(1) };
@@ -165,7 +167,9 @@ fn a_life_of_an_agent() {
     assert_eq!(Agent::obligations(&agent.state), [Effect::Destroy { sandbox: sandbox(1) }, report]);
     agent.give(&recover(2)).expect("it is recovered");
     assert_eq!(Agent::obligations(&agent.state), [Effect::Destroy { sandbox: sandbox(1) }, run(2)]);
-    agent.give(&Command::Ready { incarnation: Incarnation(2), concurrency: 1 }).expect("it is up again");
+    agent
+        .give(&Command::Ready { incarnation: Incarnation(2), concurrency: 1, container: None })
+        .expect("it is up again");
     agent.give(&Command::Drain { reason: "enough".into() }).expect("it drains");
     agent.give(&down(2)).expect("it ended while it drained");
     assert_eq!((agent.state.status, agent.state.reason.as_str()), (Status::Terminated, "enough"));
@@ -178,7 +182,9 @@ fn an_agent_that_hibernates_has_no_sandbox_until_it_is_woken() {
     let hibernate = Command::Hibernate { incarnation: Incarnation(1), wake_at_ms: Some(7_000) };
     agent.give(&request()).expect("it is wanted");
     assert!(agent.give(&hibernate).is_err(), "it is not even up");
-    agent.give(&Command::Ready { incarnation: Incarnation(1), concurrency: 1 }).expect("it is up");
+    agent
+        .give(&Command::Ready { incarnation: Incarnation(1), concurrency: 1, container: None })
+        .expect("it is up");
     agent.give(&hibernate).expect("it has nothing to do");
     let wake = Effect::WakeAt { incarnation: Incarnation(2), at_ms: 7_000 };
     assert_eq!(Agent::obligations(&agent.state), [Effect::Park { sandbox: claim(1).sandbox }, wake]);
@@ -224,7 +230,10 @@ fn what_is_said_of_another_incarnation_is_refused() {
     agent.give(&recover(2)).expect("it is restarted by command");
     let stale = Rejection::Stale { found: Incarnation(1), newest: Incarnation(2) };
     assert_eq!(agent.give(&down(1)), Err(stale.clone()));
-    assert_eq!(agent.give(&Command::Ready { incarnation: Incarnation(1), concurrency: 1 }), Err(stale));
+    assert_eq!(
+        agent.give(&Command::Ready { incarnation: Incarnation(1), concurrency: 1, container: None }),
+        Err(stale)
+    );
     let skipped = Rejection::Stale { found: Incarnation(4), newest: Incarnation(2) };
     assert_eq!(agent.give(&recover(4)), Err(skipped));
 }
@@ -280,4 +289,22 @@ proptest! {
             assert!(!(runs && obliged.contains(&Effect::Destroy { sandbox: newest })), "{obliged:?}");
         }
     }
+}
+
+/// SB-1: a container serves once, as a sandbox does.
+#[test]
+fn sb_1_the_container_of_an_incarnation_is_its_own() {
+    let container = |id: &str| Some(Container { id: id.to_owned(), image: "sha256:00".to_owned() });
+    let mut agent = Driven::<Agent>::new();
+    agent.give(&request()).expect("it is wanted");
+    let up = Command::Ready { incarnation: Incarnation(1), concurrency: 1, container: container("c1") };
+    let events = agent.give(&up).expect("it is up");
+    let reserved = Agent::reserves(&agent.state, &events);
+    let reserved: Vec<_> = reserved.iter().map(|held| (&*held.namespace, &*held.key)).collect();
+    assert_eq!(reserved, [("container", "c1")]);
+    assert_eq!(agent.state.container, container("c1"));
+    agent.give(&down(1)).expect("it is gone");
+    agent.give(&recover(2)).expect("the next follows");
+    assert_eq!(agent.state.container, None, "it is that of the incarnation before");
+    agent.assert_folds_the_same();
 }

@@ -99,6 +99,7 @@ const SUMMARIES: &[(&str, &str, &str)] = &[
     ("key_created", OK, "{node} made {key} with fingerprint {fingerprint}"),
     ("settings_changed", OK, "{node} is set up otherwise in {changed.#} settings"),
     ("schema_migrated", OK, "the log has the schema of version {version}"),
+    ("sandbox_tampered", DENIED, "{sandbox} was tampered with ({what}), {count} times: {detail}"),
     ("token_minted", OK, "{holder} gets token {token}: {purpose}"),
     ("token_revoked", OK, "token {token} opens nothing any more: {reason}"),
     ("role_granted", OK, "{principal} has the role {role}"),

@@ -89,6 +89,7 @@ impl World {
                 digest: Digest::of(b"analyst"),
                 spec: json!({"ratio": 0.30000000000000004, "limit": 1.7e308}),
                 bundle: None,
+                image: None,
             };
             self.happens(EntityKind::Profile, "default.analyst", [profile::Event::from(applied)]).await;
         }
@@ -143,8 +144,10 @@ impl World {
         };
         let id = seat.agent.as_str();
         self.happens::<agent::Event>(EntityKind::Agent, id, [requested.into(), claimed.into()]).await;
-        let ready =
-            [agent::Warming { incarnation }.into(), agent::Ready { incarnation, concurrency: 1 }.into()];
+        let ready = [
+            agent::Warming { incarnation, container: None }.into(),
+            agent::Ready { incarnation, concurrency: 1 }.into(),
+        ];
         self.happens::<agent::Event>(EntityKind::Agent, id, ready).await;
     }
 
