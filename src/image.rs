@@ -37,7 +37,8 @@ pub async fn build(docker: &Docker, runner: &Path, base: Base) -> Result<String,
         path: base.name().into(),
         source: source.into(),
     })?;
-    docker.import(base.name(), files, &["USER 10001:10001", "WORKDIR /workspace"]).await
+    // Not the work directory: in a sandbox it is empty, whatever an image has there.
+    docker.import(base.name(), files, &["USER 10001:10001", "WORKDIR /app"]).await
 }
 
 fn pack(runner: &Path, base: Base) -> io::Result<image::Files> {

@@ -31,6 +31,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// The word in a command that stands for the runner's own program, wherever that lies in this sandbox: handlers that
 /// it has built in need nothing else.
 const OWN_PROGRAM: &str = "hypercode";
+/// That program, whatever became of its name since it was started: the kernel leads to the file itself (proc_pid_exe(5)).
+const OWN_FILE: &str = "/proc/self/exe";
 /// What SDKs insist on; the real keys are the gateway's.
 const NO_KEY: &str = "provided-by-hypercode";
 
@@ -144,7 +146,7 @@ impl Setup {
         // By the runner's own name it would be a runner.
         let own_name = (name == OWN_PROGRAM).then_some(OWN_PROGRAM);
         let found = match own_name {
-            Some(_) => std::env::current_exe().ok(),
+            Some(_) => Some(PathBuf::from(OWN_FILE)),
             None => source::find_program(name, source, &search),
         };
         let path = found.ok_or_else(|| {

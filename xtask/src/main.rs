@@ -1,6 +1,7 @@
 //! The developer's commands: `cargo xtask ci | test | tools | bench | soak`.
 
 mod ci;
+mod image;
 mod matrix;
 mod steps;
 mod style;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::steps::{Failed, cargo, root};
+use crate::steps::{Failed, cargo};
 
 /// The developer's commands.
 #[derive(Debug, Parser)]
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
         Command::Ci => ci::run(),
         Command::Test { args } => test::run(&args),
         Command::Tools => tools::run(),
-        Command::Image => image(),
+        Command::Image => image::run(),
         Command::Bench { args } => bench(&args),
         Command::Soak { moments, cycles } => test::soak(moments, cycles),
     };
@@ -69,20 +70,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Linked statically, the program needs nothing of the image that it is put into.
-fn image() -> Result<(), Failed> {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let directory = root().join("target/static");
-    let directory = directory.to_str().ok_or_else(|| Failed("the workspace's path is not UTF-8".into()))?;
-    cargo(["build", "--release", "--package", "hypercode", "--target", &target, "--target-dir", directory])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .run()?;
-    let program = format!("{directory}/{target}/release/hypercode");
-    let bytes = std::fs::metadata(&program).map_or(0, |about| about.len());
-    eprintln!("{program}: {} MiB; have it used with `--set docker_runner={program}`", bytes >> 20);
-    cargo(["run", "--quiet", "--package", "hypercode", "--", "image", "build"]).run()
 }
 
 /// The benches are a program of their own, built as what ships is built.

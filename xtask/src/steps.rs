@@ -32,6 +32,13 @@ pub(crate) fn root() -> &'static Path {
 }
 
 impl Step {
+    /// Another program.
+    pub(crate) fn of<const N: usize>(program: &str, args: [&str; N]) -> Self {
+        let mut command = Command::new(program);
+        command.args(args).current_dir(root());
+        Self(command)
+    }
+
     pub(crate) fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         self.0.args(args);
         self
@@ -58,7 +65,9 @@ impl Step {
     }
 
     fn line(&self) -> String {
+        let program = Path::new(self.0.get_program());
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
         let words = self.0.get_args().map(OsStr::to_string_lossy);
-        std::iter::once("cargo".into()).chain(words).collect::<Vec<_>>().join(" ")
+        std::iter::once(name).chain(words).collect::<Vec<_>>().join(" ")
     }
 }

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::steps::{Failed, cargo};
-use crate::{matrix, tools};
+use crate::{image, matrix, tools};
 
 /// How often the crash test kills the platform; without it, as often as a run of all tests can wait for.
 const MOMENTS: &str = "HYPERCODE_CRASH_MOMENTS";
@@ -28,6 +28,10 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failed> {
     let is_ci = std::env::var_os("CI").is_some();
     if is_ci && args.is_empty() {
         simulate(SEEDS)?;
+    }
+    if is_ci {
+        // Tests put it into containers.
+        image::build().run()?;
     }
     let profile = if is_ci { "ci" } else { "default" };
     matrix::forget(profile)?;
