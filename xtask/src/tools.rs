@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(crate) fn directory() -> PathBuf {
 pub(crate) fn run() -> Result<(), Failed> {
     postgres()?;
     let directory = directory();
-    docker(&directory)?;
+    docker()?;
     // The list is written last: what was interrupted is begun anew.
     let (list, wanted) = (directory.join("packages"), PACKAGES.join("\n"));
     if std::fs::read_to_string(&list).is_ok_and(|installed| installed == wanted) {
@@ -48,7 +48,7 @@ const DOCKER_LOOKS: u32 = 300;
 const DOCKER_PAUSE: Duration = Duration::from_millis(100);
 
 /// Starts a Docker daemon where none answers and rights allow, and installs one first where there is none. It stays.
-fn docker(directory: &Path) -> Result<(), Failed> {
+fn docker() -> Result<(), Failed> {
     let answers = || UnixStream::connect(DOCKER).is_ok();
     if answers() {
         return Ok(());
@@ -62,26 +62,48 @@ fn docker(directory: &Path) -> Result<(), Failed> {
     };
     if Command::new("dockerd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err()
     {
-        apt(&["docker.io"]);
+        // Beside the daemon, a second runtime for it.
+        apt(&["docker.io", "crun"]);
     }
-    let log = std::fs::create_dir_all(directory).and_then(|()| File::create(directory.join("dockerd.log")));
-    let log = match log.and_then(|log| Ok((log.try_clone()?, log))) {
+    // Not below `target`: the daemon outlives what is cleaned there.
+    let path = std::env::temp_dir().join("hypercode-dockerd.log");
+    let log = match File::create(&path).and_then(|log| Ok((log.try_clone()?, log))) {
         Ok(log) => log,
-        Err(error) => return failed(format!("its log cannot be written: {error}")),
+        Err(error) => return failed(format!("its log `{}` cannot be written: {error}", path.display())),
     };
     let mut daemon = Command::new("dockerd");
-    // A group of its own, so that an interrupt of the tests leaves it alone.
-    daemon.process_group(0).stdin(Stdio::null()).stdout(log.0).stderr(log.1);
-    if let Err(error) = daemon.spawn() {
-        return failed(format!("`dockerd` cannot be started: {error}"));
-    }
+    daemon.stdin(Stdio::null()).stdout(log.0).stderr(log.1);
+    let mut daemon = match on_its_own(&mut daemon).spawn() {
+        Ok(daemon) => daemon,
+        Err(error) => return failed(format!("`dockerd` cannot be started: {error}")),
+    };
     for _ in 0..DOCKER_LOOKS {
         if answers() {
             return Ok(());
         }
+        if let Ok(Some(status)) = daemon.try_wait() {
+            return failed(format!("`dockerd` ended at once ({status}); {} says more", path.display()));
+        }
         std::thread::sleep(DOCKER_PAUSE);
     }
-    failed(format!("`dockerd` was started; {} says more", directory.join("dockerd.log").display()))
+    failed(format!("`dockerd` was started; {} says more", path.display()))
+}
+
+/// Has the program run in a session of its own, so that an interrupt of the tests or a terminal that is closed leaves it
+/// alone, and without any file that whoever started the tests had open: a pipe that it held would never end.
+#[allow(unsafe_code, reason = "the standard library has no word for what is done between fork and exec")]
+fn on_its_own(command: &mut Command) -> &mut Command {
+    let alone = || {
+        // SAFETY: both are plain system calls, which may be made between fork and exec. The files are closed only by the
+        // exec, so that the standard library can still tell of its failure.
+        let done = unsafe {
+            libc::setsid();
+            libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+        };
+        if done < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: as above.
+    unsafe { command.pre_exec(alone) }
 }
 
 /// Where the system's packages put Postgres servers, each in a directory of its version.
