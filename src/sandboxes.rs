@@ -1,5 +1,7 @@
 //! The one place where it is chosen what kind of sandbox agents run in.
 
+mod left;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,10 +55,28 @@ pub struct Sandboxes {
 /// # Errors
 /// When the configured kind cannot be had.
 pub async fn open(config: &Config, instance: &Instance) -> Result<Sandboxes, ChoiceError> {
+    let sandboxes = match config.sandbox {
+        SandboxKind::Docker => containers(config, instance).await?,
+        _ => kept(config, instance).await?,
+    };
+    left::remove(config, instance, sandboxes.provider.kind()).await;
+    Ok(sandboxes)
+}
+
+/// Opens sandboxes of processes, with namespaces of their own if that is asked for and can be had.
+async fn kept(config: &Config, instance: &Instance) -> Result<Sandboxes, ChoiceError> {
     let confinement = match config.sandbox {
-        SandboxKind::Docker => return containers(config, instance).await,
-        SandboxKind::Process => None,
-        SandboxKind::Native => Some(proven(config).await?.0),
+        SandboxKind::Docker | SandboxKind::Process => None,
+        SandboxKind::Native => match proven(config).await {
+            Err(ChoiceError::Unfit { reason, .. }) if config.sandbox_unproven => {
+                tracing::error!(
+                    reason,
+                    "native sandboxes are not proven here; agents are started all the same, as it is set"
+                );
+                Some(confinement(config)?)
+            }
+            proven => Some(proven?.0),
+        },
         SandboxKind::Auto => match proven(config).await {
             Ok((confinement, _)) => Some(confinement),
             Err(ChoiceError::Unfit { reason, .. }) => {
@@ -204,6 +224,19 @@ fn confinement(config: &Config) -> Result<Confinement, ChoiceError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The program of this test is no canary, so that nothing is proven.
+    #[tokio::test]
+    async fn native_sandboxes_that_are_not_proven_are_used_only_where_that_is_set() {
+        let home = tempfile::tempdir().unwrap();
+        let mut config =
+            Config { data_dir: home.path().to_owned(), sandbox: SandboxKind::Native, ..Config::default() };
+        let instance = Instance::new("00c0ffee").unwrap();
+        let refused = open(&config, &instance).await.err();
+        assert!(matches!(refused, Some(ChoiceError::Unfit { kind: Kind::Native, .. })), "{refused:?}");
+        config.sandbox_unproven = true;
+        assert_eq!(open(&config, &instance).await.unwrap().provider.kind(), Kind::Native);
+    }
 
     #[tokio::test]
     async fn what_holds_the_platforms_secrets_is_not_shared() {
