@@ -21,6 +21,8 @@ mod example;
 mod faults;
 #[path = "e2e/hostile.rs"]
 mod hostile;
+#[path = "e2e/images.rs"]
+mod images;
 #[path = "e2e/input.rs"]
 mod input;
 #[path = "e2e/lifecycle.rs"]

@@ -3,11 +3,19 @@
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
-use crate::stage::nothing_is_left;
-use crate::support::Home;
+use sandbox::conformance::Dockerd;
+use serde_json::Value;
+
+use crate::stage::{Stage, nothing_is_left};
+use crate::support::{Api, Home, Up, eventually};
 
 const TREE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/link");
 const DAEMON: &str = "/var/run/docker.sock";
+const PYTHON: &str = "hypercode/python";
+
+/// Handlers that give back what they are told: at once, or some seconds later.
+const ECHO: &str = "{protocol: exec, command: [cat]}";
+const SLOW_ECHO: &str = "{protocol: exec, command: [sh, -c, 'cat; sleep 5'], timeout: 60s}";
 
 /// Whether a daemon is there; one line is said where it is not.
 pub(crate) fn is_available() -> bool {
@@ -19,11 +27,123 @@ pub(crate) fn is_available() -> bool {
     is_there
 }
 
-/// The containers of all platforms that were given no agent's name, and those of agents.
+/// What the command line of Docker answers.
+pub(crate) fn docker(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).output().expect("docker");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+}
+
+/// The containers, whether they run or not, that have what the filter says.
 pub(crate) fn containers(filter: &str) -> Vec<String> {
-    let listed = Command::new("docker").args(["ps", "--all", "--quiet", "--filter", filter]).output();
-    let listed = String::from_utf8(listed.expect("docker").stdout).expect("ids");
+    let listed = docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", filter]);
     listed.lines().map(str::to_owned).collect()
+}
+
+/// The containers of this home's platform.
+fn containers_of(home: &Home) -> Vec<String> {
+    let instance = std::fs::read_to_string(home.path("data/instance")).expect("an instance");
+    containers(&format!("label=hypercode.instance={}", instance.trim()))
+}
+
+/// Of every container of this home's platform, what `format` says.
+pub(crate) fn inspected(home: &Home, format: &str) -> Vec<String> {
+    let ids = containers_of(home);
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    docker(&[&["inspect", "--format", format], &ids[..]].concat()).lines().map(str::to_owned).collect()
+}
+
+/// An image of a test's own, built as a user builds one.
+pub(crate) struct Image(pub(crate) String);
+
+impl Image {
+    /// The files of the context are in the home's directory `context`.
+    pub(crate) fn build(home: &Home, name: &str, dockerfile: &str) -> Self {
+        let file = home.write(&format!("{name}.Dockerfile"), dockerfile);
+        let name = format!("hypercode-tests/{name}:{}", std::process::id());
+        let context = home.path("context");
+        let (file, context) = (file.to_str().expect("text"), context.to_str().expect("text"));
+        docker(&["build", "--quiet", "--network", "none", "--file", file, "--tag", &name, context]);
+        Self(name)
+    }
+
+    pub(crate) fn id(&self) -> String {
+        docker(&["image", "inspect", "--format", "{{.Id}}", &self.0])
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rmi", "--force", &self.0]).output();
+    }
+}
+
+/// Has the platform's own images made anew.
+pub(crate) async fn build(home: &Home) -> Vec<Value> {
+    let built = home.hypercode(&["image", "build", "--output", "json"]).await.json();
+    built.as_array().expect("a list").clone()
+}
+
+/// Has the platform's own images made where they are missing.
+pub(crate) async fn with_images(home: &Home) {
+    let is_there = |name| {
+        let found = Command::new("docker").args(["image", "inspect", name]).output().expect("docker");
+        found.status.success()
+    };
+    if !["hypercode/base", PYTHON].into_iter().all(is_there) {
+        build(home).await;
+    }
+}
+
+/// A crew of one agent, without files of its own: all is in its image.
+pub(crate) fn crew(name: &str, image: &str, handler: &str) -> String {
+    format!(
+        r#"
+apiVersion: hypercode.dev/v1
+kind: Profile
+metadata: {{name: {name}}}
+spec:
+  image: {image}
+  handler: {handler}
+---
+apiVersion: hypercode.dev/v1
+kind: Crew
+metadata: {{name: {name}}}
+spec:
+  entry: {name}
+  members: [{{name: {name}, profile: {name}}}]
+"#
+    )
+}
+
+/// The one agent of the stage, when its handler is up in this life.
+async fn ready(stage: &Stage, incarnation: u64) -> Value {
+    eventually(&format!("incarnation {incarnation}"), async || {
+        let agents = stage.api.list("/v1/agents").await;
+        agents.into_iter().find(|agent| agent["status"] == "ready" && agent["incarnation"] == incarnation)
+    })
+    .await
+}
+
+/// Waits until the log tells of this tampering.
+async fn told(stage: &Stage, what: &str) {
+    eventually(&format!("an event `{what}`"), async || {
+        let tail = stage.hypercode(&["audit", "tail", "-n", "1000", "--kind", "sandbox_tampered"]).await.ok();
+        tail.contains(what).then_some(())
+    })
+    .await;
+}
+
+/// Gives a crew a task, and waits until somebody has it in hand.
+async fn in_hand(stage: &Stage, crew: &str, text: &str) -> String {
+    let done = stage.json(&["task", "submit", crew, text]).await;
+    let task = done["id"].as_str().expect("an id").to_owned();
+    eventually("the task in hand", async || {
+        let shown = stage.api.insist_get(&format!("/v1/tasks/{task}")).await;
+        (shown["status"] == "working").then_some(())
+    })
+    .await;
+    task
 }
 
 /// The report, and what follows it.
@@ -32,8 +152,7 @@ async fn demo(args: &[&str]) -> (String, String) {
     let data = home.path("data");
     let data = data.to_str().expect("UTF-8").to_owned();
     let out = home.run(&[&["--data-dir", &data, "demo", "--path", TREE], args].concat()).await.ok();
-    let instance = std::fs::read_to_string(home.path("data/instance")).expect("an instance");
-    assert_eq!(containers(&format!("label=hypercode.instance={}", instance.trim())), Vec::<String>::new());
+    assert_eq!(containers_of(&home), Vec::<String>::new());
     nothing_is_left(&home).await;
     let (report, rest) = out.split_once("## Timeline").expect("a timeline follows the report");
     (report.to_owned(), rest.to_owned())
@@ -48,4 +167,183 @@ async fn the_crew_reports_the_same_from_containers_whoever_is_killed() {
     let (report, rest) = demo(&["--sandbox", "docker", "--chaos"]).await;
     assert_eq!(plain, report);
     assert!(rest.contains("recovered as incarnation 2"), "{rest}");
+}
+
+/// T28, T40: what an agent runs in is said, holds no secret, and is not changed behind the platform's back unseen.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_shows_its_container_and_who_tampers_with_it_is_told_of() {
+    if !is_available() {
+        return;
+    }
+    let home = Home::in_containers();
+    with_images(&home).await;
+    let secret = home.write("secret", "a-secret-that-nobody-else-has");
+    let stage = Stage::over(home).await;
+    let secrets = format!("spec:\n  secrets: [{{name: KEY, from: {{file: {}}}}}]\n  image", secret.display());
+    let manifest = crew("one", PYTHON, "{protocol: exec, command: [sh, -c, 'printf %s $KEY | wc -c']}");
+    stage.assemble(&manifest.replacen("spec:\n  image", &secrets, 1)).await.ok();
+    let before = ready(&stage, 1).await;
+    let container = before["container"].as_str().expect("a container").to_owned();
+    assert_eq!(containers_of(&stage.home), [container.clone()]);
+    assert_eq!(before["image"], inspected(&stage.home, "{{.Image}}")[0].as_str());
+    let shown = stage.hypercode(&["agent", "show", before["id"].as_str().expect("an id")]).await.ok();
+    assert!(shown.contains(&container) && shown.contains("namespaces"), "{shown}");
+    let counted = stage.hypercode(&["task", "submit", "one", "count", "--wait"]).await.ok();
+    assert!(counted.contains("29"), "the handler has its secret: {counted}");
+    let known_to_docker = docker(&["inspect", &container]) + &docker(&["logs", &container]);
+    assert!(!known_to_docker.contains("a-secret"), "Docker has it too");
+
+    for socket in stage.home.sockets() {
+        let stranger = UnixStream::connect(&socket).expect("root may connect");
+        let _ = std::io::Read::read_to_end(&mut &stranger, &mut Vec::new());
+    }
+    told(&stage, "foreign_peer").await;
+    let _ = Command::new("docker").args(["exec", &container, "true"]).output().expect("docker");
+    told(&stage, "executed").await;
+    let after = ready(&stage, 2).await;
+    assert_ne!(after["container"], before["container"]);
+    stage.leave().await;
+}
+
+/// T31: what a name stands for is asked once, when the profile is applied.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_what_it_was_when_its_profile_was_applied() {
+    if !is_available() {
+        return;
+    }
+    let home = Home::in_containers();
+    with_images(&home).await;
+    home.write("context/version", "1");
+    let dockerfile = "FROM hypercode/python\nCOPY version .\n";
+    let image = Image::build(&home, "pinned", dockerfile);
+    let first = image.id();
+    let manifest = crew("pinned", &image.0, "{protocol: exec, command: [cat, /app/version]}");
+    let (profile, alone) = manifest.split_once("---").expect("two documents");
+    let profile = home.write("profile.yaml", profile);
+    let profile = profile.to_str().expect("text").to_owned();
+    let stage = Stage::over(home).await;
+    stage.hypercode(&["profile", "apply", &profile]).await.ok();
+    stage.home.write("context/version", "2");
+    let moved = Image::build(&stage.home, "pinned", dockerfile);
+    let second = moved.id();
+    assert_ne!(first, second);
+
+    stage.assemble(alone).await.ok();
+    assert_eq!(inspected(&stage.home, "{{.Image}}"), [first.clone()]);
+    assert_eq!(stage.json(&["profile", "show", "pinned"]).await["image"], first);
+    let agent = ready(&stage, 1).await["id"].as_str().expect("an id").to_owned();
+    stage.hypercode(&["agent", "restart", &agent]).await.ok();
+    assert_eq!(ready(&stage, 2).await["image"], first, "restarted, it is the same");
+
+    stage.hypercode(&["profile", "apply", &profile]).await.ok();
+    let applied = stage.json(&["profile", "show", "pinned"]).await;
+    assert_eq!((&applied["version"], &applied["image"]), (&Value::from(2), &Value::from(second)));
+    let unknown = manifest.replace(&image.0, "hypercode-tests/unknown:1");
+    let said = stage.assemble(&unknown).await.refused(2);
+    assert!(said.contains("`spec.image`") && said.contains("hypercode-tests/unknown:1"), "{said}");
+    stage.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_in_containers_outlive_a_platform_that_is_killed() {
+    if !is_available() {
+        return;
+    }
+    let home = Home::in_containers();
+    with_images(&home).await;
+    let mut stage = Stage::over(home).await;
+    stage.assemble(&crew("slow", PYTHON, SLOW_ECHO)).await.ok();
+    let container = ready(&stage, 1).await["container"].clone();
+    let task = in_hand(&stage, "slow", "said before the end").await;
+    stage.up.restart(&stage.home).await;
+    let ended = stage.ended(&task).await;
+    assert_eq!((&ended["status"], &ended["attempts"]), (&"completed".into(), &1.into()), "{ended:#}");
+    assert_eq!(ready(&stage, 1).await["container"], container);
+    stage.leave().await;
+}
+
+/// The daemon ends all containers when it comes back; the agent is recovered, and its task is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_docker_daemon_that_is_killed_costs_no_task() {
+    if !is_available() || !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut daemon = Dockerd::start(directory.path(), &[]);
+    let home = Home::at_daemon(&daemon.socket());
+    build(&home).await;
+    let stage = Stage::over(home).await;
+    stage.assemble(&crew("slow", PYTHON, SLOW_ECHO)).await.ok();
+    ready(&stage, 1).await;
+    let task = in_hand(&stage, "slow", "said before the end").await;
+    daemon.kill();
+    daemon.begin();
+    let ended = stage.ended(&task).await;
+    assert_eq!(ended["status"], "completed", "{ended:#}");
+    let agent = ready(&stage, 2).await;
+    assert_eq!(daemon.docker(&["ps", "--quiet", "--no-trunc"]), agent["container"].as_str().expect("one"));
+    stage.leave().await;
+    assert_eq!(daemon.docker(&["ps", "--all", "--quiet"]), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_sandboxes_than_before_leave_no_containers_behind() {
+    if !is_available() {
+        return;
+    }
+    let home = Home::in_containers();
+    with_images(&home).await;
+    let stage = Stage::over(home).await;
+    stage.assemble(&crew("moved", PYTHON, ECHO)).await.ok();
+    ready(&stage, 1).await;
+    let Stage { mut home, api, up } = stage;
+    up.stop().await;
+    assert_eq!(containers_of(&home).len(), 1, "it outlives the platform");
+    home.change_sandbox("process");
+    let up = Up::start(&home).await;
+    assert_eq!(containers_of(&home), Vec::<String>::new());
+    let stage = Stage { home, api, up };
+    ready(&stage, 2).await;
+    stage.leave().await;
+}
+
+/// Whoever may talk to the daemon need not be root.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_of_another_user_than_root_runs_agents_in_containers() {
+    use std::os::unix::fs::MetadataExt as _;
+    if !is_available() || !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let home = Home::in_containers();
+    with_images(&home).await;
+    let group = std::fs::metadata(DAEMON).expect("a socket").gid();
+    let owner = format!("65534:{group}");
+    assert!(Command::new("chown").args(["-R", &owner]).arg(home.path("")).status().expect("chown").success());
+    let line = format!(
+        "export HOME=/nonexistent; exec setpriv --reuid=65534 --regid={group} --clear-groups \"$0\" \"$@\""
+    );
+    let (api, mut up) = (Api::of(&home), Up::spawn_after(&line, &home));
+    up.ready(&api).await;
+    let stage = Stage { home, api, up };
+    stage.assemble(&crew("humble", PYTHON, ECHO)).await.ok();
+    let said = stage.hypercode(&["task", "submit", "humble", "as nobody", "--wait"]).await.ok();
+    assert!(said.contains("as nobody"), "{said}");
+    stage.leave().await;
+}
+
+/// T26: want of memory is the reason that is given.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_takes_too_much_memory_is_said_to_have() {
+    if !is_available() {
+        return;
+    }
+    let home = Home::in_containers();
+    with_images(&home).await;
+    let stage = Stage::over(home).await;
+    let greedy = "{command: [python3, -c, 'held = [b\"x\" * 1000000 for _ in range(100000)]']}";
+    let greedy =
+        crew("greedy", PYTHON, greedy).replacen("  image", "  resources: {memory: 64Mi}\n  image", 1);
+    let said = stage.assemble(&greedy).await.refused(1);
+    assert!(said.contains("out of memory"), "{said}");
+    stage.leave().await;
 }

@@ -71,7 +71,8 @@ impl Stage {
         Some(Self::over(home).await)
     }
 
-    async fn over(home: Home) -> Self {
+    /// A platform without a crew over this home.
+    pub(crate) async fn over(home: Home) -> Self {
         let (api, up) = (Api::of(&home), Up::start(&home).await);
         Self { home, api, up }
     }

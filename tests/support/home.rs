@@ -24,6 +24,10 @@ pub(crate) struct Home {
     bus: Option<String>,
     /// The kind of sandbox that agents run in: handlers that keep a diary write it where the test reads it.
     sandbox: &'static str,
+    /// The runner that is put into containers, where that is not the program itself.
+    runner: Option<String>,
+    /// The Docker daemon's socket, where it is not the usual one.
+    daemon: Option<String>,
 }
 
 impl Home {
@@ -46,9 +50,27 @@ impl Home {
         home
     }
 
+    /// The same, with this runner in place of the program itself.
+    pub(crate) fn with_runner(mut self, runner: &Path) -> Self {
+        self.runner = Some(runner.to_str().expect("text").to_owned());
+        self
+    }
+
+    /// The home of a platform whose agents run in containers of this daemon.
+    pub(crate) fn at_daemon(socket: &Path) -> Self {
+        let mut home = Self::in_containers();
+        home.daemon = Some(socket.to_str().expect("text").to_owned());
+        home
+    }
+
+    /// From now on agents run in sandboxes of this kind.
+    pub(crate) fn change_sandbox(&mut self, kind: &'static str) {
+        self.sandbox = kind;
+    }
+
     fn with(database: Option<String>, server: Option<Server>, bus: Option<String>) -> Self {
         let dir = tempfile::Builder::new().prefix("hc-").tempdir_in("/tmp").expect("a temporary directory");
-        Self { dir, database, server, bus, sandbox: "process" }
+        Self { dir, database, server, bus, sandbox: "process", runner: None, daemon: None }
     }
 
     /// The home of a node that shares a database and a bus with others.
@@ -107,7 +129,12 @@ impl Home {
     pub(crate) fn environment(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let sandbox = std::iter::once(("HYPERCODE_SANDBOX", self.sandbox));
         let database = self.database.iter().map(|url| ("HYPERCODE_DATABASE_URL", url.as_str()));
-        sandbox.chain(database).chain(self.bus.iter().map(|url| ("HYPERCODE_NATS_URL", url.as_str())))
+        let runner = self.runner.iter().map(|runner| ("HYPERCODE_DOCKER_RUNNER", runner.as_str()));
+        sandbox
+            .chain(database)
+            .chain(runner)
+            .chain(self.daemon.iter().map(|socket| ("HYPERCODE_DOCKER_SOCKET", socket.as_str())))
+            .chain(self.bus.iter().map(|url| ("HYPERCODE_NATS_URL", url.as_str())))
     }
 
     /// The log, to be read.
