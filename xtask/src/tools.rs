@@ -62,8 +62,7 @@ fn docker() -> Result<(), Failed> {
     };
     if Command::new("dockerd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err()
     {
-        // Beside the daemon, a second runtime for it.
-        apt(&["docker.io", "crun"]);
+        apt(&["docker.io"]);
     }
     // Not below `target`: the daemon outlives what is cleaned there.
     let path = std::env::temp_dir().join("hypercode-dockerd.log");

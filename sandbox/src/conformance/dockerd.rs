@@ -1,7 +1,6 @@
 //! A Docker daemon of a test's own.
 
 use std::fs::{self, File};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -61,6 +60,14 @@ impl Dockerd {
     pub fn kill(&mut self) {
         let mut process = self.process.take().expect("it runs");
         process.kill().and_then(|()| process.wait()).expect("it is our child");
+        // Its helper dies with it, a moment later; the next daemon would take that one for its own.
+        let helper = fs::read_to_string(self.directory.join("exec/containerd/containerd.pid"));
+        let helper = Path::new("/proc").join(helper.unwrap_or_default().trim());
+        let deadline = Instant::now() + PATIENCE;
+        while helper.join("stat").exists() {
+            assert!(Instant::now() < deadline, "`containerd` outlives `dockerd`");
+            sleep(PAUSE);
+        }
     }
 
     /// Starts it again after it was killed.
@@ -71,7 +78,9 @@ impl Dockerd {
         let log = self.directory.join("dockerd.log");
         let file = || File::options().append(true).create(true).open(&log).expect("its log can be written");
         let below = |name: &str| self.directory.join(name).display().to_string();
-        let mut command = Command::new("dockerd");
+        // In a network of its own: it would take the host's bridge away from the host's daemon.
+        let mut command = Command::new("unshare");
+        command.args(["--net", "dockerd"]);
         command.args(["--host", &format!("unix://{}", self.socket().display())]);
         command.args([
             "--data-root",
@@ -81,12 +90,12 @@ impl Dockerd {
             "--pidfile",
             &below("pid"),
         ]);
-        // It is not to touch the host's network.
         command.args(["--bridge", "none", "--iptables=false", "--shutdown-timeout", "1"]);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(file()).stderr(file());
-        let mut process = command.spawn().expect("`dockerd` is installed");
+        let mut process = command.spawn().expect("`unshare` is installed");
         let deadline = Instant::now() + PATIENCE;
-        while UnixStream::connect(self.socket()).is_err() {
+        // It listens long before it answers.
+        while !self.answers() {
             let ended = process.try_wait().expect("it is our child");
             let is_late = Instant::now() > deadline;
             if ended.is_some() || is_late {
@@ -96,6 +105,12 @@ impl Dockerd {
             sleep(PAUSE);
         }
         self.process = Some(process);
+    }
+
+    fn answers(&self) -> bool {
+        let host = format!("unix://{}", self.socket().display());
+        let asked = Command::new("docker").args(["--host", &host, "version"]).output();
+        asked.is_ok_and(|output| output.status.success())
     }
 
     fn end(&mut self) {
@@ -116,19 +131,17 @@ impl Dockerd {
 
 impl Drop for Dockerd {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        // After a failure it may be gone, with what ran in it unattended: that ends when nobody links to it.
+        if !std::thread::panicking() || self.answers() {
             self.end();
         } else if let Some(mut process) = self.process.take() {
-            let _ = kill(Pid::from_raw(process.id().cast_signed()), Signal::SIGTERM);
-            let _ = process.wait();
+            let _ = process.kill().and_then(|()| process.wait());
         }
         // What it mounted keeps its directory from being removed.
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let below = mounts
-            .lines()
-            .filter_map(|line| line.split(' ').nth(4))
-            .filter(|point| Path::new(point).starts_with(&self.directory));
-        for point in below.collect::<Vec<_>>().into_iter().rev() {
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        let below: Vec<&str> = points.filter(|point| Path::new(point).starts_with(&self.directory)).collect();
+        for point in below.into_iter().rev() {
             let _ = umount2(point, MntFlags::MNT_DETACH);
         }
     }

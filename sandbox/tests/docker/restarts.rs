@@ -11,8 +11,8 @@ use hypercode_sandbox::{Docker, Peer, Provider, Signal, State, Target};
 use crate::faults::IDLE;
 use crate::support::{Place, with_image};
 
-/// Where the system's package puts it.
-const CRUN: &str = "/usr/bin/crun";
+/// Where systems have the runtime that every daemon brings along; here under another name beside.
+const RUNTIMES: [&str; 2] = ["/usr/sbin/runc", "/usr/bin/runc"];
 
 /// A daemon with the image of the tests; `None`, and a line, where none can be had outside of CI.
 fn daemon(place: &Place, arguments: &[&str]) -> Option<Dockerd> {
@@ -117,7 +117,9 @@ async fn containers_that_a_killed_daemon_keeps_alive_go_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_runtime_that_the_daemon_lists_is_used_and_another_is_refused() {
     let place = Place::new();
-    let Some(daemon) = daemon(&place, &["--add-runtime", &format!("second={CRUN}")]) else { return };
+    let runc = RUNTIMES.into_iter().find(|path| Path::new(path).exists());
+    let second = format!("second={}", runc.unwrap_or(RUNTIMES[0]));
+    let Some(daemon) = daemon(&place, &["--add-runtime", &second]) else { return };
     let refused = Docker::open(options(&place, &daemon, Some("kata"))).await.unwrap_err();
     let text = refused.to_string();
     assert!(text.contains("`kata`") && text.contains("docker_runtime") && text.contains("second"), "{text}");
