@@ -12,7 +12,7 @@ use events::store::Appended;
 use events::{Digest, EventStore, Principal, Tenant};
 
 use crate::acts;
-use crate::config::{Config, SandboxKind};
+use crate::config::Config;
 
 /// The file that is there while the platform runs on a data directory, and when it ended without a word.
 const RUNNING_FILE: &str = "running";
@@ -129,7 +129,6 @@ fn weighty(config: &Config) -> impl Iterator<Item = (&'static str, Option<String
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let (nats, docker) = (&config.nats, &config.docker);
     let shares = config.sandbox_shares.iter().map(|share| share.display().to_string()).collect::<Vec<_>>();
-    let in_containers = config.sandbox == SandboxKind::Docker;
     let shares = (!shares.is_empty()).then(|| shares.join(", "));
     // What follows a `?` may be a secret.
     let url = |url: &Option<String>| url.as_ref().and_then(|url| url.split('?').next()).map(str::to_owned);
@@ -137,10 +136,6 @@ fn weighty(config: &Config) -> impl Iterator<Item = (&'static str, Option<String
         ("listen", Some(config.listen.to_string())),
         ("sandbox", Some(format!("{:?}", config.sandbox).to_lowercase())),
         ("sandbox_shares", shares),
-        ("sandbox_unproven", config.sandbox_unproven.then(|| "accept".to_owned())),
-        ("docker_socket", in_containers.then(|| config.docker.socket.display().to_string())),
-        ("docker_runtime", config.docker.runtime.clone()),
-        ("docker_runner", path(&config.docker.runner)),
         ("sandbox_image", path(&config.sandbox_image)),
         ("sandbox_unproven", Some(if config.sandbox_unproven { "accept" } else { "refuse" }.to_owned())),
         ("docker_socket", Some(docker.socket.display().to_string())),
