@@ -16,8 +16,8 @@ pub mod lifecycle;
 mod tests;
 
 pub use event::{
-    Container, Draining, Event, Failed, Hibernating, LogKept, LogsErased, Quarantined, Ready, Recovering, Requested,
-    SandboxClaimed, Terminated, Unhealthy, Warming,
+    Container, Draining, Event, Failed, Hibernating, LogKept, LogsErased, Quarantined, Ready, Recovering,
+    Requested, SandboxClaimed, Terminated, Unhealthy, Warming,
 };
 pub use lifecycle::Status;
 
