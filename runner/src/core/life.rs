@@ -78,13 +78,10 @@ impl Core {
     }
 
     pub(super) fn on_started(&mut self, outcome: Result<Running, Failure>) {
-<<<<<<< HEAD
         if let (Phase::Standby, Err(failure)) = (&self.phase, &outcome) {
             return self.on_ahead_failed(failure);
         }
-=======
-        let is_out_of_memory = outcome.as_ref().is_err_and(|failure| self.is_out_of_memory(failure.exit));
->>>>>>> f71dc9d (sandbox: a daemon of a test's own is killed and comes back; runner: want of memory at the start is said)
+        let was_out_of_memory = outcome.as_ref().is_err_and(|failure| self.was_out_of_memory(failure.exit));
         let (Some(agent), Phase::Starting(_)) = (&mut self.agent, &self.phase) else { return };
         match outcome {
             Ok(Running { started, source, source_ms }) => {
@@ -101,7 +98,7 @@ impl Core {
                 self.send_if_open(&ToGateway::Ready(ready));
             }
             Err(mut failure) => {
-                if is_out_of_memory {
+                if was_out_of_memory {
                     failure.message += ": it ran out of memory";
                 }
                 let failed = Failed {
@@ -180,31 +177,18 @@ impl Core {
         let exited = Exited {
             exit_code: exit.code,
             signal: exit.signal,
-<<<<<<< HEAD
             oom: self.was_out_of_memory(exit),
-=======
-            oom: self.is_out_of_memory(exit),
->>>>>>> f71dc9d (sandbox: a daemon of a test's own is killed and comes back; runner: want of memory at the start is said)
             tasks,
             log_tail: self.agent.as_ref().map(|agent| agent.log.tail()).unwrap_or_default(),
         };
         self.say_last(ToGateway::Exited(exited), End::HandlerEnded);
     }
 
-<<<<<<< HEAD
     pub(super) fn was_out_of_memory(&self, exit: Exit) -> bool {
         exit.signal == Some(Signal::SIGKILL as i32) && process::oom_kills() > self.oom_kills
     }
 
     pub(super) fn say_last(&mut self, frame: ToGateway, end: End) {
-=======
-    /// Whether the kernel ended the handler for want of memory.
-    fn is_out_of_memory(&self, exit: Exit) -> bool {
-        exit.signal == Some(Signal::SIGKILL as i32) && process::oom_kills() > self.oom_kills
-    }
-
-    fn say_last(&mut self, frame: ToGateway, end: End) {
->>>>>>> f71dc9d (sandbox: a daemon of a test's own is killed and comes back; runner: want of memory at the start is said)
         self.send_if_open(&frame);
         self.last_word = Some(frame);
         self.phase = Phase::Ended(end);
