@@ -1,6 +1,8 @@
 //! Several nodes: real processes with one Postgres and one nats-server between them. Nodes are killed and stopped while
 //! they work, and what must hold is held against the log.
 
+#[path = "crash/history.rs"]
+mod history;
 #[path = "crash/laws.rs"]
 #[allow(dead_code, reason = "shared with another test program")]
 mod laws;
@@ -16,6 +18,7 @@ use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use history::History;
 use laws::Log;
 use support::{Answer, Api, Home, PATIENCE, Up, eventually, eventually_within, send};
 
@@ -98,7 +101,12 @@ impl Pair {
         }
         let log = Log::read(self.homes[0].log().await).await;
         log.chain_verifies().await;
-        log.tasks_ended_once(tasks.iter().map(String::as_str));
+        let history = History::default();
+        for task in tasks {
+            history.invoked(task, None);
+            history.acknowledged(task, task);
+        }
+        log.tasks_ended_once(&history);
     }
 }
 
