@@ -6,8 +6,8 @@ use crate::steps::{Failed, Step, cargo, root};
 
 /// Builds both.
 pub(crate) fn run() -> Result<(), Failed> {
-    let program = program();
-    build().run()?;
+    let program = directory().join(triple()).join("release/hypercode");
+    build().args(["--release"]).run()?;
     let bytes = std::fs::metadata(&program).map_or(0, |about| about.len());
     let program =
         program.to_str().ok_or_else(|| Failed("the workspace's path is not UTF-8".into()))?.to_owned();
@@ -16,15 +16,10 @@ pub(crate) fn run() -> Result<(), Failed> {
     Step::of(&program, ["image", "build"]).run()
 }
 
-/// Linked statically, the program needs nothing of the image that it is put into.
+/// Linked statically, the program needs nothing of the image that it is put into. As tests are, it is not optimised.
 pub(crate) fn build() -> Step {
-    let build =
-        cargo(["build", "--release", "--package", "hypercode", "--target", &triple(), "--target-dir"]);
+    let build = cargo(["build", "--package", "hypercode", "--target", &triple(), "--target-dir"]);
     build.args([directory()]).env("RUSTFLAGS", "-C target-feature=+crt-static")
-}
-
-fn program() -> PathBuf {
-    directory().join(triple()).join("release/hypercode")
 }
 
 /// Apart from the rest: other flags would have everything built again.

@@ -66,6 +66,9 @@ impl Host {
                     None => None,
                 };
                 let message = error.message.chars().take(contents::MESSAGE_CHARS_MAX).collect();
+                if transient.is_none() && error.kind == Some(ErrorType::Crash) {
+                    return Ok(Outcome::Crashed { message });
+                }
                 return Ok(Outcome::Failed { transient, retry_after_ms: error.retry_after_ms(), message });
             }
         };

@@ -65,7 +65,7 @@ fn holds(seed: u64, broken: Option<&laws::Broken>) -> bool {
 
 #[test]
 fn the_laws_hold_on_three_nodes_of_which_some_die_and_some_stand_still() {
-    let seeds = number("HYPERCODE_SIM_CLUSTER_SEEDS").unwrap_or(8);
+    let seeds = number("HYPERCODE_SIM_CLUSTER_SEEDS").unwrap_or(4);
     let only = number("HYPERCODE_SIM_CLUSTER_SEED");
     let broken: Vec<String> = only
         .map_or(0..seeds, |seed| seed..seed + 1)

@@ -199,6 +199,11 @@ pub enum Outcome {
         /// What the attempt is to go on from.
         checkpoint: Option<Value>,
     },
+    /// The process that served the attempt alone was ended by a signal; the agent lives on.
+    Crashed {
+        /// By which.
+        message: String,
+    },
     /// It failed.
     Failed {
         /// `Some(true)` transient, `Some(false)` permanent, `None` unclassified.

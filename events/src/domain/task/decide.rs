@@ -132,6 +132,7 @@ fn result(
             let end = |why: &str| end(state, policy, attempt, Ended::Permanent, why, None, context);
             Ok(park(state, attempt, questions, checkpoint.as_ref()).unwrap_or_else(|why| end(&why)))
         }
+        Outcome::Crashed { message } => Ok(end(state, policy, attempt, Ended::Crash, message, None, context)),
         Outcome::Failed { transient, retry_after_ms, message } => {
             let transient = transient.unwrap_or(policy.unclassified_is_transient);
             let ended = if transient { Ended::Transient } else { Ended::Permanent };

@@ -381,6 +381,15 @@ fn a_failure_that_nobody_classified_is_not_tried_again() {
 }
 
 #[test]
+fn a_command_that_a_signal_ended_is_tried_again_at_once_though_its_agent_lives_on() {
+    let mut task = started();
+    task.give(&result(&task, Outcome::Crashed { message: "ended by SIGTERM".into() }))
+        .expect("it is the live one");
+    task.give(&Command::Start { placement: placement() }).expect("it is not spent");
+    assert_eq!((task.state.status, task.state.fence), (Status::Working, 2));
+}
+
+#[test]
 fn a_transient_failure_waits_before_it_is_tried_again() {
     let mut task = started();
     let failed = Outcome::Failed { transient: Some(true), retry_after_ms: Some(500), message: "busy".into() };
