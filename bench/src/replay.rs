@@ -40,7 +40,7 @@ pub(crate) async fn run(setup: &Setup) -> Result<Table> {
         verified.push(timed(verify(&store, &ledger, events)).await?);
         shown.push(timed(show(&*store, events)).await?);
         let scratch = tempfile::tempdir_in(&setup.directory)?;
-        viewed.push(timed(view(&store, scratch.path())).await?);
+        viewed.push(timed(Box::pin(view(&store, scratch.path()))).await?);
     }
     log.close().await;
     let rate = |samples: &Samples| events as f64 / samples.p50().as_secs_f64();

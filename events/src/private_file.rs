@@ -35,7 +35,9 @@ pub fn read_or_make(path: &Path, make: impl FnOnce() -> Vec<u8>) -> Result<Vec<u
     match made {
         Ok(()) => {
             removed?;
-            fs::File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()?;
+            if let Some(directory) = path.parent() {
+                fs::File::open(directory)?.sync_all()?;
+            }
             Ok(bytes)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

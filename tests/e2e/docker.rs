@@ -184,7 +184,7 @@ async fn an_agent_shows_its_container_and_who_tampers_with_it_is_told_of() {
     stage.assemble(&manifest.replacen("spec:\n  image", &secrets, 1)).await.ok();
     let before = ready(&stage, 1).await;
     let container = before["container"].as_str().expect("a container").to_owned();
-    assert_eq!(containers_of(&stage.home), [container.clone()]);
+    assert_eq!(containers_of(&stage.home), std::slice::from_ref(&container));
     assert_eq!(before["image"], inspected(&stage.home, "{{.Image}}")[0].as_str());
     let shown = stage.hypercode(&["agent", "show", before["id"].as_str().expect("an id")]).await.ok();
     assert!(shown.contains(&container) && shown.contains("namespaces"), "{shown}");
@@ -229,7 +229,7 @@ async fn an_image_is_what_it_was_when_its_profile_was_applied() {
     assert_ne!(first, second);
 
     stage.assemble(alone).await.ok();
-    assert_eq!(inspected(&stage.home, "{{.Image}}"), [first.clone()]);
+    assert_eq!(inspected(&stage.home, "{{.Image}}"), std::slice::from_ref(&first));
     assert_eq!(stage.json(&["profile", "show", "pinned"]).await["image"], first);
     let agent = ready(&stage, 1).await["id"].as_str().expect("an id").to_owned();
     stage.hypercode(&["agent", "restart", &agent]).await.ok();

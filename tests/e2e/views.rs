@@ -14,7 +14,7 @@ use crate::support::{Home, eventually};
 async fn an_event_of_a_newer_program_is_named_and_stops_one_view() {
     let stage = Stage::with_crew_at(Home::on_postgres("s3cret").await).await;
     let crew = stage.json(&["crew", "disband", "troupe"]).await;
-    stage.api.crew_gone(crew["id"].as_str().or(crew["crew"].as_str()).expect("an id")).await;
+    stage.api.crew_gone(crew["id"].as_str().or_else(|| crew["crew"].as_str()).expect("an id")).await;
 
     let position = append_of_a_newer_program(&stage.home).await;
     let profile = "apiVersion: hypercode.dev/v1\nkind: Profile\nmetadata: {name: other}\n\

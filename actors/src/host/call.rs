@@ -134,8 +134,7 @@ impl Host {
         if !call.wait {
             return Ok(json!({ "taskId": child, "state": "submitted" }));
         }
-        let done = self.core.tasks.wait(child.as_str(), |state| state.status.is_terminal());
-        let state = within(call.timeout_ms, done).await?.map_err(|problem| wire_error(&problem))?;
+        let state = within(call.timeout_ms, self.over(&child)).await?;
         child_view(&self.core, &child, &state).await
     }
 
@@ -236,11 +235,14 @@ impl Host {
         Ok((held, children))
     }
 
+    /// The task when it has ended. Should its crew become another node's, the agent is told by that one.
+    async fn over(&self, task: &TaskId) -> Arc<State> {
+        self.core.until(&self.core.tasks, task.as_str(), |state| state.status.is_terminal()).await
+    }
+
     async fn wait_for(&self, peer: &Peer, call: link::Await) -> Result<Value, Error> {
         let (_, children) = self.parent_of(peer, &call.task_ids).await?;
-        let waits = children
-            .iter()
-            .map(|child| Box::pin(self.core.tasks.wait(child.as_str(), |state| state.status.is_terminal())));
+        let waits = children.iter().map(|child| Box::pin(self.over(child)));
         match call.mode {
             AwaitMode::All => {
                 within(call.timeout_ms, futures_util::future::join_all(waits)).await?;
@@ -301,8 +303,7 @@ impl Host {
             let answered = state.questions.get(&wanted).is_some_and(|question| question.answer.is_some());
             answered || state.attempt.as_ref().is_none_or(|live| live.fence != fence)
         };
-        let state =
-            self.core.tasks.wait(held.task.as_str(), over).await.map_err(|problem| wire_error(&problem))?;
+        let state = self.core.until(&self.core.tasks, held.task.as_str(), over).await;
         let answer = state.questions.get(&key).and_then(|question| question.answer.clone());
         let answer = answer
             .ok_or_else(|| Error::new(ErrorType::Canceled, format!("the attempt at `{task}` is over")))?;

@@ -16,8 +16,11 @@ pub struct Pages<R, E> {
     read: R,
     page_events: usize,
     /// What is being read, each page with the version that it comes after.
-    ahead: VecDeque<(Version, JoinHandle<Result<Vec<Recorded>, E>>)>,
+    ahead: VecDeque<(Version, Reading<E>)>,
 }
+
+/// A page that is being read.
+type Reading<E> = JoinHandle<Result<Vec<Recorded>, E>>;
 
 impl<R, F, E> Pages<R, E>
 where

@@ -1,5 +1,7 @@
 //! What is done to a sandbox behind the platform's back: it is seen, told, and the sandbox is killed for it.
 
+use std::time::Duration;
+
 use hypercode_sandbox::conformance::{
     Factory, alive, assert_gone, exit_of, instance, spec, until, within, written,
 };
@@ -99,8 +101,13 @@ async fn a_second_life_by_hand_is_no_life() {
 
     docker(&["start", spec.id.as_str()]);
     assert_killed(&mut breaches, &spec.id, Tampering::Started).await;
-    let found = provider.find(&spec.id).await.unwrap().unwrap();
-    assert!(matches!(found.state, State::Ended(_)), "{found:?}");
+    // What was seen is told before what is done about it.
+    let ended = async {
+        while !matches!(provider.find(&spec.id).await.unwrap().unwrap().state, State::Ended(_)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), ended).await.expect("its second life is ended");
     provider.destroy(&spec.id).await.unwrap();
     assert_gone(&spec.id, "the second life");
 }

@@ -184,12 +184,14 @@ async fn a_full_intake_is_said_at_once_and_writes_nothing() {
     let options = Options { intake_requests_max: 2, batch_requests_max: 1, ..Options::default() };
     let Fresh { store, directory, .. } = Fresh::new(options).await;
     let others = hold_up(&directory);
-    // One may be in the appender's hands, and two wait.
+    // Two wait; one more may be in the appender's hands, which takes it when it comes to that.
     let (outcomes, ()) = tokio::join!(together(&store, 4), async { drop(others) });
     assert!(outcomes[..2].iter().all(Result::is_ok));
-    assert_eq!(outcomes[3], Err(AppendError::Full));
+    let refused = outcomes.iter().filter(|outcome| **outcome == Err(AppendError::Full)).count();
+    let written = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert!(refused >= 1 && refused + written == 4, "{outcomes:?}");
     append(&store, "s", "4").await.expect("there is room again");
-    assert_eq!(log(&store).await.len(), 3 + usize::from(outcomes[2].is_ok()));
+    assert_eq!(log(&store).await.len(), written + 1);
 }
 
 #[tokio::test]
