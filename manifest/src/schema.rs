@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{Crew, Kind, Pool, Profile};
 
 /// The JSON Schema (draft 2020-12) of a kind of manifests, or `None` for the kinds that this
-/// version does not read. The schema says what it can of what [`crate::parse`] checks: fields,
+/// version does not read. The schema says what it can of what [`crate::parse()`] checks: fields,
 /// types, units, limits and defaults, but not references between fields.
 pub fn schema(kind: Kind) -> Option<Value> {
     match kind {

@@ -1,4 +1,4 @@
-//! One suite that every implementation of [`Leases`](super::Leases) passes.
+//! One suite that every implementation of [`Leases`] passes.
 
 use std::sync::Arc;
 use std::time::Duration;
