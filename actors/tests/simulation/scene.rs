@@ -397,7 +397,21 @@ impl Scene {
         self.disband().await?;
         // What nobody owns is removed within this time of being found (SB-3).
         sleep(Duration::from_secs(60)).await;
-        Ok(())
+        self.come_to_rest(&mut story).await
+    }
+
+    /// Waits until every agent is up, given up or gone: one that was lost a moment ago still has its sandbox.
+    async fn come_to_rest(&self, story: &mut Story) -> Result<(), Broken> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            story.catch_up(&self.log);
+            let unsettled = story.unsettled();
+            if unsettled.is_empty() {
+                return Ok(());
+            }
+            hold(Law::Sv1, Instant::now() < until, || format!("they never settle: {unsettled:?}"))?;
+            sleep(Duration::from_millis(500)).await;
+        }
     }
 
     /// A person looks after the agents that were set aside.
