@@ -222,7 +222,8 @@ impl<D: Hosted> Loaded<D> {
         }
         loop {
             let generation = self.core.shards.generation();
-            let folded = self.source().fold().await?;
+            let (saved, folded) = self.source().fold().await?;
+            self.saved = saved;
             let good = self.good(&folded, generation)?;
             // A shard that was taken while its stream was read may have been written to in between.
             if generation == self.core.shards.generation() {

@@ -97,11 +97,9 @@ impl Host {
     /// A runner that nobody has claimed yet waits.
     async fn stands_by(&self, sandbox: &SandboxId) -> Result<Linked, Error> {
         let shelves = &self.core.shelves;
+        let elsewhere = "the sandbox is on its way to its agent or its end";
         if !shelves.stands_by(sandbox) {
-            return Err(Error::new(
-                ErrorType::Unavailable,
-                "the sandbox is on its way to its agent or its end",
-            ));
+            return Err(Error::new(ErrorType::Unavailable, elsewhere));
         }
         let prestart = match shelves.prestart(sandbox) {
             Some((tenant, prestart)) => Some(hosted::prestart(&self.core, &tenant, &prestart).await),
@@ -110,6 +108,10 @@ impl Host {
         // A log that cannot be read now can be read when the runner links again.
         let later = |problem: Problem| Error::new(ErrorType::Unavailable, problem.detail);
         let prestart = prestart.transpose().map_err(later)?.map(Box::new);
+        // It may have been claimed while the log was read: then the runner links again, and is told whose it is.
+        if !shelves.stands_by(sandbox) || self.core.posts.get(sandbox).is_some() {
+            return Err(Error::new(ErrorType::Unavailable, elsewhere));
+        }
         shelves.linked(sandbox);
         let heartbeat_ms = self.core.options.limits.standby_heartbeat_ms;
         Ok(Linked { heartbeat_ms, prestart, ..Linked::default() })
@@ -158,14 +160,12 @@ fn failed_as(failed: &link::Failed) -> String {
 
 #[async_trait]
 impl gateway::Host for Host {
-    async fn admits(&self, sandbox: &SandboxId, process: gateway::Process) -> bool {
-        let Ok(id) = sandbox::Id::new(sandbox.as_str()) else { return false };
+    async fn admits(&self, sandbox: &SandboxId, process: gateway::Process) -> Option<bool> {
+        let id = sandbox::Id::new(sandbox.as_str()).ok()?;
         let peer = sandbox::Peer { pid: process.pid, uid: process.uid };
         let owns = self.core.provider.owns(&id, peer).await;
-        owns.unwrap_or_else(|error| {
-            tracing::warn!(%sandbox, %error, "it cannot be told whose a connection is");
-            false
-        })
+        owns.inspect_err(|error| tracing::warn!(%sandbox, %error, "it cannot be told whose a connection is"))
+            .ok()
     }
 
     async fn linked(

@@ -149,8 +149,16 @@ impl Gateway {
     pub async fn assign(&self, sandbox: &SandboxId, assign: Assign) -> Result<(), Error> {
         let found = self.bound(sandbox)?;
         self.core.give_source(&found, &assign).await.map_err(|error| grant_failed(sandbox, &error))?;
+        let heartbeat_ms = assign.liveness.heartbeat_ms;
         let frame = self.frame(sandbox, &ToRunner::Assign(Box::new(assign)))?;
-        found.state().outlet.assign(frame);
+        {
+            let mut state = found.state();
+            state.outlet.assign(frame);
+            // A link that is not up yet is told by its welcome.
+            if let Some(link) = &state.link {
+                link.beats_every(heartbeat_ms);
+            }
+        }
         found.wake.notify_one();
         Ok(())
     }

@@ -110,8 +110,9 @@ pub struct Process {
 /// block: what takes long is awaited, and a dropped future (its sandbox was closed) must leave nothing half-done.
 #[async_trait]
 pub trait Host: Send + Sync + 'static {
-    /// Whether the process at the other end of a new connection to the sandbox's socket is of the sandbox.
-    async fn admits(&self, sandbox: &SandboxId, process: Process) -> bool;
+    /// Whether the process at the other end of a new connection to the sandbox's socket is of the sandbox; `None` where that
+    /// cannot be told, which lets nobody in and accuses nobody.
+    async fn admits(&self, sandbox: &SandboxId, process: Process) -> Option<bool>;
     /// A runner said `hello` on its sandbox's socket. `assigned`: it holds the token of its assignment.
     ///
     /// Errors: `unavailable` closes the link so that the runner tries again; any other says that the sandbox's

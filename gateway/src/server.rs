@@ -73,15 +73,12 @@ async fn is_admitted(core: &Arc<Core>, sandbox: &Arc<Sandbox>, stream: &UnixStre
         Some(Process { pid: peer.pid().and_then(|pid| u32::try_from(pid).ok())?, uid: peer.uid() })
     });
     let (Some(process), Ok(host)) = (process, core.host()) else { return false };
-    let judged = sandbox.closed.run_until_cancelled(host.admits(&sandbox.id, process)).await;
-    let is_admitted = judged.unwrap_or_default();
-    if !is_admitted {
+    let judged = sandbox.closed.run_until_cancelled(host.admits(&sandbox.id, process)).await.flatten();
+    if judged == Some(false) {
         tracing::error!(sandbox = %sandbox.id, ?process, "turned away a peer that is not the sandbox");
-        if judged.is_some() {
-            denial::foreign_peer(core, sandbox, process).await;
-        }
+        denial::foreign_peer(core, sandbox, process).await;
     }
-    is_admitted
+    judged == Some(true)
 }
 
 async fn connection(core: Arc<Core>, sandbox: Arc<Sandbox>, stream: UnixStream) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use events::Position;
 use events::domain::{DomainEvent, agent, pool};
@@ -187,9 +188,20 @@ impl Witness {
         let said = stage.home.path("containers");
         let instance = std::fs::read_to_string(stage.home.path("data/instance")).expect("an instance");
         let instance = format!("label=hypercode.instance={}", instance.trim());
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs().to_string();
         let format = "{{.Action}} {{index .Actor.Attributes \"hypercode.sandbox\"}}";
         let events = Command::new("docker")
-            .args(["events", "--filter", "type=container", "--filter", &instance, "--format", format])
+            .args([
+                "events",
+                "--since",
+                &since,
+                "--filter",
+                "type=container",
+                "--filter",
+                &instance,
+                "--format",
+                format,
+            ])
             .stdout(File::create(&said).expect("a file"))
             .stdin(Stdio::null())
             .spawn()
@@ -198,7 +210,7 @@ impl Witness {
     }
 
     /// The daemon and the log agree on what was made, and all of it is gone.
-    async fn agrees(mut self, recorded: &BTreeSet<String>) {
+    async fn agrees(self, recorded: &BTreeSet<String>) {
         let of = |said: &str, action: &str| -> BTreeSet<String> {
             let lines = said.lines().filter_map(|line| line.split_once(' '));
             lines.filter(|(what, _)| *what == action).map(|(_, sandbox)| sandbox.to_owned()).collect()
@@ -208,8 +220,13 @@ impl Witness {
             (of(&said, "create") == *recorded && of(&said, "destroy") == *recorded).then_some(())
         })
         .await;
-        self.events.kill().expect("it is our child");
-        self.events.wait().expect("it is our child");
         assert_eq!(docker::containers(&self.instance), Vec::<String>::new());
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        let _ = self.events.kill();
+        let _ = self.events.wait();
     }
 }

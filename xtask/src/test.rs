@@ -54,6 +54,7 @@ fn simulate(seeds: u32) -> Result<(), Failed> {
 /// no bound to their time. What has none is left out.
 pub(crate) fn soak(moments: u32, cycles: u32) -> Result<(), Failed> {
     python()?;
+    tools::run()?;
     if cycles > 0 {
         let one_use = ["--nocapture", "--test-threads=1", "one_use::"];
         let tests = cargo(["test", "--package", "hypercode", "--test", "e2e", "--"]).args(one_use);

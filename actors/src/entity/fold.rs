@@ -48,7 +48,7 @@ impl<D: Decider> Clone for Folded<D> {
 
 /// An entity as its stream says it is, whichever node runs it.
 pub(crate) async fn peek<D: Hosted>(core: &Arc<Core>, id: &str) -> Result<Arc<D::State>, Problem> {
-    Ok(Source::<D>::new(core, &StreamId::new(D::KIND, id)).fold().await?.state)
+    Ok(Source::<D>::new(core, &StreamId::new(D::KIND, id)).fold().await?.1.state)
 }
 
 /// Where an entity is read from.
@@ -63,10 +63,11 @@ impl<'a, D: Hosted> Source<'a, D> {
         Self { core, stream, entity: PhantomData }
     }
 
-    /// The entity as the stream has it now.
-    pub(super) async fn fold(&self) -> Result<Folded<D>, Problem> {
-        let start = if D::GROWS_LONG { self.saved().await? } else { None };
-        Ok(self.read_on(start.unwrap_or_else(Folded::nothing)).await?.0)
+    /// The entity as the stream has it now, and the version after which it was saved.
+    pub(super) async fn fold(&self) -> Result<(Version, Folded<D>), Problem> {
+        let saved = if D::GROWS_LONG { self.saved().await? } else { None };
+        let start = saved.unwrap_or_else(Folded::nothing);
+        Ok((start.version, self.read_on(start).await?.0))
     }
 
     /// Folds what the stream has beyond `folded`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use events::api::ProblemKind;
 use events::domain::agent;
-use events::domain::crew::{Command, Crew, Effect, Event, Resource, Seat, State, Status};
+use events::domain::crew::{Command, Crew, Effect, Event, GivenUp, Resource, Seat, State, Status};
 use events::domain::task;
 use events::supervision::ChildKind;
 use events::{AgentId, CrewId, Incarnation, Meta, PoolId, TaskId, Tenant};
@@ -152,6 +152,9 @@ async fn request(core: &Arc<Core>, id: &str, cause: &Cause, seat: Seat) {
     let Some((tenant, _)) = core.rosters.crew(&crew) else { return };
     let agent = seat.agent.clone();
     let state = core.look(&core.crews, id).await;
+    if is_removed(&state, &agent) {
+        return;
+    }
     // Every restart of the platform asks again, and what is there already claims nothing.
     let pool = pool(&state);
     if pool.is_some() && core.look(&core.agents, agent.as_str()).await.requested.is_some() {
@@ -180,10 +183,13 @@ async fn request(core: &Arc<Core>, id: &str, cause: &Cause, seat: Seat) {
     let command_id = events::CommandId::derive(&["request", agent.as_str()]);
     match claimant.claim(core, make, command_id, cause.meta(PART)).await {
         Ok(_) => {
-            // The crew may have ended while a claim waited for its turn, and then ended nothing that was not there yet.
+            // The crew may have ended, or been scaled down, while a claim waited for its turn; whoever was not there yet
+            // was then neither ended nor released.
             let state = core.look(&core.crews, id).await;
             if matches!(state.status, Status::Failed | Status::Disbanding | Status::Disbanded) {
                 end(core, cause, &agent, &state.reason).await;
+            } else if is_removed(&state, &agent) {
+                release(core, cause, &agent).await;
             }
         }
         Err(problem) => {
@@ -217,6 +223,12 @@ pub(super) async fn begin(core: &Arc<Core>, meta: Meta, agent: &AgentId, incarna
     if let Err(problem) = claimant.claim(core, make, command_id, meta).await {
         tracing::warn!(%agent, %incarnation, %problem, "agent is not recovered");
     }
+}
+
+/// Whether the agent has no seat in the crew any more.
+fn is_removed(state: &State, agent: &AgentId) -> bool {
+    let seat = state.seats.iter().find(|held| held.seat.agent == *agent);
+    seat.is_none_or(|held| held.given_up == Some(GivenUp::Removed))
 }
 
 /// A replica that is no longer wanted finishes what it has, then ends.

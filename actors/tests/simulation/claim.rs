@@ -98,9 +98,15 @@ impl Scene {
         let Ok(reply) = assembled else { return Ok(()) };
         let crew: CrewId = reply.id.parse().expect("a crew is named by its id");
         self.user.submit(&crew).await;
-        if let Some((id, _)) = self.machines[0].world.running().into_iter().find(|(id, _)| self.serves(id)) {
-            self.machines[0].world.end(&id, Some(9));
+        if self.serving(|labels| labels.pool.is_some()).is_none() {
+            // Where the pool was not known again yet, agents came up without it; who is replaced comes from it.
+            self.strike(|_| true);
+            self.until("one comes from the pool", |scene| {
+                scene.serving(|labels| labels.pool.is_some()).is_some()
+            })
+            .await?;
         }
+        self.strike(|labels| labels.pool.is_some());
         self.user.submit(&crew).await;
         self.until("what was used is gone", |scene| scene.destroyed() > 0).await
     }
@@ -123,8 +129,17 @@ impl Scene {
         self.story().pools.values().map(|told| told.state.totals.destroyed).sum()
     }
 
-    /// Whether the sandbox serves an agent by the log.
-    fn serves(&self, id: &sandbox::Id) -> bool {
-        self.story().wanted().contains_key(id.as_str())
+    /// A sandbox with such labels that runs and serves an agent by the log.
+    fn serving(&self, is: impl Fn(&sandbox::Labels) -> bool) -> Option<sandbox::Id> {
+        let wanted = self.story().wanted();
+        let mut running = self.machines[0].world.running().into_iter();
+        running.find(|(id, labels)| wanted.contains_key(id.as_str()) && is(labels)).map(|(id, _)| id)
+    }
+
+    /// Kills one that serves, if there is one.
+    fn strike(&self, is: impl Fn(&sandbox::Labels) -> bool) {
+        if let Some(id) = self.serving(is) {
+            self.machines[0].world.end(&id, Some(9));
+        }
     }
 }

@@ -105,10 +105,8 @@ fn the_same_seed_gives_the_same_log() {
 #[test]
 fn entities_come_back_from_snapshots_and_not_from_those_of_another_log() {
     let plays: Vec<_> = (0..10).map(|seed| play(seed, Sabotage::None)).collect();
-    assert!(
-        plays.iter().map(|play| play.snapshots).sum::<usize>() >= 3,
-        "no entity came back from a snapshot"
-    );
+    assert!(plays.iter().any(|play| play.snapshots.0 > 0), "no entity came back from a snapshot");
+    assert!(plays.iter().any(|play| play.snapshots.1 > 0), "no snapshot was forged");
     assert!(
         plays.iter().all(|play| play.broken.is_none()),
         "a snapshot of another log was taken for the entity"

@@ -310,7 +310,7 @@ impl Runner {
         host.ready(&sandbox, ready).await;
         let session = Session { gateway: Arc::clone(gateway), peer, over: CancellationToken::new() };
         self.line.session.send_replace(Some(session));
-        self.serve(&**host, &mut frames, linked.heartbeat_ms).await
+        self.serve(&**host, &mut frames, assign.liveness.heartbeat_ms).await
     }
 
     /// Waits until it is somebody's.

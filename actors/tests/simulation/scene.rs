@@ -39,8 +39,8 @@ pub struct Outcome {
     pub broken: Option<Broken>,
     /// The log, an event a line, for people.
     pub log: Vec<String>,
-    /// How many snapshots the platform was given.
-    pub snapshots: usize,
+    /// How many snapshots the platform was given, and how many forged ones.
+    pub snapshots: (usize, usize),
 }
 
 /// Plays the simulation of `seed` on a runtime of its own, with a clock of its own.

@@ -135,8 +135,9 @@ impl FakeHost {
 
 #[async_trait]
 impl Host for FakeHost {
-    async fn admits(&self, _: &SandboxId, process: Process) -> bool {
-        process.pid == std::process::id() && !self.is_closed.load(std::sync::atomic::Ordering::Relaxed)
+    async fn admits(&self, _: &SandboxId, process: Process) -> Option<bool> {
+        let is_closed = self.is_closed.load(std::sync::atomic::Ordering::Relaxed);
+        Some(process.pid == std::process::id() && !is_closed)
     }
 
     async fn linked(
