@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -72,23 +72,32 @@ impl Lifetime {
         let file = config.data_dir.join(SETTINGS_FILE);
         let now: BTreeMap<String, String> =
             weighty(config).filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
-        let text = match fs::read_to_string(&file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        let (is_known, text) = match fs::read_to_string(&file) {
+            Ok(text) => (true, text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (false, "{}".to_owned()),
             Err(error) => return Err(failed(&file)(error)),
         };
-        let before: BTreeMap<String, String> = serde_json::from_str(&text).unwrap_or_default();
+        let before: BTreeMap<String, String> = serde_json::from_str(&text).unwrap_or_else(|error| {
+            tracing::warn!(file = %file.display(), %error, "it cannot be read: every setting is recorded as new");
+            BTreeMap::new()
+        });
         if before == now {
             return Ok(());
         }
-        if !before.is_empty() {
+        if is_known {
             let node = self.node.clone();
             self.record(store, SettingsChanged { node, changed: differences(&before, &now) }).await?;
         }
         let text = serde_json::to_string_pretty(&now).expect("texts are plain data");
         // Whole or not at all: from half a file every setting would seem to be new.
         let fresh = file.with_extension("new");
-        fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &file)).map_err(failed(&file))
+        let write = || {
+            let mut out = fs::File::create(&fresh)?;
+            out.write_all(text.as_bytes())?;
+            out.sync_all()?;
+            fs::rename(&fresh, &file)
+        };
+        write().map_err(failed(&file))
     }
 
     /// Records that a key was made. Of a secret only a fingerprint is told.
@@ -230,12 +239,19 @@ mod tests {
         config.listen = "127.0.0.1:1".parse().unwrap();
         let lifetime = Lifetime::begin(&store, &config, "n1").await.unwrap();
         lifetime.made_key(&store, "admin_token", fingerprint(b"secret")).await.unwrap();
+        drop(lifetime);
+        fs::write(directory.path().join(SETTINGS_FILE), "{").unwrap();
+        drop(Lifetime::begin(&store, &config, "n1").await.unwrap());
         let told = kinds(&store).await;
         let short: Vec<&str> = told.iter().map(|event| event.split(' ').next().unwrap()).collect();
         let started = "platform_started";
-        assert_eq!(short, [started, "platform_stopped", started, started, "settings_changed", "key_created"]);
+        let changed = "settings_changed";
+        assert_eq!(
+            short,
+            [started, "platform_stopped", started, started, changed, "key_created", started, changed]
+        );
         let crashed = told.iter().map(|event| event.contains("\"after_crash\":true")).collect::<Vec<_>>();
-        assert_eq!(crashed, [false, false, false, true, false, false]);
+        assert_eq!(crashed, [false, false, false, true, false, false, true, false]);
         assert!(told[4].contains(r#"{"setting":"checkpoint_dir","from":null,"to":"/mnt/worm"}"#), "{told:?}");
         assert!(told[4].contains("127.0.0.1:7400") && !told[5].contains("secret"), "{told:?}");
     }

@@ -5,6 +5,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
 /// Why such a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -26,25 +28,18 @@ pub fn read_or_make(path: &Path, make: impl FnOnce() -> Vec<u8>) -> Result<Vec<u
     if let Some(bytes) = read(path)? {
         return Ok(bytes);
     }
-    let bytes = make();
     let fresh = beside(path);
-    // One of a process that was killed here before, and had the same number.
-    let _ = fs::remove_file(&fresh);
-    let made = write(&fresh, &bytes).and_then(|()| fs::hard_link(&fresh, path));
+    let made = write(&fresh, &make()).and_then(|()| fs::hard_link(&fresh, path));
     let removed = fs::remove_file(&fresh);
     match made {
-        Ok(()) => {
-            removed?;
-            if let Some(directory) = path.parent() {
-                fs::File::open(directory)?.sync_all()?;
-            }
-            Ok(bytes)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            read(path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())
-        }
-        Err(error) => Err(error.into()),
+        Ok(()) => removed?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error.into()),
     }
+    if let Some(directory) = path.parent() {
+        fs::File::open(directory)?.sync_all()?;
+    }
+    read(path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())
 }
 
 /// What the file holds, if it is there.
@@ -66,10 +61,10 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A name of this process's own in the same directory.
+/// A name in the same directory that nobody else takes: processes in different containers may have the same number.
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
+    name.push(format!(".{}.new", Uuid::new_v4().simple()));
     path.with_file_name(name)
 }
 
@@ -81,8 +76,6 @@ mod tests {
     fn it_is_made_once_and_for_its_owner_alone() {
         let home = tempfile::tempdir().expect("a directory");
         let path = home.path().join("a.key");
-        // What a process left behind that was killed while it wrote does no harm.
-        fs::write(beside(&path), b"ha").expect("written");
         assert_eq!(read_or_make(&path, || b"one".to_vec()).expect("made"), b"one");
         assert_eq!(read_or_make(&path, || b"two".to_vec()).expect("read"), b"one");
         let files: Vec<_> = fs::read_dir(home.path())

@@ -120,11 +120,14 @@ where
         let body = body.map_err(|error| format!("read the answer: {error}"))?.to_bytes();
         Ok(Answer { status: head.status, headers: head.headers, body })
     };
-    tokio::pin!(connection);
+    tokio::pin!(connection, talk);
     tokio::select! {
-        answer = talk => answer,
-        // Without a connection the answer, if there was one, has come.
-        ended = &mut connection => Err(ended.err().map_or_else(|| "the connection was closed".to_owned(), failed)),
+        answer = &mut talk => answer,
+        // An answer that ended the connection has come with it.
+        ended = &mut connection => {
+            ended.map_err(failed)?;
+            talk.await
+        }
     }
 }
 

@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::extract::State;
 use axum::http::Uri;
+use axum::http::header::CONNECTION;
+use axum::middleware::map_response;
+use axum::response::Response;
 use events::Digest;
 use events::audit::{Checkpoint, Signer};
 
@@ -62,7 +65,9 @@ impl Scene {
         let (store, directory) = (Store::default(), tempfile::tempdir().unwrap());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/a bucket/?sv=1", listener.local_addr().unwrap()).replace(' ', "%20");
-        let router = Router::new().fallback(serve).with_state(store.clone());
+        // As proxies may, it ends the connection with every answer.
+        let close = map_response(async |answer: Response| ([(CONNECTION, "close")], answer));
+        let router = Router::new().fallback(serve).layer(close).with_state(store.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         let headers = directory.path().join("headers");
         std::fs::write(&headers, "Authorization: Bearer t0ken\n\nX-Lock: GOVERNANCE\n").unwrap();
