@@ -90,10 +90,7 @@ impl Access {
     /// # Errors
     /// `unauthenticated` once the token has ended or was revoked.
     pub(crate) async fn renewed(&self, was: &Identity) -> Result<Identity, Problem> {
-        let Some(id) = &was.token else { return Ok(was.clone()) };
-        let state = self.known.current().await?;
-        let known = state.tokens.get(id.as_str()).filter(|known| known.is_live(Timestamp::now().millis()));
-        Ok(holder_of(&state, id, known.ok_or_else(|| stranger("the token has ended or was revoked"))?))
+        as_of(was, &*self.known.current().await?)
     }
 
     /// The tokens and roles that there are.
@@ -139,6 +136,13 @@ impl Access {
     fn verified(&self) -> std::sync::MutexGuard<'_, HashMap<TokenId, [u8; 32]>> {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whom the token of somebody who was recognised stands for in this state.
+fn as_of(was: &Identity, state: &State) -> Result<Identity, Problem> {
+    let Some(id) = &was.token else { return Ok(was.clone()) };
+    let known = state.tokens.get(id.as_str()).filter(|known| known.is_live(Timestamp::now().millis()));
+    Ok(holder_of(state, id, known.ok_or_else(|| stranger("the token has ended or was revoked"))?))
 }
 
 /// Who comes in by a token, with as many of its roles as its holder still has.

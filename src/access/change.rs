@@ -13,7 +13,7 @@ use identity::{ApiToken, Role, missing_of};
 use serde_json::{Value, json};
 
 use super::known::{Folded, stream};
-use super::{Access, Identity, roles_of};
+use super::{Access, Identity, as_of, roles_of};
 
 /// How often a change is decided anew because somebody else made one.
 const TRIES_MAX: usize = 8;
@@ -87,11 +87,14 @@ impl Access {
         {
             return self.told_again(appended.position, &change).await;
         }
+        // A token takes a while to make: first of all it is seen whether there may be one.
         may_make(identity, &change, &*self.known.refreshed().await?)?;
         let digest = Digest::of(format!("{change:?}").as_bytes());
         let (command, token) = self.command(change.clone()).await?;
         for _ in 0..TRIES_MAX {
             let folded = self.known.folded().await?;
+            // What was taken from them since they were let in, on whichever node, they cannot give away any more.
+            may_make(&as_of(identity, &folded.state)?, &change, &folded.state)?;
             let context = Context { now: Timestamp::now(), seed: 0 };
             let events = access::Access::decide(&folded.state, &command, &context)?;
             if events.is_empty() {

@@ -122,6 +122,22 @@ async fn nobody_gives_what_they_do_not_have() {
 }
 
 #[tokio::test]
+async fn nobody_gives_what_was_taken_from_them_since_they_were_let_in() {
+    let gate = Gate::new();
+    let secret = gate.mint("lead", &[Role::TenantAdmin]).await;
+    let lead = gate.access.identify(&secret).await.expect("known");
+    let withdraw = Change::Withdraw { principal: Principal::user("lead"), role: Role::TenantAdmin };
+    gate.change(&administrator(), withdraw).await.expect("withdrawn");
+    let refused =
+        gate.change(&lead, mint("friend", &[Role::TenantAdmin])).await.expect_err("not theirs any more");
+    assert_eq!(refused.kind, ProblemKind::Denied, "{refused}");
+    let revoke = Change::Revoke { token: id(&secret), reason: "left".to_owned() };
+    gate.change(&administrator(), revoke).await.expect("revoked");
+    let refused = gate.change(&lead, mint("friend", &[Role::Viewer])).await.expect_err("let in no more");
+    assert_eq!(refused.kind, ProblemKind::Unauthenticated, "{refused}");
+}
+
+#[tokio::test]
 async fn the_same_key_mints_one_token_and_tells_its_secret_once() {
     let gate = Gate::new();
     let admin = administrator();
