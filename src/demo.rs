@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use events::api::{Caller, Command, Problem, ProblemKind, Reply};
 use events::domain::DomainEvent;
-use events::domain::agent::Event as AgentEvent;
+use events::domain::crew::Event as CrewEvent;
 use events::domain::task::{Completed, Event as TaskEvent};
 use events::{
     AgentId, CrewId, EntityKind, Incarnation, Position, Principal, Recorded, StreamId, TaskId, Tenant,
@@ -181,15 +181,21 @@ impl Show {
         let crew: CrewId = parse(&reply.id)?;
         let killed = chaos.then(|| chaos::start(Arc::clone(&self.platform)));
         let input = self.input(path).await?;
-        let submit =
-            Command::TaskSubmit { crew, to: None, input, subject: None, context: None, deadline_ms: None };
+        let submit = Command::TaskSubmit {
+            crew: crew.clone(),
+            to: None,
+            input,
+            subject: None,
+            context: None,
+            deadline_ms: None,
+        };
         let task: TaskId = parse(&self.give(submit).await?.id)?;
         let ended = self.ended(&task).await?;
         // Whoever is not killed by now will not be: nothing is worked at any more.
         if let Some(killed) = killed.filter(JoinHandle::is_finished)
             && let Ok(Some(agent)) = killed.await
         {
-            self.recovered(&agent).await?;
+            self.recovered(&crew, &agent).await?;
         }
         follower.stop().await;
         let report = match ended {
@@ -229,12 +235,12 @@ impl Show {
     }
 
     /// Waits until the killed agent is back, which the crew's work may not have waited for; not for ever.
-    async fn recovered(&self, agent: &AgentId) -> Result<(), DemoError> {
-        let is_back = |event: &AgentEvent| match event {
-            AgentEvent::Ready(ready) => ready.incarnation > Incarnation(1),
-            other => matches!(other, AgentEvent::Quarantined(_) | AgentEvent::Failed(_)),
+    async fn recovered(&self, crew: &CrewId, agent: &AgentId) -> Result<(), DemoError> {
+        let is_back = |event: &CrewEvent| match event {
+            CrewEvent::RestartCompleted(completed) => completed.agent == *agent,
+            other => matches!(other, CrewEvent::RestartsExhausted(_)),
         };
-        let back = self.reached(EntityKind::Agent, agent.as_str(), is_back);
+        let back = self.reached(EntityKind::Crew, crew.as_str(), is_back);
         match tokio::time::timeout(RECOVERY_PATIENCE, back).await {
             Ok(back) => back.map(drop),
             Err(_) => {

@@ -92,7 +92,7 @@ async fn the_laws_hold(mut home: Home, mut bus: Option<nats::server::Server>) {
         api.ended(task["id"].as_str().expect("an id")).await;
     }
     if let Some(bus) = &bus {
-        orders::the_stream_is_the_log(&api, bus).await;
+        orders::the_stream_is_the_log(&home, &api, bus).await;
     }
     the_views_are_what_the_log_says(&home, &api, &mut up).await;
     api.insist(&format!("/v1/crews/{crew}/disband"), &json!({}), "disband").await.done();

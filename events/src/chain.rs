@@ -113,6 +113,7 @@ impl Verifier {
     pub fn after(head: Head) -> Self {
         Self { head }
     }
+
     /// Checks the next event.
     pub fn check(&mut self, event: &Recorded) -> Result<(), Broken> {
         let expected = self.head.position.next();
@@ -125,6 +126,7 @@ impl Verifier {
         self.head = Head { position: expected, hash: event.hash };
         Ok(())
     }
+
     /// The last event that was checked.
     pub fn head(&self) -> Head {
         self.head
@@ -135,14 +137,18 @@ impl Verifier {
 pub async fn verify(store: &dyn EventStore) -> Result<Head, Broken> {
     let head = store.head().await?;
     let mut verifier = Verifier::after(Head::EMPTY);
-    while verifier.head().position < head.position {
-        let events = store.read(verifier.head().position, READ_EVENTS).await?;
-        if events.is_empty() {
-            break;
-        }
-        for event in events.iter().take_while(|event| event.position <= head.position) {
-            verifier.check(event)?;
-        }
+    let mut events = store.read(Position(0), READ_EVENTS).await?;
+    while let Some(last) = events.last().map(|event| event.position)
+        && verifier.head().position < head.position
+    {
+        // The next page is read while this one is hashed.
+        let checked = tokio::task::spawn_blocking(move || {
+            let mut meant = events.iter().take_while(|event| event.position <= head.position);
+            meant.try_for_each(|event| verifier.check(event)).map(|()| verifier)
+        });
+        let (checked, next) = tokio::join!(checked, store.read(last, READ_EVENTS));
+        verifier = checked.expect("hashing does not panic")?;
+        events = next?;
     }
     if verifier.head() != head {
         return Err(Broken::Head { head: head.position, last: verifier.head().position });

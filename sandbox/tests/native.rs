@@ -99,7 +99,9 @@ async fn a_paused_sandbox_stands_still_until_it_goes_on() {
     count().await;
     match provider.pause(&spec.id).await {
         Err(Error::Unsupported { .. }) => {
-            eprintln!("there are no control groups here that can be frozen: pausing is not tested");
+            let is_root = nix::unistd::geteuid().is_root();
+            assert!(!is_root || std::env::var_os("CI").is_none(), "no control group here can be frozen");
+            eprintln!("skipped: no control group here can be frozen");
             provider.destroy(&other.id).await.unwrap();
             return provider.destroy(&spec.id).await.unwrap();
         }

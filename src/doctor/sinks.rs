@@ -25,7 +25,7 @@ pub(crate) fn live(standing: &StandingModel) -> Finding {
         let found = format!("all take checkpoints, the newest is at position {size}: {}", sinks.join(", "));
         return Finding::new(WHAT, Verdict::Ok, found, "");
     }
-    let mend = "mend what the messages name; the platform tries again every second, and nothing is left out";
+    let mend = "mend what the messages name; the platform tries again every second";
     Finding::new(WHAT, Verdict::Warning, failing.join("; "), mend)
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use events::Position;
 use events::chain::Verifier;
 use events::store::Head;
 use nats::relay::STREAM;
@@ -77,7 +78,7 @@ pub(crate) async fn kill_in_all(
 }
 
 /// The relay has caught up: the stream has every event of the log, once, in order, with the hashes that it had there.
-pub(crate) async fn the_stream_is_the_log(api: &Api, bus: &Server) {
+pub(crate) async fn the_stream_is_the_log(home: &Home, api: &Api, bus: &Server) {
     let client = Nats::connect(bus.options());
     client.connection().wait_for(|now| *now == Connection::Up).await.expect("the server is there");
     eventually_within(INSISTENCE, "all events are in the stream", async || {
@@ -90,4 +91,7 @@ pub(crate) async fn the_stream_is_the_log(api: &Api, bus: &Server) {
     for (_, message) in client.read(STREAM, 0, usize::MAX).await.expect("the stream can be read") {
         chain.check(&cloud_event::decode(&message).expect("an event")).expect("the chain holds");
     }
+    let Head { position, hash } = chain.head();
+    let last = home.log().await.read(Position(position.0 - 1), 1).await.expect("the log can be read");
+    assert_eq!(last[0].hash, hash, "the stream and the log part before position {position}");
 }

@@ -27,6 +27,16 @@ pub(crate) fn is_available() -> bool {
     is_there
 }
 
+/// The same, where the test besides takes root.
+fn is_available_to_root() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    assert!(is_root || std::env::var_os("CI").is_none(), "this test takes root");
+    if !is_root {
+        eprintln!("skipped: this test takes root");
+    }
+    is_root && is_available()
+}
+
 /// What the command line of Docker answers.
 pub(crate) fn docker(arguments: &[&str]) -> String {
     let output = Command::new("docker").args(arguments).output().expect("docker");
@@ -265,7 +275,7 @@ async fn agents_in_containers_outlive_a_platform_that_is_killed() {
 /// The daemon ends all containers when it comes back; the agent is recovered, and its task is done.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_docker_daemon_that_is_killed_costs_no_task() {
-    if !is_available() || !nix::unistd::geteuid().is_root() {
+    if !is_available_to_root() {
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");
@@ -311,7 +321,7 @@ async fn other_sandboxes_than_before_leave_no_containers_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_platform_of_another_user_than_root_runs_agents_in_containers() {
     use std::os::unix::fs::MetadataExt as _;
-    if !is_available() || !nix::unistd::geteuid().is_root() {
+    if !is_available_to_root() {
         return;
     }
     let home = Home::in_containers();

@@ -67,7 +67,7 @@ impl Stage {
             return None;
         }
         let home = Home::in_containers();
-        home.hypercode(&["image", "build", "python"]).await.ok();
+        docker::with_images(&home).await;
         Some(Self::over(home).await)
     }
 

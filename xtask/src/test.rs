@@ -19,10 +19,9 @@ const CLUSTER_SEEDS: u32 = 100;
 pub(crate) fn run(args: &[String]) -> Result<(), Failed> {
     python()?;
     tools::run()?;
-    if !nextest() {
-        return cargo(["test", "--workspace", "--"]).args(args).run();
-    }
-    if args.is_empty() {
+    let has_nextest = nextest();
+    // Without it, they are run with all others.
+    if args.is_empty() && has_nextest {
         cargo(["test", "--workspace", "--doc", "--quiet"]).run()?;
     }
     let is_ci = std::env::var_os("CI").is_some();
@@ -32,6 +31,9 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failed> {
     if is_ci {
         // Tests put it into containers.
         image::build().run()?;
+    }
+    if !has_nextest {
+        return cargo(["test", "--workspace", "--"]).args(args).run();
     }
     let profile = if is_ci { "ci" } else { "default" };
     matrix::forget(profile)?;

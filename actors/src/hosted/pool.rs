@@ -130,6 +130,8 @@ impl Keeper {
                 self.tell(Command::Ready { sandbox: sandbox.clone() }).await;
                 self.spoil_if_ended(sandbox).await;
             }
+            // It was drained, or made by a template that is no longer so, before it was up.
+            (Phase::Warming, Err(_)) if self.is_spent(&sandbox).await => {}
             (Phase::Warming, Err(detail)) => {
                 tracing::warn!(pool = %self.pool, %sandbox, detail, "a sandbox does not come up to stand by");
                 self.tell(Command::Fail { sandbox, detail }).await;
@@ -140,6 +142,10 @@ impl Keeper {
             }
             (_, Err(reason)) => self.tell(Command::Spoil { sandboxes: vec![sandbox], reason }).await,
         }
+    }
+
+    async fn is_spent(&self, sandbox: &SandboxId) -> bool {
+        self.standby(sandbox).await.is_none_or(|(_, standby)| standby.phase == Phase::Spent)
     }
 
     /// One that ended between its link and what was just recorded is not ready, whatever its pool believes.

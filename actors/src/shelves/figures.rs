@@ -1,5 +1,9 @@
 //! How a pool does, for people and their graphs.
 
+use events::PoolId;
+
+use super::{Shelf, Shelves, Stage};
+
 /// What was counted since the pool was taken up here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -38,4 +42,30 @@ pub struct PoolFigures {
     pub refill_ms: f64,
     /// What was counted.
     pub counts: Counts,
+}
+
+impl Shelves {
+    /// The pools' figures.
+    pub(crate) fn figures(&self, now_ms: i64) -> Vec<PoolFigures> {
+        let inner = self.inner();
+        let of = |(id, shelf): (&PoolId, &Shelf)| {
+            let stages = |wanted: Stage| {
+                let own = inner.slots.values().filter(|(pool, slot)| pool == id && slot.stage == wanted);
+                own.count() as u64
+            };
+            PoolFigures {
+                tenant: shelf.tenant.to_string(),
+                name: shelf.name.clone(),
+                target: shelf.target(now_ms).into(),
+                ready: stages(Stage::Ready),
+                warming: stages(Stage::Warming) + stages(Stage::Returning),
+                claimed: stages(Stage::Claimed) + stages(Stage::Taken),
+                waiting: shelf.waiting.len() as u64,
+                claims_per_second: shelf.demand.per_second(now_ms),
+                refill_ms: shelf.demand.cold_ms(),
+                counts: shelf.counts,
+            }
+        };
+        inner.shelves.iter().map(of).collect()
+    }
 }

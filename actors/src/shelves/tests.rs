@@ -1,8 +1,10 @@
-use events::Tenant;
 use events::domain::pool::{Applied, Claimed, Requested};
 use events::domain::{Decider, pool};
+use events::{Digest, Tenant};
+use link::HandlerState;
 use serde_json::json;
 
+use super::refill::Plan;
 use super::*;
 
 const PROFILE: Digest = Digest::ZERO;
@@ -155,11 +157,17 @@ fn what_stood_by_before_a_restart_is_awaited_and_not_made_anew() {
     world.stands_by(2);
     world.shelves = Arc::default();
     world.shelves.enroll(&world.id, &world.state);
-    assert!(matches!(world.take(), Found::Cold(_)), "none has linked yet");
     assert_eq!(world.plan(), Plan::default());
+    let Found::Turn(mut first) = world.take() else { panic!("one comes back") };
+    let Found::Turn(mut second) = world.take() else { panic!("another comes back") };
+    assert!(matches!(world.take(), Found::Cold(_)), "no third does");
     world.shelves.offer(&sandbox(1));
-    let Found::Standby(_taken) = world.take() else { panic!("one is back") };
-    assert_eq!(world.plan().make, 1);
+    let taken = first.try_recv().expect("the first is back");
+    assert_eq!(*taken.sandbox(), sandbox(1));
+    world.happens(pool::Dirty { sandbox: sandbox(2), reason: "it was gone".to_owned() });
+    let sent_away = second.try_recv();
+    assert!(matches!(sent_away, Err(oneshot::error::TryRecvError::Closed)), "it looks again: {sent_away:?}");
+    assert!(matches!(world.take(), Found::Cold(_)));
 }
 
 #[test]
@@ -211,6 +219,9 @@ async fn a_sandbox_comes_up_or_says_why_not() {
     );
     world.shelves.linked(&sandbox(2));
     assert_eq!(world.shelves.comes_up(&sandbox(2)).await, Ok(()));
+    world.happens(requested(3));
+    world.happens(pool::Dirty { sandbox: sandbox(3), reason: "the pool was drained".to_owned() });
+    assert!(world.shelves.comes_up(&sandbox(3)).await.is_err(), "nobody waits for what is not wanted");
 }
 
 #[test]

@@ -58,8 +58,9 @@ fn rust() -> Result<PathBuf, String> {
 fn python() -> Result<Program, String> {
     let (source, target) = (source().join("python"), target().join("python"));
     run(Command::new("python3").args(["-m", "venv"]).arg(&target))?;
-    run(Command::new(target.join("bin/pip"))
-        .args(["install", "--quiet", "--disable-pip-version-check", "--requirement"])
+    // Not its script `pip`, which has an absolute path in its first line.
+    run(Command::new(target.join("bin/python"))
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
         .arg(source.join("requirements.txt")))?;
     Ok(Program { program: target.join("bin/python"), first: source.join("peer.py").into() })
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ use super::database::{Reader, Statement, Writer};
 use super::origin::{fingerprint, is_of, source};
 use super::{Options, ViewError};
 use crate::store::EventStore;
-use crate::store::postgres::{Database, within};
+use crate::store::postgres::{Database, connections, within};
 
 /// The schema of the views.
 const SCHEMA: &str = include_str!("../../../migrations/postgres/0002_views.sql");
@@ -60,7 +60,12 @@ fn unavailable(database: &Database, error: &sqlx::Error) -> ViewError {
 
 /// A session that may write once it has the lock.
 pub(super) async fn connect(database: &Database) -> Result<Writer, sqlx::Error> {
-    let settings = settings(database).options([("idle_session_timeout", IDLE_SESSION_MS.to_string())]);
+    let settings = settings(database).options([
+        ("idle_session_timeout", IDLE_SESSION_MS.to_string()),
+        // Where the views stand is committed with them, so what a crash of the server takes is made again: no commit of
+        // theirs need wait for the disk, which the log's commits wait for.
+        ("synchronous_commit", "off".to_owned()),
+    ]);
     let connected = within(answer(), PgConnection::connect_with(&settings)).await;
     connected.map(|db| Writer::Postgres { db, answer: answer() })
 }
@@ -165,9 +170,7 @@ async fn make(db: &mut Writer) -> Result<(), sqlx::Error> {
 }
 
 pub(super) async fn reader(database: &Database, options: &Options) -> Result<Reader, ViewError> {
-    PgPoolOptions::new()
-        .max_connections(options.read_connections_max)
-        .acquire_timeout(Duration::from_millis(options.read_wait_ms))
+    connections(options.read_connections_max, Duration::from_millis(options.read_wait_ms))
         .connect_with(settings(database).options([("statement_timeout", READ_MS.to_string())]))
         .await
         .map(|pool| Reader::Postgres { pool, answer: Duration::from_millis(READ_MS) + ANSWER })

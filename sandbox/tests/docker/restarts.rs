@@ -1,6 +1,7 @@
 //! A daemon of a test's own, which is killed and comes back, and runs containers by another runtime.
 
 use std::path::Path;
+use std::process::Command;
 
 use hypercode_sandbox::conformance::{
     Dockerd, Factory, alive, assert_gone, exit_of, instance, spec, within, written,
@@ -14,12 +15,17 @@ use crate::support::{Place, with_image};
 /// Where systems have the runtime that every daemon brings along; here under another name beside.
 const RUNTIMES: [&str; 2] = ["/usr/sbin/runc", "/usr/bin/runc"];
 
+/// Whether the daemon's program is found where the shell would find it.
+fn has_dockerd() -> bool {
+    Command::new("dockerd").arg("--version").output().is_ok()
+}
+
 /// A daemon with the image of the tests; `None`, and a line, where none can be had outside of CI.
 fn daemon(place: &Place, arguments: &[&str]) -> Option<Dockerd> {
     if !place.is_available() {
         return None;
     }
-    let may = nix::unistd::geteuid().is_root() && Path::new("/usr/sbin/dockerd").exists();
+    let may = nix::unistd::geteuid().is_root() && has_dockerd();
     assert!(may || std::env::var_os("CI").is_none(), "a test's own Docker daemon takes root and `dockerd`");
     if !may {
         eprintln!("skipped: a test's own Docker daemon takes root and `dockerd`");
