@@ -108,6 +108,7 @@ async fn sb_1_agents_claim_from_their_pool_and_again_when_they_die() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_stands_by_is_adopted_by_the_next_platform() {
     let mut stage = Stage::with_pool(POOL).await;
+    stage.pool("filled", |pool| pool["ready"] == 3).await;
     stage.assemble(&crew(1)).await.ok();
     let before = stage.pool("filled", |pool| pool["ready"] == 3 && pool["claimed"] == 2).await;
     stage.up.restart(&stage.home).await;
