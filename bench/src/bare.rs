@@ -1,9 +1,11 @@
-//! The raw limit: the log's table and nothing around it, written with group commit and read in one go.
-//!
-//! It judges nothing, hashes nothing, and keeps no head: what it does is what any store of these rows must do.
+//! The raw limits. Of the log: its table and nothing around it, written with group commit and read in one go; it judges
+//! nothing, hashes nothing, and keeps no head: what it does is what any store of these rows must do. Of agents: a
+//! sandbox with one small program in it.
 
+pub(crate) mod docker;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
+pub(crate) mod start;
 
 use std::sync::Arc;
 

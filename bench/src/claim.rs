@@ -1,181 +1,189 @@
-//! `claim`: from the command to an agent that is ready, from a warm pool and cold, and as often as until the pool drains.
+//! `claim` and `assemble`: from the request to a crew of one, or of five, whose agents are ready: from warm pools and
+//! cold, beside the bare start of such sandboxes.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use events::api::Command;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::bare::start::Bare;
+use crate::door::Door;
+use crate::pools::{self, Pool};
 use crate::rig::{Rig, execute};
 use crate::samples::Samples;
+use crate::sandboxes::Sandbox;
+use crate::steps::Steps;
 use crate::table::{Row, Table, time};
 use crate::{Result, Setup};
 
-/// The crew that the rig has, and the pool.
-const MANIFESTS: &str = "
-apiVersion: hypercode.dev/v1
-kind: Pool
-metadata: {name: warm}
-spec:
-  size: {min: 30, max: 30, target: 30}
-  refill: {concurrency: 4}
-  queue: {whenEmpty: cold, length: 20, deadline: 10s}
----
-apiVersion: hypercode.dev/v1
-kind: Crew
-metadata: {name: bench}
-spec:
-  entry: one
-  members:
-    - {name: one, profile: worker}
-";
+/// What a claim by one agent may take beside two appends.
+const CLAIM_GOAL: Duration = Duration::from_millis(3);
+/// How long the assembly of five may take at the 95th percentile.
+const ASSEMBLE_GOAL: Duration = Duration::from_millis(30);
+/// How long a cold start in a native sandbox may take.
+const NATIVE_GOAL: Duration = Duration::from_millis(15);
+/// Rounds in a second of the bench, of sandboxes that start in milliseconds and of containers.
+const ROUNDS: (u64, u64) = (15, 4);
+/// How often a bare container is restarted and unpaused.
+const BARE_CALLS: usize = 10;
 
-/// Agents that are started one after the other, each way.
-const ALONE: usize = 60;
-/// Arrivals a second, one after the other, each from a full pool.
-const RATES: [u32; 5] = [5, 10, 20, 45, 90];
-/// What a claim may take beside two appends.
-const GOAL: Duration = Duration::from_millis(3);
-/// How long the pool may take to be full again.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(5);
-
-/// How long an agent's start took, up to each step.
-#[derive(Default)]
-struct Steps {
+/// One way to a sandbox, and how long it took up to each step.
+struct Way {
+    name: &'static str,
+    /// The pool's name; `None` starts cold.
+    pool: Option<&'static str>,
     claimed: Samples,
     ready: Samples,
-    assembled: Samples,
+    answered: Samples,
 }
 
-pub(crate) async fn run(setup: &Setup) -> Result<Table> {
-    let rig = Arc::new(Rig::start(&setup.directory, MANIFESTS).await?);
-    let (mut warm, mut cold) = (Steps::default(), Steps::default());
-    for number in 0..ALONE {
-        full(&rig).await?;
-        one(&rig, &format!("warm-{number}"), true, &mut warm).await?;
-        one(&rig, &format!("cold-{number}"), false, &mut cold).await?;
+impl Way {
+    fn new(name: &'static str, pool: Option<&'static str>) -> Self {
+        let (claimed, ready, answered) = Default::default();
+        Self { name, pool, claimed, ready, answered }
+    }
+}
+
+/// Measures crews of so many agents.
+pub(crate) async fn run(setup: &Setup, kind: Sandbox, agents: usize) -> Result<Table> {
+    let rig = Rig::start_in(&setup.directory.join("rig"), kind, &manifests(kind, agents)).await?;
+    let (steps, door) = (Steps::follow(&rig.platform.store).await?, Door::open(&rig).await?);
+    let bare = Bare::open(kind).await?;
+    let mut ways = vec![
+        Way::new("cold", None),
+        Way::new("warm, handler started at the claim", Some("running")),
+        Way::new("warm, handler up before", Some("ahead")),
+    ];
+    if kind == Sandbox::Docker {
+        ways.push(Way::new("warm, paused until the claim", Some("paused")));
+    }
+    let mut starts = Samples::default();
+    for round in 0..kind.either(ROUNDS.0, ROUNDS.1) * setup.seconds {
+        starts.push(together(&bare, agents).await?);
+        for (number, way) in ways.iter_mut().enumerate() {
+            // The crew of the rig has one agent.
+            pools::at_rest(&rig.platform, 1).await?;
+            one(&rig, &door, &steps, &format!("crew-{round}-{number}"), agents, way).await?;
+        }
     }
     let mut table = Table::default();
-    for (name, steps) in [("cold", &cold), ("warm", &warm)] {
-        table.row(Row::new(format!("{name}: claim durable")).samples(&steps.claimed));
-        let mut ready = Row::new(format!("{name}: handler READY")).samples(&steps.ready);
-        if name == "warm" {
-            let goal = GOAL + 2 * setup.fsync.p50();
-            ready = ready.ratio(steps.ready.p50().as_secs_f64() / cold.ready.p50().as_secs_f64());
-            ready = ready.goal(format!("p50 <= 3 ms + 2 fsyncs = {}", time(goal)), steps.ready.p50() <= goal);
-        }
-        table.row(ready);
-        table.row(Row::new(format!("{name}: crew of one assembled")).samples(&steps.assembled));
+    let what =
+        if agents == 1 { bare.what().to_owned() } else { format!("{agents} at once: {}", bare.what()) };
+    table.row(Row::new(what).samples(&starts));
+    if kind == Sandbox::Docker && agents == 1 {
+        calls(&bare, &mut table).await?;
     }
-    for rate in RATES {
-        table.row(arrivals(&rig, rate, setup.seconds).await?);
+    for way in &ways {
+        rows(&mut table, way, &starts, kind, agents, setup);
     }
-    table.note("the ratio is that of warm to cold; the handler is started at the claim, not ahead");
-    table.note("arrivals: crews of one, each disbanded once it is assembled, from a full pool of 30, at most 4 made at once");
-    let rig = Arc::into_inner(rig).ok_or("something still uses the platform")?;
-    let drain = Command::PoolDrain { name: "warm".to_owned(), reason: "the bench is over".to_owned() };
-    execute(&rig.platform, None, drain).await?;
-    until(|| rig.platform.pools().iter().all(|pool| pool.ready + pool.warming + pool.claimed == 0)).await?;
+    door.close().await?;
     rig.stop().await?;
+    table.note("from the HTTP request on; a claim is durable and a handler READY when the log tells of it, of the last agent");
+    table.note(
+        "ratios are to the bare start; all are measured in turn, each from pools that are full and at rest",
+    );
     Ok(table)
 }
 
-async fn until(done: impl Fn() -> bool) -> Result<()> {
-    let waited = async {
-        while !done() {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    Ok(tokio::time::timeout(PATIENCE, waited).await.map_err(|_| "the pool does not come to rest")?)
+fn manifests(kind: Sandbox, agents: usize) -> String {
+    let target = 2 * agents;
+    let running = Pool { name: "running", target, ahead: false, paused: false, queue: 100 };
+    let paused = Pool { name: "paused", target, ahead: false, paused: true, queue: 100 };
+    let mut text = running.manifest() + &Pool::ahead(target).manifest();
+    if kind == Sandbox::Docker {
+        text += &paused.manifest();
+    }
+    text + &crew("bench", 1, None).to_string()
 }
 
-/// Waits until the pool is full and at rest.
-async fn full(rig: &Rig) -> Result<()> {
-    until(|| rig.platform.pools().iter().all(|pool| pool.ready == pool.target && pool.claimed == 0)).await
-}
-
-fn assemble(name: &str, from_pool: bool) -> Command {
-    let sandbox = if from_pool { json!({"pool": "warm"}) } else { json!({}) };
-    let text = json!({
+/// The manifest of a crew of so many agents.
+pub(crate) fn crew(name: &str, agents: usize, pool: Option<&str>) -> Value {
+    let member = json!({"name": "one", "profile": "worker", "replicas": agents, "env": {"DEPTH": "2"}});
+    let sandbox = pool.map_or_else(|| json!({}), |pool| json!({"pool": pool}));
+    json!({
         "apiVersion": "hypercode.dev/v1",
         "kind": "Crew",
         "metadata": {"name": name},
-        "spec": {"entry": "one", "members": [{"name": "one", "profile": "worker"}], "sandbox": sandbox},
-    });
-    let parsed = manifest::parse("bench", text.to_string().as_bytes());
-    let spec = parsed.manifests.first().map(|manifest| match manifest {
-        manifest::Manifest::Crew(crew) => json!(crew.spec),
-        _ => json!(null),
-    });
-    Command::CrewAssemble {
-        name: name.to_owned(),
-        labels: Default::default(),
-        spec: spec.unwrap_or_default(),
-    }
+        "spec": {"entry": "one", "members": [member], "sandbox": sandbox},
+    })
 }
 
-/// Starts one agent, and ends it.
-async fn one(rig: &Rig, name: &str, from_pool: bool, steps: &mut Steps) -> Result<()> {
-    let before = rig.platform.store.head().await?.position;
-    let start = Instant::now();
-    let claimed = async {
-        rig.next(before, "sandbox_claimed").await?;
-        let claimed = start.elapsed();
-        rig.next(before, "agent_ready").await?;
-        Ok((claimed, start.elapsed()))
-    };
-    let assembled = async {
-        let reply = execute(&rig.platform, None, assemble(name, from_pool)).await?;
-        Ok((reply.id, start.elapsed()))
-    };
-    let (seen, assembled): (Result<_>, Result<_>) = tokio::join!(claimed, assembled);
-    let ((claimed, ready), (crew, assembled)) = (seen?, assembled?);
-    steps.claimed.push(claimed);
-    steps.ready.push(ready);
-    steps.assembled.push(assembled);
-    disband(rig, &crew).await
+/// Has a crew assembled, and answers with its id.
+pub(crate) async fn assemble(door: &Door, name: &str, agents: usize, pool: Option<&str>) -> Result<String> {
+    let body = json!({"manifest": crew(name, agents, pool)});
+    let done = door.client.post("/v1/crews/assemble", &body, None).await?;
+    Ok(done["id"].as_str().ok_or("the answer has no id")?.to_owned())
 }
 
-async fn disband(rig: &Rig, crew: &str) -> Result<()> {
+/// Has a crew's agents end.
+pub(crate) async fn disband(rig: &Rig, crew: &str) -> Result<()> {
     let reason = "it was measured".to_owned();
     execute(&rig.platform, None, Command::CrewDisband { crew: crew.parse()?, reason }).await?;
     Ok(())
 }
 
-/// Has crews of one come so often, from a pool that is full at first.
-async fn arrivals(rig: &Arc<Rig>, per_second: u32, seconds: u64) -> Result<Row> {
-    full(rig).await?;
-    let before: Vec<_> = rig.platform.pools().iter().map(|pool| pool.counts).collect();
-    let count = u64::from(per_second) * seconds;
-    let mut tick = tokio::time::interval(Duration::from_secs(1) / per_second);
+/// How long so many bare starts at once take.
+async fn together(bare: &Bare, agents: usize) -> Result<Duration> {
+    if agents == 1 {
+        return bare.once().await;
+    }
     let start = Instant::now();
-    let mut coming = Vec::new();
-    for number in 0..count {
-        tick.tick().await;
-        let (rig, name) = (Arc::clone(rig), format!("at-{per_second}-{number}"));
-        coming.push(tokio::spawn(async move {
-            let start = Instant::now();
-            let reply = execute(&rig.platform, None, assemble(&name, true)).await;
-            let took = start.elapsed();
-            if let Ok(reply) = &reply {
-                disband(&rig, &reply.id).await?;
-            }
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(reply.is_ok().then_some(took))
-        }));
+    let ups = futures_util::future::try_join_all((0..agents).map(|_| bare.start())).await?;
+    let took = start.elapsed();
+    for up in ups {
+        up.end().await?;
     }
-    let mut samples = Samples::default();
-    for come in coming {
-        if let Some(took) = come.await?? {
-            samples.push(took);
+    Ok(took)
+}
+
+/// Measures what else is asked of bare containers.
+async fn calls(bare: &Bare, table: &mut Table) -> Result<()> {
+    let (mut unpauses, mut restarts) = (Samples::default(), Samples::default());
+    let mut up = bare.start().await?;
+    for _ in 0..BARE_CALLS {
+        unpauses.push(up.unpause().await?);
+        restarts.push(up.restart().await?);
+    }
+    up.end().await?;
+    table.row(Row::new("bare Docker unpause").samples(&unpauses));
+    table.row(Row::new("bare Docker restart").samples(&restarts));
+    Ok(())
+}
+
+/// Has one crew assembled, and ends it.
+async fn one(rig: &Rig, door: &Door, steps: &Steps, name: &str, agents: usize, way: &mut Way) -> Result<()> {
+    let start = Instant::now();
+    let crew = assemble(door, name, agents, way.pool).await?;
+    way.answered.push(start.elapsed());
+    let seen = steps.of(&crew, agents).await?;
+    way.claimed.push(seen.claimed.duration_since(start));
+    way.ready.push(seen.ready.duration_since(start));
+    disband(rig, &crew).await
+}
+
+fn rows(table: &mut Table, way: &Way, starts: &Samples, kind: Sandbox, agents: usize, setup: &Setup) {
+    let name = way.name;
+    let ratio = way.ready.p50().as_secs_f64() / starts.p50().as_secs_f64();
+    table.row(Row::new(format!("{name}: claim durable")).samples(&way.claimed));
+    let mut ready = Row::new(format!("{name}: handler READY")).samples(&way.ready).ratio(ratio);
+    match way.pool {
+        None if agents == 1 && kind == Sandbox::Native => {
+            let goal = format!("p50 <= {}", time(NATIVE_GOAL));
+            ready = ready.goal(goal, way.ready.p50() <= NATIVE_GOAL);
         }
+        Some("ahead") if agents == 1 => {
+            let goal = CLAIM_GOAL + 2 * setup.fsync.p50();
+            let text = format!("p50 <= {} + 2 fsyncs = {}", time(CLAIM_GOAL), time(goal));
+            ready = ready.goal(text, way.ready.p50() <= goal);
+        }
+        _ => {}
     }
-    let took = start.elapsed().as_secs_f64();
-    let after = rig.platform.pools();
-    let (warm, cold) = after.iter().zip(before).fold((0, 0), |(warm, cold), (pool, before)| {
-        (warm + pool.counts.warm - before.warm, cold + pool.counts.cold - before.cold)
-    });
-    let refused = count - samples.count() as u64;
-    let what = format!("{per_second}/s arrive: {warm} warm, {cold} cold, {refused} refused");
-    Ok(Row::new(what).samples(&samples).rate(samples.count() as f64 / took))
+    table.row(ready);
+    let mut answered = Row::new(format!("{name}: request answered")).samples(&way.answered);
+    if way.pool == Some("ahead") && agents > 1 {
+        let p95 = way.answered.quantile(0.95);
+        let text = format!("p95 <= {}, is {}", time(ASSEMBLE_GOAL), time(p95));
+        answered = answered.goal(text, p95 <= ASSEMBLE_GOAL);
+    }
+    table.row(answered);
 }

@@ -1,11 +1,11 @@
-//! `density`: how much memory many agents take, and how soon an empty platform is up.
+//! `density`: how much memory many agents and many sandboxes take, and how soon an empty platform is up.
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use events::api::Command;
+use events::api::{Command, Target};
 use events::domain::DomainEvent;
 use events::domain::agent::{Event, Quarantined, Requested};
 use events::store::sqlite::{self, Sqlite};
@@ -17,10 +17,13 @@ use hypercode::config::Config;
 use hypercode::platform::Platform;
 use tokio::task::JoinSet;
 
-use crate::rig::execute;
+use crate::bare::start::Bare;
+use crate::pools::{self, Pool};
+use crate::rig::{Rig, execute};
 use crate::samples::Samples;
+use crate::sandboxes::Sandbox;
 use crate::table::{Row, Table};
-use crate::{Result, Setup};
+use crate::{Result, Setup, claim};
 
 /// Agents that the log knows.
 const KNOWN: u32 = 100_000;
@@ -30,6 +33,8 @@ const RESIDENT: u32 = 10_000;
 const CREW_AGENTS: u32 = 100;
 /// Appends and commands at once.
 const AT_ONCE: usize = 256;
+/// Sandboxes that stand by: of those that start in milliseconds, and containers.
+const STANDING: (u32, u32) = (50, 20);
 const GOAL_BYTES: u64 = 1 << 30;
 /// Starts over an empty directory.
 const STARTS: usize = 10;
@@ -61,7 +66,43 @@ pub(crate) async fn run(setup: &Setup) -> Result<Table> {
         empty >> 20
     ));
     table.note("the agents are quarantined: known, loadable, without sandboxes; their time is that of the start, views made anew");
+    for kind in &setup.sandboxes {
+        standing(setup, *kind, &mut table).await?;
+    }
+    table.note("sandboxes: what of the machine's memory is less available while they stand by, each; rates are those of filling");
     Ok(table)
+}
+
+/// How much of the machine's memory sandboxes take that stand by with a handler each, beside bare ones.
+async fn standing(setup: &Setup, kind: Sandbox, table: &mut Table) -> Result<()> {
+    let count: u32 = kind.either(STANDING.0, STANDING.1);
+    let bare = Bare::open(kind).await?;
+    let (before, start) = (available_bytes()?, Instant::now());
+    let mut ups = Vec::new();
+    for _ in 0..count {
+        ups.push(bare.start().await?);
+    }
+    let each = |before: u64, now: u64| before.saturating_sub(now) / u64::from(count);
+    let row = Row::new(format!("{kind}: each of {count}, {}", bare.what())).count(count.into());
+    table.row(row.each(each(before, available_bytes()?), f64::from(count) / start.elapsed().as_secs_f64()));
+    for up in ups {
+        up.end().await?;
+    }
+    let empty = Pool::ahead(0).manifest() + &claim::crew("bench", 1, None).to_string();
+    let rig = Rig::start_in(&setup.directory.join(kind.to_string()), kind, &empty).await?;
+    pools::at_rest(&rig.platform, 1).await?;
+    let (before, start) = (available_bytes()?, Instant::now());
+    let resize = Command::PoolResize {
+        name: "ahead".to_owned(),
+        min: None,
+        max: None,
+        target: Some(Target::Pinned(count)),
+    };
+    execute(&rig.platform, None, resize).await?;
+    pools::at_rest(&rig.platform, 1).await?;
+    let row = Row::new(format!("{kind}: each of {count} that stand by, handler up")).count(count.into());
+    table.row(row.each(each(before, available_bytes()?), f64::from(count) / start.elapsed().as_secs_f64()));
+    rig.stop().await
 }
 
 async fn starts(directory: &Path) -> Result<Samples> {
@@ -151,8 +192,17 @@ async fn touch(platform: &Arc<Platform>) -> Result<()> {
 
 /// The resident memory of this process, in bytes.
 fn resident_bytes() -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
+    bytes("/proc/self/status", "VmRSS:")
+}
+
+/// What of the machine's memory could be used without swapping, in bytes (`MemAvailable`, proc_meminfo(5)).
+fn available_bytes() -> Result<u64> {
+    bytes("/proc/meminfo", "MemAvailable:")
+}
+
+fn bytes(file: &str, name: &str) -> Result<u64> {
+    let text = fs::read_to_string(file)?;
+    let line = text.lines().find(|line| line.starts_with(name)).ok_or_else(|| format!("no {name}"))?;
     let kib: u64 = line.split_whitespace().nth(1).ok_or("no number")?.parse()?;
     Ok(kib * 1024)
 }

@@ -1,6 +1,5 @@
 //! `load`: a long stream folded into its entity, and the whole log read from its beginning.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,7 +31,7 @@ const REPLAY_GOAL: f64 = 200_000.0;
 
 /// The log's rows, read without the platform's store.
 pub(crate) enum Rows {
-    File(PathBuf),
+    File(rusqlite::Connection),
     Database(PgPool),
 }
 
@@ -41,7 +40,7 @@ impl Rows {
     pub(crate) async fn open(place: &Place) -> Result<Self> {
         Ok(match &place.database {
             Some(url) => Self::Database(PgPool::connect(url).await?),
-            None => Self::File(place.directory.join(LOG_FILE)),
+            None => Self::File(bare::sqlite::open(&place.directory.join(LOG_FILE))?),
         })
     }
 

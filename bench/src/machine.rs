@@ -55,11 +55,11 @@ pub(crate) fn fsync_probe(directory: &Path) -> io::Result<Samples> {
     Ok(samples)
 }
 
-/// The Postgres server of this URL: its version, what of its settings matters here, and where its files are.
+/// The Postgres server of this URL, whose files are there: its version, and what of its settings matters here.
 ///
 /// # Errors
 /// When it does not answer.
-pub(crate) async fn server(url: &str) -> Result<String> {
+pub(crate) async fn server(url: &str, files: &Path) -> Result<String> {
     let mut connection = PgConnection::connect(url).await?;
     let mut settings = Vec::new();
     for name in ["server_version", "fsync", "synchronous_commit", "shared_buffers", "max_wal_size"] {
@@ -68,8 +68,7 @@ pub(crate) async fn server(url: &str) -> Result<String> {
         settings.push(format!("{name} {value}"));
     }
     connection.close().await?;
-    let files = std::env::temp_dir();
-    let (settings, kind) = (settings.join(", "), file_system(&files));
+    let (settings, kind) = (settings.join(", "), file_system(files));
     Ok(format!(
         "Postgres of the bench's own, over a Unix socket: {settings}; files: {} on {kind}",
         files.display()

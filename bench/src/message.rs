@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hypercode::config::SandboxKind;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::rig::Rig;
 use crate::samples::Samples;
+use crate::sandboxes::Sandbox;
 use crate::table::{Row, Table, time};
 use crate::{Result, Setup};
 
@@ -44,7 +44,7 @@ struct Received {
 }
 
 pub(crate) async fn run(setup: &Setup) -> Result<Table> {
-    let rig = Arc::new(Rig::start_at(&setup.place("rig").await, SandboxKind::Process, CREW).await?);
+    let rig = Arc::new(Rig::start_at(&setup.place("rig").await, Sandbox::Process, CREW).await?);
     pass(&rig, 0, ALONE, 1).await?;
     let alone = pass(&rig, 0, ALONE * setup.seconds, 1).await?;
     let count = TOGETHER * setup.seconds;

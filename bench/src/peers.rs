@@ -173,6 +173,14 @@ async fn take_turn(
     Ok(())
 }
 
+/// The line in which a program said why it failed: Python has its trace before it, Node the trace and its version behind
+/// it, Rust a hint.
+fn complaint(said: &str) -> &str {
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let errors = lines().filter(|line| line.contains("rror:") && !line.starts_with("at "));
+    errors.last().or_else(|| lines().last()).unwrap_or("it says nothing")
+}
+
 impl Contestant {
     async fn take_turn(&self, work: Work, turn: Duration, done: &mut Done) -> Result<()> {
         let (work, number) = match work {
@@ -185,7 +193,7 @@ impl Contestant {
         let output = output.map_err(|_| "it does not come to an end")??;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            return Err(said.lines().last().unwrap_or("it says nothing").to_owned().into());
+            return Err(complaint(&said).to_owned().into());
         }
         let told: Value = serde_json::from_slice(&output.stdout)?;
         let whole = |field: &str| told[field].as_u64().ok_or_else(|| format!("it says nothing of `{field}`"));
@@ -193,5 +201,22 @@ impl Contestant {
         let us = |field| whole(field).map(Duration::from_micros);
         done.add(whole("count")?, seconds, us("p50Us")?, us("p99Us")?);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_says_why_is_found_in_what_runtimes_write() {
+        let python =
+            "Traceback (most recent call last):\n  File \"peer.py\", line 3\nValueError: no server\n\n";
+        let node = "peer.js:3\nError: no server\n    at main (peer.js:3:9)\n\nNode.js v18.20.4\n";
+        let rust = "Error: no server\nnote: run with `RUST_BACKTRACE=1`\n";
+        assert_eq!(complaint(python), "ValueError: no server");
+        assert_eq!([node, rust].map(complaint), ["Error: no server"; 2]);
+        assert_eq!(complaint("killed\n\n"), "killed");
+        assert_eq!(complaint(""), "it says nothing");
     }
 }

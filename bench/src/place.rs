@@ -8,9 +8,10 @@ use events::EventStore;
 use events::projection::{self, Views};
 use events::store::postgres::{self, Postgres};
 use events::store::sqlite::{self, Sqlite};
-use hypercode::config::{Config, SandboxKind};
+use hypercode::config::{Config, Docker};
 
-use crate::Result;
+use crate::sandboxes::Sandbox;
+use crate::{Result, sandboxes};
 
 /// The kinds of places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -37,10 +38,12 @@ pub(crate) enum Log {
 }
 
 impl Place {
-    /// A platform whose agents run as plain processes, and whose log is here.
-    pub(crate) fn config(&self, sandbox: SandboxKind) -> Result<Config> {
+    /// A platform whose agents run in such sandboxes, and whose log is here.
+    pub(crate) fn config(&self, sandbox: Sandbox) -> Result<Config> {
         let database_url = self.database.as_deref().map(str::parse).transpose()?;
-        Ok(Config { data_dir: self.directory.join("data"), database_url, sandbox, ..Config::default() })
+        let docker = Docker { image: sandboxes::image(), ..Docker::default() };
+        let (data_dir, sandbox) = (self.directory.join("data"), sandbox.kind());
+        Ok(Config { data_dir, database_url, sandbox, docker, ..Config::default() })
     }
 
     /// Opens the log.

@@ -1,108 +1,154 @@
-//! `recover`: from `kill -9` of an agent's process to its next incarnation being ready.
+//! `recover`: from `kill -9` of an agent's process to its next incarnation being ready, cold and from a warm pool; and
+//! from its being stopped.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hypercode::config::SandboxKind;
+use events::Position;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sandbox::State;
+use sandbox::{Id, State, Target};
+use serde_json::Value;
 
+use crate::bare::start::Bare;
+use crate::pools::{self, Pool};
 use crate::rig::Rig;
 use crate::samples::Samples;
-use crate::table::{Row, Table};
+use crate::sandboxes::Sandbox;
+use crate::table::{Row, Table, time};
 use crate::{Result, Setup};
 
-const CREW: &str = "
-apiVersion: hypercode.dev/v1
-kind: Crew
-metadata: {name: bench}
-spec:
-  entry: worker
-  members: [{name: worker, profile: worker}]
-  supervision: {strategy: one_for_one, maxRestarts: 1000, within: 1s, backoff: {initial: 1ms, max: 1ms, jitter: 0}}
-";
-
-/// Processes that a sandbox consists of: keeper, runner and handler.
-const PROCESSES: usize = 3;
-/// How much longer than bare starts a recovery may take.
+/// How much longer than a bare start a cold recovery may take.
 const GOAL: f64 = 1.2;
 /// How long a recovery into a fresh native sandbox may take.
 const NATIVE_GOAL: Duration = Duration::from_millis(25);
-/// Kills in a second of the bench.
-const KILLS: u64 = 5;
+/// How long a recovery from a warm pool may take.
+const WARM_GOAL: Duration = Duration::from_millis(10);
+const WARM_GOAL_P99: Duration = Duration::from_millis(50);
+/// Kills in a second of the bench, of sandboxes that start in milliseconds and of containers.
+const KILLS: (u64, u64) = (8, 3);
+/// How often an agent is stopped in a second of the bench.
+const STOPS: u64 = 2;
+/// The agent's heartbeat, and how many may be missing.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+const MISSED: u32 = 3;
+/// What stands by.
+const STANDING: usize = 3;
 
-pub(crate) async fn run(setup: &Setup) -> Result<Table> {
-    let place = |name| setup.directory.join(name);
-    let process = Rig::start_in(&place("process"), SandboxKind::Process, CREW).await?;
-    let native = Rig::start_in(&place("native"), SandboxKind::Native, CREW).await?;
-    let (mut bare, mut plain, mut confined) = (Samples::default(), Samples::default(), Samples::default());
-    for _ in 0..KILLS * setup.seconds {
-        bare.push(tokio::task::block_in_place(bare_start)?);
-        plain.push(recovery(&process).await?);
-        confined.push(recovery(&native).await?);
+/// An agent that dies again and again.
+struct Patient {
+    rig: Rig,
+    sandbox: Id,
+}
+
+pub(crate) async fn run(setup: &Setup, kind: Sandbox) -> Result<Table> {
+    let bare = Bare::open(kind).await?;
+    let mut cold = Patient::start(setup, kind, None).await?;
+    let mut warm = Patient::start(setup, kind, Some(Pool::ahead(STANDING))).await?;
+    let (mut starts, mut restarts) = (Samples::default(), Samples::default());
+    let (mut without, mut with, mut stopped) = (Samples::default(), Samples::default(), Samples::default());
+    for _ in 0..kind.either(KILLS.0, KILLS.1) * setup.seconds {
+        let mut up = bare.start().await?;
+        starts.push(up.took);
+        if kind == Sandbox::Docker {
+            restarts.push(up.restart().await?);
+        }
+        up.end().await?;
+        without.push(cold.recovery().await?);
+        with.push(warm.recovery().await?);
     }
-    process.stop().await?;
-    native.stop().await?;
-    let ratio = |samples: &Samples| samples.p50().as_secs_f64() / bare.p50().as_secs_f64();
+    for _ in 0..STOPS * setup.seconds {
+        stopped.push(warm.stopped().await?);
+    }
+    cold.rig.stop().await?;
+    warm.rig.stop().await?;
     let mut table = Table::default();
-    table.row(Row::new("bare start of 3 processes").samples(&bare));
-    let row = Row::new("process: kill -9 of a handler to ready, cold").samples(&plain).ratio(ratio(&plain));
-    table.row(row.goal(format!("p50 <= {GOAL} bare"), ratio(&plain) <= GOAL));
-    let row =
-        Row::new("native: kill -9 of a handler to ready, cold").samples(&confined).ratio(ratio(&confined));
-    table.row(row.goal(format!("p50 <= {} ms", NATIVE_GOAL.as_millis()), confined.p50() <= NATIVE_GOAL));
-    table.note("no pool; the backoff of 1 ms is part of it");
-    table.note(
-        "bare: keeper, runner and handler are processes; three of ours, each started and asked once, in turn",
-    );
+    table.row(Row::new(bare.what()).samples(&starts));
+    if kind == Sandbox::Docker {
+        table.row(Row::new("bare Docker restart").samples(&restarts));
+    }
+    let ratio = |samples: &Samples| samples.p50().as_secs_f64() / starts.p50().as_secs_f64();
+    let row = Row::new("kill -9 of a handler to READY, cold").samples(&without).ratio(ratio(&without));
+    table.row(match kind {
+        Sandbox::Native => row.goal(format!("p50 <= {}", time(NATIVE_GOAL)), without.p50() <= NATIVE_GOAL),
+        _ => row.goal(format!("p50 <= {GOAL} bare"), ratio(&without) <= GOAL),
+    });
+    let is_met = with.p50() <= WARM_GOAL && with.p99() <= WARM_GOAL_P99;
+    let row = Row::new("kill -9 of a handler to READY, warm").samples(&with).ratio(ratio(&with));
+    table.row(row.goal(format!("p50 <= {}, p99 <= {}", time(WARM_GOAL), time(WARM_GOAL_P99)), is_met));
+    let limit = MISSED * HEARTBEAT + WARM_GOAL;
+    let row = Row::new("SIGSTOP of a runner to READY, warm").samples(&stopped);
+    table.row(row.goal(format!("p50 <= {MISSED} heartbeats + {}", time(WARM_GOAL)), stopped.p50() <= limit));
+    table.note("the backoff of 1 ms is part of it; READY when the log tells of it");
+    table.note(format!(
+        "warm: from a pool of {STANDING}, full and at rest, with handlers up before; a heartbeat is {}",
+        time(HEARTBEAT)
+    ));
     Ok(table)
 }
 
-/// Kills the agent's handler, and waits until its next incarnation is ready.
-async fn recovery(rig: &Rig) -> Result<Duration> {
-    // Its process as this host sees it, which a handler itself cannot tell.
-    let handler = handler(rig).await?;
-    let before = rig.platform.store.head().await?.position;
-    let start = Instant::now();
-    kill(Pid::from_raw(handler), Signal::SIGKILL)?;
-    rig.next(before, "agent_ready").await?;
-    Ok(start.elapsed())
+fn crew(pool: Option<&Pool>) -> String {
+    let sandbox = pool.map(|pool| format!("  sandbox: {{pool: {}}}\n", pool.name)).unwrap_or_default();
+    format!(
+        "apiVersion: hypercode.dev/v1\nkind: Crew\nmetadata: {{name: bench}}\nspec:\n  entry: worker\n  \
+         members: [{{name: worker, profile: worker}}]\n  supervision: {{strategy: one_for_one, maxRestarts: 1000, \
+         within: 1s, backoff: {{initial: 1ms, max: 1ms, jitter: 0}}}}\n  \
+         liveness: {{heartbeat: {}ms, missed: {MISSED}}}\n{sandbox}",
+        HEARTBEAT.as_millis()
+    )
 }
 
-/// The one handler's process: its runner's only child.
-async fn handler(rig: &Rig) -> Result<i32> {
-    let found = rig.platform.provider.list().await?;
-    let runner = found.iter().find_map(|found| match found.state {
-        State::Running(Some(runner)) => Some(runner.pid),
-        _ => None,
-    });
-    let runner = runner.ok_or("no sandbox runs")?;
-    let children = std::fs::read_to_string(format!("/proc/{runner}/task/{runner}/children"))?;
-    Ok(children.split_whitespace().next().ok_or("the runner has no handler")?.parse()?)
+impl Patient {
+    async fn start(setup: &Setup, kind: Sandbox, pool: Option<Pool>) -> Result<Self> {
+        let name = if pool.is_some() { "warm" } else { "cold" };
+        let pool_manifest = pool.as_ref().map(Pool::manifest).unwrap_or_default();
+        let manifests = pool_manifest + &crew(pool.as_ref());
+        let rig = Rig::start_in(&setup.directory.join(name), kind, &manifests).await?;
+        let sandbox = claimed(&rig, Position(0)).await?;
+        Ok(Self { rig, sandbox })
+    }
+
+    /// Kills the agent's handler, and waits until its next incarnation is ready.
+    async fn recovery(&mut self) -> Result<Duration> {
+        pools::at_rest(&self.rig.platform, 1).await?;
+        // Its process as this host sees it, which a handler itself cannot tell.
+        let handler = self.handler().await?;
+        let before = self.rig.platform.store.head().await?.position;
+        let start = Instant::now();
+        kill(Pid::from_raw(handler), Signal::SIGKILL)?;
+        self.ready(before, start).await
+    }
+
+    /// Has the agent's runner stand still, and waits until its next incarnation is ready.
+    async fn stopped(&mut self) -> Result<Duration> {
+        pools::at_rest(&self.rig.platform, 1).await?;
+        let before = self.rig.platform.store.head().await?.position;
+        let start = Instant::now();
+        self.rig.platform.provider.signal(&self.sandbox, Target::Runner, sandbox::Signal::Stop).await?;
+        self.ready(before, start).await
+    }
+
+    async fn ready(&mut self, before: Position, start: Instant) -> Result<Duration> {
+        self.rig.next(before, "agent_ready").await?;
+        let took = start.elapsed();
+        self.sandbox = claimed(&self.rig, before).await?;
+        Ok(took)
+    }
+
+    /// The handler's process: its runner's only child.
+    async fn handler(&self) -> Result<i32> {
+        let found = self.rig.platform.provider.find(&self.sandbox).await?;
+        let Some(State::Running(Some(runner))) = found.map(|found| found.state) else {
+            return Err("the agent's sandbox does not run".into());
+        };
+        let runner = runner.pid;
+        let children = std::fs::read_to_string(format!("/proc/{runner}/task/{runner}/children"))?;
+        Ok(children.split_whitespace().next().ok_or("the runner has no handler")?.parse()?)
+    }
 }
 
-/// Starts as many processes as a sandbox has, each up to its first answer.
-fn bare_start() -> Result<Duration> {
-    let start = Instant::now();
-    let mut children = Vec::new();
-    for _ in 0..PROCESSES {
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg("worker")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let (input, output) =
-            (child.stdin.as_mut().ok_or("no stdin")?, child.stdout.as_mut().ok_or("no stdout")?);
-        writeln!(input, r#"{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{{}}}}"#)?;
-        BufReader::new(output).read_line(&mut String::new())?;
-        children.push(child);
-    }
-    let elapsed = start.elapsed();
-    for mut child in children {
-        child.kill()?;
-        child.wait()?;
-    }
-    Ok(elapsed)
+/// The sandbox that was claimed first after `before`.
+async fn claimed(rig: &Rig, before: Position) -> Result<Id> {
+    let event = rig.next(before, "sandbox_claimed").await?;
+    let payload: Value = serde_json::from_str(&event.payload)?;
+    Ok(Id::new(payload["sandbox"].as_str().unwrap_or_default())?)
 }

@@ -8,15 +8,16 @@ use std::time::Duration;
 use events::api::{Caller, Command, Reply};
 use events::store::EventStore;
 use events::{CrewId, EntityKind, Position, Principal, Recorded, Tenant};
-use hypercode::config::SandboxKind;
+use hypercode::config::Config;
 use hypercode::platform::Platform;
 use manifest::Manifest;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::Result;
 use crate::place::Place;
+use crate::sandboxes::Sandbox;
+use crate::{Result, pools};
 
 /// Events read at a time.
 const READ_EVENTS: usize = 1_000;
@@ -46,28 +47,25 @@ struct Ends {
 
 /// A running platform and its crew.
 pub(crate) struct Rig {
-    pub(crate) platform: Platform,
+    pub(crate) platform: Arc<Platform>,
+    pub(crate) config: Config,
     pub(crate) crew: CrewId,
     ends: Arc<Mutex<Ends>>,
     follower: JoinHandle<()>,
 }
 
 impl Rig {
-    /// Starts a platform in `directory` whose agents run as plain processes, and has the crew that the manifest
+    /// Starts a platform in `directory` whose agents run in sandboxes of this kind, and has the crew that the manifest
     /// describes.
-    pub(crate) async fn start(directory: &Path, crew: &str) -> Result<Self> {
-        Self::start_in(directory, SandboxKind::Process, crew).await
-    }
-
-    /// The same with agents in sandboxes of this kind.
-    pub(crate) async fn start_in(directory: &Path, sandbox: SandboxKind, crew: &str) -> Result<Self> {
+    pub(crate) async fn start_in(directory: &Path, sandbox: Sandbox, crew: &str) -> Result<Self> {
         let place = Place { directory: directory.to_owned(), database: None };
         Self::start_at(&place, sandbox, crew).await
     }
 
     /// The same with its log in this place.
-    pub(crate) async fn start_at(place: &Place, sandbox: SandboxKind, crew: &str) -> Result<Self> {
-        let platform = Platform::start(&place.config(sandbox)?).await?;
+    pub(crate) async fn start_at(place: &Place, sandbox: Sandbox, crew: &str) -> Result<Self> {
+        let config = place.config(sandbox)?;
+        let platform = Platform::start(&config).await?;
         let mut assembled = None;
         for manifest in
             [PROFILE, crew].into_iter().flat_map(|text| manifest::parse("bench", text.as_bytes()).manifests)
@@ -90,19 +88,20 @@ impl Rig {
             assembled = Some(execute(&platform, None, command).await?);
         }
         let crew = assembled.ok_or("the bench's manifests have faults")?.id.parse()?;
-        Ok(Self::follow(platform, crew))
+        Ok(Self::follow(platform, config, crew))
     }
 
     /// The platform of `directory` as it comes back, with the crew that it had.
-    pub(crate) async fn resume(directory: &Path, crew: CrewId) -> Result<Self> {
+    pub(crate) async fn resume(directory: &Path, sandbox: Sandbox, crew: CrewId) -> Result<Self> {
         let place = Place { directory: directory.to_owned(), database: None };
-        Ok(Self::follow(Platform::start(&place.config(SandboxKind::Process)?).await?, crew))
+        let config = place.config(sandbox)?;
+        Ok(Self::follow(Platform::start(&config).await?, config, crew))
     }
 
-    fn follow(platform: Platform, crew: CrewId) -> Self {
+    fn follow(platform: Platform, config: Config, crew: CrewId) -> Self {
         let ends = Arc::<Mutex<Ends>>::default();
         let follower = tokio::spawn(follow(Arc::clone(&platform.store), Arc::clone(&ends)));
-        Self { platform, crew, ends, follower }
+        Self { platform: Arc::new(platform), config, crew, ends, follower }
     }
 
     /// Gives a task, and answers its id.
@@ -165,7 +164,7 @@ impl Rig {
         }
     }
 
-    /// Ends the crew and the platform.
+    /// Ends the crew, the pools and the platform.
     pub(crate) async fn stop(self) -> Result<()> {
         self.follower.abort();
         let before = self.platform.store.head().await?.position;
@@ -173,7 +172,8 @@ impl Rig {
             Command::CrewDisband { crew: self.crew.clone(), reason: "the bench is over".to_owned() };
         execute(&self.platform, None, disband).await?;
         self.next(before, "crew_disbanded").await?;
-        self.platform.shutdown().await;
+        pools::drain(&self.platform).await?;
+        Arc::into_inner(self.platform).ok_or("something still uses the platform")?.shutdown().await;
         Ok(())
     }
 }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use events::CrewId;
 use events::api::Command;
-use hypercode::config::SandboxKind;
 use manifest::Manifest;
 use serde_json::json;
 
 use crate::rig::{Rig, execute};
 use crate::samples::Samples;
+use crate::sandboxes::Sandbox;
 use crate::table::{Row, Table};
 use crate::{Result, Setup};
 
@@ -31,8 +31,8 @@ const STARTS: u64 = 5;
 
 pub(crate) async fn run(setup: &Setup) -> Result<Table> {
     let place = |name| setup.directory.join(name);
-    let process = Rig::start_in(&place("process"), SandboxKind::Process, CREW).await?;
-    let native = Rig::start_in(&place("native"), SandboxKind::Native, CREW).await?;
+    let process = Rig::start_in(&place("process"), Sandbox::Process, CREW).await?;
+    let native = Rig::start_in(&place("native"), Sandbox::Native, CREW).await?;
     let bundle = place("bundle");
     let peers = [("bubblewrap", bubblewrap()), ("crun", crun(&bundle)?)];
     let mut bare = [Samples::default(), Samples::default()];

@@ -54,9 +54,19 @@ impl Row {
         self
     }
 
+    /// How much memory each takes, and how many came in a second.
+    pub(crate) fn each(mut self, bytes: u64, per_second: f64) -> Self {
+        self.cells[4] = format!("{:.1} MiB, {per_second:.1}/s", bytes as f64 / f64::from(1 << 20));
+        self
+    }
+
     /// How many went through in a second.
     pub(crate) fn rate(mut self, per_second: f64) -> Self {
-        self.cells[4] = format!("{}/s", number(per_second));
+        self.cells[4] = if per_second < 10.0 {
+            format!("{per_second:.1}/s")
+        } else {
+            format!("{}/s", number(per_second))
+        };
         self
     }
 

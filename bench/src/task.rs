@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hypercode::config::SandboxKind;
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::rig::Rig;
 use crate::samples::Samples;
+use crate::sandboxes::Sandbox;
 use crate::table::{Row, Table, time};
 use crate::{Result, Setup};
 
@@ -27,7 +27,7 @@ const IN_FLIGHT: usize = 256;
 const GOAL_RATE: f64 = 5_000.0;
 
 pub(crate) async fn run(setup: &Setup) -> Result<Table> {
-    let rig = Arc::new(Rig::start_at(&setup.place("rig").await, SandboxKind::Process, CREW).await?);
+    let rig = Arc::new(Rig::start_at(&setup.place("rig").await, Sandbox::Process, CREW).await?);
     let turn = Duration::from_secs(setup.seconds);
     repeat(&rig, 1, turn / 4).await?;
     let alone = repeat(&rig, 1, turn).await?;

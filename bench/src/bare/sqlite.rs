@@ -47,7 +47,8 @@ impl Writer {
     }
 }
 
-fn open(file: &Path) -> rusqlite::Result<Connection> {
+/// Opens the log's file.
+pub(crate) fn open(file: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(file)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
@@ -99,12 +100,11 @@ fn execute(insert: &mut rusqlite::Statement<'_>, position: i64, row: &Row) -> ru
 
 /// Reads what a fold of `stream` needs, hands kind, schema and payload to `each`, and says how many there were.
 pub(crate) fn read_stream(
-    file: &Path,
+    connection: &Connection,
     stream: &str,
     mut each: impl FnMut(&str, u16, &str) -> Result<()>,
 ) -> Result<u64> {
-    let connection = open(file)?;
-    let mut select = connection.prepare(STREAM)?;
+    let mut select = connection.prepare_cached(STREAM)?;
     let mut rows = select.query([stream])?;
     let mut version: i64 = 0;
     while let Some(row) = rows.next()? {
@@ -115,9 +115,8 @@ pub(crate) fn read_stream(
 }
 
 /// Hands every row of the log to `each`, with all its columns.
-pub(crate) fn read_log(file: &Path, mut each: impl FnMut(Row)) -> Result<()> {
-    let connection = open(file)?;
-    let mut select = connection.prepare(LOG)?;
+pub(crate) fn read_log(connection: &Connection, mut each: impl FnMut(Row)) -> Result<()> {
+    let mut select = connection.prepare_cached(LOG)?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         each(typed(row)?);

@@ -50,7 +50,12 @@ impl Server {
 
     /// A server of this test alone.
     pub fn of_its_own() -> Self {
-        let directory = std::env::temp_dir().join(format!("hypercode-pg-{}", uuid::Uuid::new_v4().simple()));
+        let name = format!("hypercode-pg-{}", uuid::Uuid::new_v4().simple());
+        Self::of_its_own_in(std::env::temp_dir().join(name))
+    }
+
+    /// The same with its files in this directory, which it makes and removes: its user must be able to.
+    pub fn of_its_own_in(directory: PathBuf) -> Self {
         let mut process = spawn(include_str!("server/own.sh"), &directory, None, Stdio::piped);
         let orders = process.stdin.take();
         let done = BufReader::new(process.stdout.take().expect("the keeper's output is a pipe"));

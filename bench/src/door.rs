@@ -1,0 +1,62 @@
+//! The platform's HTTP API, for benches whose users come that way.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hypercode::api::{self, Service, Token};
+use hypercode::client::Client;
+use hypercode::http::{self, Limits, Parts};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::Result;
+use crate::rig::Rig;
+
+/// How long answers that are under way may take at the end.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A server on a free port of this machine, and a client of it.
+pub(crate) struct Door {
+    pub(crate) client: Client,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Door {
+    pub(crate) async fn open(rig: &Rig) -> Result<Self> {
+        let (platform, config) = (&rig.platform, &rig.config);
+        let listener = http::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+        let base = format!("http://{}", listener.local_addr()?);
+        let token = Token::read_or_create(&config.token_file())?;
+        let client = Client::new(&base, token.clone())?;
+        let (stop, limits) = (CancellationToken::new(), Limits::from(config));
+        let (commands, store) = (Arc::clone(&platform.commands), Arc::clone(&platform.store));
+        let router = http::router(Parts {
+            service: Arc::new(Service::new(commands, store, token, api::Limits::from(config))),
+            store: Arc::clone(&platform.store),
+            leases: Arc::clone(&platform.leases),
+            views: platform.views.clone(),
+            artifacts: Arc::clone(&platform.artifacts),
+            audit: platform.audit.clone(),
+            bodies: Arc::clone(platform) as Arc<dyn http::Bodies>,
+            logs: Arc::clone(platform) as Arc<dyn http::Logs>,
+            pools: Arc::clone(platform) as Arc<dyn http::Pools>,
+            sandbox: http::SandboxKind::of(&*platform.provider),
+            dependencies: Vec::new(),
+            limits: limits.clone(),
+            stop: stop.clone(),
+        });
+        let stopped = stop.clone();
+        let serving =
+            tokio::spawn(async move { http::serve(listener, router, &limits, stopped, GRACE).await });
+        Ok(Self { client, stop, serving })
+    }
+
+    /// Ends the server, which then uses the platform no more.
+    pub(crate) async fn close(self) -> Result<()> {
+        drop(self.client);
+        self.stop.cancel();
+        Ok(self.serving.await?)
+    }
+}
