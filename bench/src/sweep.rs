@@ -219,7 +219,7 @@ impl Stage {
             tokio::time::sleep_until(due.into()).await;
             let (rig, door, steps) = (Arc::clone(&self.rig), Arc::clone(&self.door), Arc::clone(&self.steps));
             coming.push(tokio::spawn(async move {
-                let name = format!("{pool}-{per_second:.1}-{number}");
+                let name = format!("{pool}-{:.0}-{number}", per_second * 100.0);
                 let arrived = claimed(&rig, &door, &steps, &name, pool).await;
                 arrived.map(|arrived| (arrived, due, Instant::now()))
             }));
