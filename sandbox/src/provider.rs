@@ -113,7 +113,8 @@ pub trait Provider: Send + Sync {
     }
 
     /// What is done to sandboxes from outside from now on, and what is made of them against what was asked. They are
-    /// killed for it. A kind that cannot tell has nothing to say.
+    /// killed for it. Whoever asks first also hears of what was found when the provider was opened. A kind that cannot tell has
+    /// nothing to say.
     fn breaches(&self) -> broadcast::Receiver<Breach> {
         broadcast::channel(1).1
     }

@@ -1,6 +1,6 @@
 //! Seeing containers end, and what is done to them from outside.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -35,21 +35,29 @@ pub(super) struct Watch {
     known: Mutex<HashMap<Id, Known>>,
     exits: broadcast::Sender<Exit>,
     breaches: broadcast::Sender<Breach>,
+    /// What was found before anybody listened.
+    unheard: Mutex<Option<broadcast::Receiver<Breach>>>,
+    /// Whose breach was told, and who is not known to have ended since.
+    told: Mutex<HashSet<Id>>,
     task: Mutex<Option<AbortHandle>>,
 }
 
 impl Watch {
     pub(super) fn new(exits_max: usize) -> Self {
+        let (breaches, unheard) = broadcast::channel(exits_max);
         Self {
             known: Mutex::default(),
             exits: broadcast::Sender::new(exits_max),
-            breaches: broadcast::Sender::new(exits_max),
+            breaches,
+            unheard: Mutex::new(Some(unheard)),
+            told: Mutex::default(),
             task: Mutex::default(),
         }
     }
 
     pub(super) fn breaches(&self) -> broadcast::Receiver<Breach> {
-        self.breaches.subscribe()
+        let unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner).take();
+        unheard.unwrap_or_else(|| self.breaches.subscribe())
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Exit> {
@@ -77,6 +85,7 @@ impl Watch {
 
     /// Forgets it. Whoever gets `true` is the one to announce its exit, so it is announced once.
     pub(super) fn take(&self, id: &Id) -> bool {
+        self.told_now().remove(id);
         self.known_now().remove(id).is_some()
     }
 
@@ -86,7 +95,11 @@ impl Watch {
         let _ = self.exits.send(exit);
     }
 
+    /// Tells of a breach, once: a sandbox that cannot be killed yet is looked at again.
     pub(super) fn report(&self, breach: Breach) {
+        if !self.told_now().insert(breach.id.clone()) {
+            return;
+        }
         let Breach { id, what, detail, .. } = &breach;
         tracing::error!(sandbox = %id, ?what, detail, "a sandbox was tampered with; it is killed");
         // Nobody listening is fine: the sandbox is killed all the same.
@@ -99,6 +112,10 @@ impl Watch {
 
     fn known_now(&self) -> MutexGuard<'_, HashMap<Id, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn told_now(&self) -> MutexGuard<'_, HashSet<Id>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
