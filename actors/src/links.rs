@@ -29,6 +29,8 @@ pub trait Links: Send + Sync + 'static {
     fn bind_peer(&self, sandbox: &SandboxId, peer: Peer, assigned: bool) -> Result<(), String>;
     /// The token that the sandbox's assignment carries.
     fn token(&self, sandbox: &SandboxId) -> link::Secret;
+    /// Lets a sandbox read what it is about to be assigned, so that `assign` does not wait. Whose it is must be known.
+    async fn grant(&self, sandbox: &SandboxId, assign: &link::Assign) -> Result<(), String>;
     /// Assigns a sandbox that stands by, now or as soon as its link is up. Whose it is must be known.
     async fn assign(&self, sandbox: &SandboxId, assign: link::Assign) -> Result<(), String>;
     /// Hands an attempt to the runner. `Ok` says that it will be sent while this link lives.
@@ -70,6 +72,10 @@ impl Links for Gateway {
 
     fn token(&self, sandbox: &SandboxId) -> link::Secret {
         self.token(sandbox)
+    }
+
+    async fn grant(&self, sandbox: &SandboxId, assign: &link::Assign) -> Result<(), String> {
+        self.grant(sandbox, assign).await.map_err(|error| error.to_string())
     }
 
     async fn assign(&self, sandbox: &SandboxId, assign: link::Assign) -> Result<(), String> {

@@ -145,10 +145,17 @@ impl Gateway {
         Ok(())
     }
 
+    /// Lets a sandbox read what it is about to be assigned, so that its assignment does not wait for the log. The peer must
+    /// be bound.
+    pub async fn grant(&self, sandbox: &SandboxId, assign: &Assign) -> Result<(), Error> {
+        let found = self.bound(sandbox)?;
+        self.core.give_source(&found, assign).await.map_err(|error| grant_failed(sandbox, &error))
+    }
+
     /// Assigns a sandbox that waits, now or as soon as its link is up. The peer must be bound.
     pub async fn assign(&self, sandbox: &SandboxId, assign: Assign) -> Result<(), Error> {
+        self.grant(sandbox, &assign).await?;
         let found = self.bound(sandbox)?;
-        self.core.give_source(&found, &assign).await.map_err(|error| grant_failed(sandbox, &error))?;
         let heartbeat_ms = assign.liveness.heartbeat_ms;
         let frame = self.frame(sandbox, &ToRunner::Assign(Box::new(assign)))?;
         {

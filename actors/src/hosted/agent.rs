@@ -7,7 +7,7 @@ use bytes::Bytes;
 use events::domain::agent::{self, Agent, Command, Effect, Event, Requested, State, Status};
 use events::domain::{crew, task};
 use events::supervision::Exit;
-use events::{AgentId, CommandId, CrewId, Incarnation, SandboxId};
+use events::{AgentId, CommandId, CrewId, Digest, Incarnation, SandboxId};
 use gateway::Peer;
 use link::handler::ShutdownReason;
 
@@ -309,6 +309,8 @@ async fn bind_late(
     if core.shelves.resources(sandbox).is_some_and(|made_with| made_with != *resources) {
         where_it_can(core.provider.update(id, &assign::limits(resources)).await)?;
     }
+    core.links().grant(sandbox, &post.assign).await?;
+    // From here on it has to be heard, at the pace that it is told of without delay.
     core.tell(Signal::Of(subject.clone(), Sign::Adopted(post.assign.liveness)));
     core.tell(Signal::Of(subject, Sign::Linked));
     core.posts.linked(sandbox, []);
@@ -364,6 +366,7 @@ async fn put_away(core: &Arc<Core>, id: &str, sandbox: &SandboxId) {
         false => Incarnation(state.incarnation.0.saturating_sub(1)),
     };
     let Some(text) = written.filter(|_| state.may_keep_log(incarnation)) else { return };
+    let is_anothers = core.artifacts.has(Digest::of(text.as_bytes())).await.unwrap_or(true);
     let kept = match core.artifacts.put(Bytes::from(text)).await {
         Ok(artifact) => agent::Kept { digest: artifact.digest, bytes: artifact.size },
         Err(error) => {
@@ -375,8 +378,10 @@ async fn put_away(core: &Arc<Core>, id: &str, sandbox: &SandboxId) {
     let meta = core.system_meta(&requested.tenant, PART);
     let command = Command::KeepLog { incarnation, kept };
     let answer = core.command(&core.agents, id, command, command_id, meta).await;
-    // A log that was erased meanwhile is not left behind without anything that refers to it.
+    // A log that was erased meanwhile is not left behind without anything that refers to it. Another agent may have written
+    // the same before.
     if answer.is_ok_and(|outcome| incarnation <= outcome.state.logs_erased_to)
+        && !is_anothers
         && let Err(error) = core.artifacts.delete(kept.digest).await
     {
         tracing::error!(agent = id, digest = %kept.digest, %error, "a log that was erased is still kept; delete it");

@@ -121,6 +121,11 @@ impl Links for Gateway {
         link::Secret::new(sandbox.as_str())
     }
 
+    async fn grant(&self, _: &SandboxId, _: &link::Assign) -> Result<(), String> {
+        self.life.within(async {}).await;
+        Ok(())
+    }
+
     async fn assign(&self, sandbox: &SandboxId, assign: link::Assign) -> Result<(), String> {
         let send = async {
             // A runner without a link is told when it links.
