@@ -144,16 +144,24 @@ impl<D: Hosted> Directory<D> {
         self.changes.happened(id);
     }
 
-    /// Waits until the shard of the entity is lost; for ever where it is not held.
+    /// Waits until the shard of the entity is lost. Where it is not held, which may be since a moment ago, until it is
+    /// time to look again.
     fn lost(&self, id: &str, state: &D::State) -> impl Future<Output = ()> + Send + use<D> {
         let key = D::crew(state).map_or(id, CrewId::as_str);
-        let tenure = self.core.get().and_then(Weak::upgrade).and_then(|core| core.shards.holding(key).ok());
+        let core = self.core.get().and_then(Weak::upgrade);
+        let tenure = core.as_ref().and_then(|core| core.shards.holding(key).ok());
+        let look_ms = core.map_or(0, |core| core.options.limits.effect_retry_max_ms);
         async move {
             match tenure {
                 Some(tenure) => tenure.lost().await,
-                None => std::future::pending().await,
+                None => tokio::time::sleep(Duration::from_millis(look_ms)).await,
             }
         }
+    }
+
+    /// Changes whenever shards are taken.
+    fn generation(&self) -> Option<u64> {
+        Some(self.core.get()?.upgrade()?.shards.generation())
     }
 
     /// Waits until the entity satisfies `wanted`.
@@ -167,14 +175,19 @@ impl<D: Hosted> Directory<D> {
             let changed = waiting.next();
             tokio::pin!(changed);
             changed.as_mut().enable();
+            let generation = self.generation();
             let state = self.read(id).await?;
             if wanted(&state) {
                 return Ok(state);
             }
             // Of what another node does with it from now on nobody here is told.
-            tokio::select! {
-                () = changed => {}
-                () = self.lost(id, &state) => {}
+            let lost = self.lost(id, &state);
+            // Nor of what one did between a loss and a return of the shard, since it was read.
+            if generation == self.generation() {
+                tokio::select! {
+                    () = changed => {}
+                    () = lost => {}
+                }
             }
         }
     }
