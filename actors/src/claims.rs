@@ -99,7 +99,7 @@ impl Claimant {
         let (tenant, name) = (&self.tenant, self.profile.0.as_str());
         let profile = insist(core, || core.profiles.get(&*core.store, tenant, name, self.profile.1)).await?;
         loop {
-            if let Some(held) = self.find(core, pool, profile.spec.image.as_deref()).await? {
+            if let Some(held) = self.find(core, pool, profile.image()).await? {
                 return Ok(held);
             }
         }
@@ -177,18 +177,13 @@ async fn insist<T, F>(core: &Core, ask: impl Fn() -> F) -> Result<T, Problem>
 where
     F: Future<Output = Result<T, Problem>>,
 {
-    let limits = &core.options.limits;
-    let mut wait = limits.effect_retry_initial_ms;
-    loop {
+    let ask = || async {
         match ask().await {
-            Err(problem) if problem.kind.is_retryable() => {
-                tracing::warn!(%problem, "what a claim needs is asked again");
-                tokio::time::sleep(Duration::from_millis(wait)).await;
-                wait = (wait * 2).min(limits.effect_retry_max_ms);
-            }
-            answer => return answer,
+            Err(problem) if problem.kind.is_retryable() => Err(problem),
+            answer => Ok(answer),
         }
-    }
+    };
+    core.answered("what a claim needs", ask).await
 }
 
 /// The agent that has claimed a sandbox, if one has.

@@ -162,7 +162,7 @@ impl Answerer {
             return Err(Problem::new(ProblemKind::Invalid, detail));
         }
         let image = match &checked.image {
-            Some(image) => self.pin(name, image).await?,
+            Some(image) => self.pin(&format!("profile `{name}`"), image).await?,
             None => None,
         };
         let command = profile::Command::Apply {
@@ -182,12 +182,12 @@ impl Answerer {
         Ok(reply(EntityKind::Profile, &id, position, body))
     }
 
-    /// What the image's name stands for now: all agents of this version are made of it, whatever becomes of the name.
-    async fn pin(&self, profile: &str, image: &str) -> Result<Option<String>, Problem> {
+    /// What the image's name stands for now: all sandboxes of what is applied are made of it, whatever becomes of the name.
+    async fn pin(&self, applied: &str, image: &str) -> Result<Option<String>, Problem> {
         self.core.provider.pin(image).await.map_err(|error| {
             let is_unfit = matches!(error, sandbox::Error::Image { .. });
             let kind = if is_unfit { ProblemKind::Invalid } else { ProblemKind::Unavailable };
-            Problem::new(kind, format!("profile `{profile}`, `spec.image`: failed to {error}"))
+            Problem::new(kind, format!("{applied}, `spec.image`: failed to {error}"))
         })
     }
 

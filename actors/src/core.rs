@@ -1,5 +1,6 @@
 //! What every actor, effect and door shares: the seams, the directories, and what is known in memory.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use events::domain::profile::Profile;
 use events::domain::task::Task;
 use events::domain::{Context, Decider};
 use events::snapshot::SnapshotStore;
-use events::{CommandId, CrewId, EventStore, Meta, StreamId};
+use events::{CommandId, CrewId, EntityKind, EventStore, Meta, StreamId};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -174,16 +175,23 @@ impl Core {
 
     /// The entity as it is, asked for until it is answered.
     pub(crate) async fn look<D: Hosted>(&self, directory: &Directory<D>, id: &str) -> Arc<D::State> {
-        let mut wait = self.options.limits.effect_retry_initial_ms;
+        self.answered(Named(D::KIND, id), || directory.read(id)).await
+    }
+
+    /// Asks for `what`, ever more slowly, until there is an answer.
+    pub(crate) async fn answered<T, F>(&self, what: impl fmt::Display, ask: impl Fn() -> F) -> T
+    where
+        F: Future<Output = Result<T, Problem>>,
+    {
+        let limits = &self.options.limits;
+        let mut wait = limits.effect_retry_initial_ms;
         loop {
-            match directory.read(id).await {
-                Ok(state) => return state,
-                Err(problem) => {
-                    tracing::warn!(kind = %D::KIND, id, %problem, "entity is asked for again");
-                    tokio::time::sleep(Duration::from_millis(wait)).await;
-                    wait = (wait * 2).min(self.options.limits.effect_retry_max_ms);
-                }
+            match ask().await {
+                Ok(answer) => return answer,
+                Err(problem) => tracing::warn!(%what, %problem, "it is asked for again"),
             }
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            wait = (wait * 2).min(limits.effect_retry_max_ms);
         }
     }
 
@@ -214,22 +222,33 @@ impl Core {
         command_id: CommandId,
         meta: Meta,
     ) -> Result<Outcome<D>, Problem> {
-        let mut wait = self.options.limits.effect_retry_initial_ms;
-        loop {
+        let give = || async {
             let (command, meta) = (command.clone(), meta.clone());
             let request = Request { command, command_id, digest: None, meta, is_first: false };
             match directory.execute(id, request).await {
                 Err(problem) if problem.kind.is_retryable() || problem.kind == ProblemKind::Internal => {
-                    tracing::warn!(kind = %D::KIND, id, %problem, "command is given again");
-                    tokio::time::sleep(Duration::from_millis(wait)).await;
-                    wait = (wait * 2).min(self.options.limits.effect_retry_max_ms);
+                    Err(problem)
                 }
-                answered => return answered,
+                answer => Ok(answer),
             }
-        }
+        };
+        self.answered(Named(D::KIND, id), give).await
     }
 
-    /// Gives a command that follows from `cause`, and says in the log when it is refused.
+    /// Gives a command again and again until it is answered, and says in the log when it is refused.
+    pub(crate) async fn instruct<D: Hosted>(
+        self: &Arc<Self>,
+        directory: &Directory<D>,
+        id: &str,
+        command: D::Command,
+        command_id: CommandId,
+        meta: Meta,
+    ) -> Option<Outcome<D>> {
+        let answer = self.command(directory, id, command, command_id, meta).await;
+        answer.inspect_err(|problem| tracing::debug!(kind = %D::KIND, id, %problem, "command refused")).ok()
+    }
+
+    /// The same for a command that follows from `cause`.
     pub(crate) async fn follow<D: Hosted>(
         self: &Arc<Self>,
         directory: &Directory<D>,
@@ -240,24 +259,7 @@ impl Core {
         ordinal: u32,
     ) -> Option<Outcome<D>> {
         let command_id = cause.command(ordinal, &StreamId::new(D::KIND, id));
-        let answer = self.command(directory, id, command, command_id, cause.meta(part)).await;
-        answer
-            .inspect_err(|problem| tracing::debug!(kind = %D::KIND, id, part, %problem, "command refused"))
-            .ok()
-    }
-
-    /// Gives a command whose outcome nobody here waits for; that it is refused is said in the log.
-    pub(crate) async fn instruct<D: Hosted>(
-        self: &Arc<Self>,
-        directory: &Directory<D>,
-        id: &str,
-        command: D::Command,
-        command_id: CommandId,
-        meta: Meta,
-    ) {
-        if let Err(problem) = self.command(directory, id, command, command_id, meta).await {
-            tracing::debug!(kind = %D::KIND, id, %problem, "command refused");
-        }
+        self.instruct(directory, id, command, command_id, cause.meta(part)).await
     }
 
     /// The envelope of what an agent does.
@@ -274,6 +276,15 @@ impl Core {
             causation_id: None,
             traceparent: None,
         }
+    }
+}
+
+/// An entity, as the platform's log names it.
+struct Named<'a>(EntityKind, &'a str);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`", self.0, self.1)
     }
 }
 

@@ -121,7 +121,7 @@ impl Host {
         match self.core.posts.get(sandbox) {
             Some(post) => hosted::down(&self.core, &post.agent, post.incarnation, exit, detail).await,
             // It stood by, with a handler that was started ahead.
-            None => hosted::suspect(&self.core, sandbox, detail),
+            None => hosted::ended(&self.core, sandbox, detail),
         }
     }
 
@@ -276,7 +276,7 @@ impl gateway::Host for Host {
             self.core.posts.unlinked(sandbox);
             self.tell(&post, Sign::LinkLost);
         } else {
-            hosted::suspect(&self.core, sandbox, format!("its link was lost: {reason}"));
+            hosted::ended(&self.core, sandbox, format!("its link was lost: {reason}"));
         }
     }
 

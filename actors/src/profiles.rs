@@ -42,6 +42,13 @@ pub(crate) fn parse(applied: &Applied) -> Result<Checked, Problem> {
     Ok(Checked { spec, bundle: applied.bundle, image: applied.image.clone() })
 }
 
+impl Checked {
+    /// What its agents' sandboxes are made of: what its image stood for, or its name where that could not be told.
+    pub(crate) fn image(&self) -> Option<&str> {
+        self.image.as_deref().or(self.spec.image.as_deref())
+    }
+}
+
 impl Profiles {
     /// The version with this digest of the profile `name`.
     pub(crate) async fn get(

@@ -18,12 +18,14 @@ mod figures;
 mod find;
 mod guards;
 mod refill;
+mod spec;
 mod standing;
 
 use demand::Demand;
 pub use figures::{Counts, PoolFigures};
 pub(crate) use find::Found;
 pub(crate) use guards::{ColdStart, Taken};
+pub(crate) use spec::spec;
 
 /// Where a sandbox of a shelf stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +105,7 @@ impl Shelves {
     /// be linked.
     pub(crate) fn enroll(&self, id: &PoolId, state: &State) {
         let Some(applied) = &state.applied else { return };
-        let Ok(spec) = serde_json::from_value::<PoolSpec>(applied.spec.clone()) else {
+        let Ok(spec) = spec(applied) else {
             tracing::error!(pool = %id, "the specification of a pool cannot be read");
             return;
         };

@@ -42,6 +42,9 @@ pub(super) struct PoolModel {
     /// The profile whose handler is started ahead: only its agents claim from the pool.
     #[serde(skip_serializing_if = "Option::is_none")]
     prestart: Option<PrestartModel>,
+    /// What its image stood for when it was applied, by its content: all its sandboxes are made of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
     /// Sandboxes that can be claimed.
     ready: u32,
     /// Sandboxes that come up.
@@ -191,6 +194,7 @@ impl PoolModel {
             reason: (!state.reason.is_empty()).then(|| state.reason.clone()),
             size: state.size.into(),
             prestart: applied.and_then(|applied| applied.prestart.as_ref()).map(PrestartModel::from),
+            image: applied.and_then(|applied| applied.image.clone()),
             ready: state.count(Phase::Ready),
             warming: state.count(Phase::Warming),
             claimed: state.count(Phase::Claimed),

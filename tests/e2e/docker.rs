@@ -11,10 +11,10 @@ use crate::support::{Api, Home, Up, eventually};
 
 const TREE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/link");
 const DAEMON: &str = "/var/run/docker.sock";
-const PYTHON: &str = "hypercode/python";
+pub(crate) const PYTHON: &str = "hypercode/python";
 
 /// Handlers that give back what they are told: at once, or some seconds later.
-const ECHO: &str = "{protocol: exec, command: [cat]}";
+pub(crate) const ECHO: &str = "{protocol: exec, command: [cat]}";
 const SLOW_ECHO: &str = "{protocol: exec, command: [sh, -c, 'cat; sleep 5'], timeout: 60s}";
 
 /// Whether a daemon is there; one line is said where it is not.
@@ -51,7 +51,7 @@ pub(crate) fn containers(filter: &str) -> Vec<String> {
 }
 
 /// The containers of this home's platform.
-fn containers_of(home: &Home) -> Vec<String> {
+pub(crate) fn containers_of(home: &Home) -> Vec<String> {
     let instance = std::fs::read_to_string(home.path("data/instance")).expect("an instance");
     containers(&format!("label=hypercode.instance={}", instance.trim()))
 }
@@ -127,7 +127,7 @@ spec:
 }
 
 /// The one agent of the stage, when its handler is up in this life.
-async fn ready(stage: &Stage, incarnation: u64) -> Value {
+pub(crate) async fn ready(stage: &Stage, incarnation: u64) -> Value {
     eventually(&format!("incarnation {incarnation}"), async || {
         let agents = stage.api.list("/v1/agents").await;
         agents.into_iter().find(|agent| agent["status"] == "ready" && agent["incarnation"] == incarnation)
@@ -136,7 +136,7 @@ async fn ready(stage: &Stage, incarnation: u64) -> Value {
 }
 
 /// Waits until the log tells of this tampering.
-async fn told(stage: &Stage, what: &str) {
+pub(crate) async fn told(stage: &Stage, what: &str) {
     eventually(&format!("an event `{what}`"), async || {
         let tail = stage.hypercode(&["audit", "tail", "-n", "1000", "--kind", "sandbox_tampered"]).await.ok();
         tail.contains(what).then_some(())

@@ -6,6 +6,7 @@ use events::{Position, Recorded};
 use serde_json::{Value, json};
 
 use crate::stage::Stage;
+use crate::standby::{attempts, is_no_storm};
 use crate::support::{Process, eventually};
 
 const MANIFESTS: &str = r#"
@@ -146,16 +147,49 @@ async fn a_handler_that_dies_while_it_stands_by_spoils_its_sandbox() {
     let killed = pid(&up[0]);
     Process { pid: killed, command: String::new() }.kill();
     let pool = stage.pool("rid of it", |pool| pool["destroyed"] == 1 && pool["ready"] == 2).await;
-    assert_eq!((&pool["created"], &pool["claims"], &pool["failed"]), (&json!(3), &json!(0), &json!(0)));
-    let dirty = picked(&stage, |event| match event {
-        pool::Event::Dirty(dirty) => Some(dirty.reason),
+    assert_eq!((&pool["created"], &pool["claims"], &pool["failed"]), (&json!(3), &json!(0), &json!(1)));
+    let failed = picked(&stage, |event| match event {
+        pool::Event::Failed(failed) => Some(failed.detail),
         _ => None,
     })
     .await;
-    assert!(matches!(&dirty[..], [(_, reason)] if reason.contains("handler ended by signal 9")), "{dirty:?}");
+    assert!(
+        matches!(&failed[..], [(_, detail)] if detail.contains("handler ended by signal 9")),
+        "{failed:?}"
+    );
     stage.hypercode(&["crew", "assemble", &file]).await.ok();
     let told = noted(&stage, "told");
     assert!(told.len() == 1 && pid(&told[0]) != killed, "{told:?}");
+    stage.leave_pool().await;
+}
+
+/// A handler that comes up and ends soon after, again and again: the pool tries ever more slowly, says so, and is mended.
+#[tokio::test(flavor = "multi_thread")]
+async fn handlers_that_do_not_last_make_no_storm() {
+    let stage = Stage::empty().await;
+    let profile = |command: &str| {
+        format!(
+            "apiVersion: hypercode.dev/v1\nkind: Profile\nmetadata: {{name: early}}\nspec:\n  handler: {{command: {command}}}\n"
+        )
+    };
+    let file = stage.home.write("profile.yaml", profile("[sh, -c, 'sleep 0.3; exit 3']"));
+    let file = file.to_str().expect("text").to_owned();
+    stage.hypercode(&["profile", "apply", &file]).await.ok();
+    stage.apply(POOL).await;
+    let is_degraded = |pool: &Value| pool["status"] == "degraded" && pool["failed"].as_u64() >= Some(4);
+    let pool = stage.pool("degraded", is_degraded).await;
+    assert!(pool["reason"].as_str().is_some_and(|reason| reason.contains("exit code 3")), "{pool:#}");
+    let readies = picked(&stage, |event| match event {
+        pool::Event::Ready(ready) => Some(ready),
+        _ => None,
+    })
+    .await;
+    assert!(readies.len() >= 4, "they did come up: {readies:?}");
+    is_no_storm(&attempts(&stage).await);
+    stage.home.write("profile.yaml", profile("[cat]"));
+    stage.hypercode(&["profile", "apply", &file]).await.ok();
+    stage.apply(POOL).await;
+    stage.pool("mended", |pool| pool["status"] == "active" && pool["ready"] == 2).await;
     stage.leave_pool().await;
 }
 

@@ -7,7 +7,7 @@ use events::Position;
 use events::domain::{DomainEvent, pool};
 use serde_json::{Value, json};
 
-use crate::docker;
+use crate::docker::{self, Image};
 use crate::pool::{light, sandboxes};
 use crate::stage::{IMAGE, Stage};
 
@@ -105,6 +105,42 @@ async fn another_image_replaces_what_stands_by() {
     stage.leave_pool().await;
 }
 
+/// T31: what a pool's image stands for is asked once, when the pool is applied; applied anew, it replaces what stands by.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_what_it_was_when_its_pool_was_applied() {
+    let Some(stage) = Stage::in_containers().await else { return };
+    let build = |version: &str| {
+        stage.home.write("context/version", version);
+        Image::build(&stage.home, "pool", "FROM hypercode/python\nCOPY version .\n")
+    };
+    let image = build("1");
+    let first = image.id();
+    let manifest = pool(1, Some(&image.0), "");
+    stage.apply(&manifest).await;
+    let before = stage.pool("filled", |pool| pool["ready"] == 1).await;
+    assert_eq!(before["image"], first.as_str());
+    let moved = build("2");
+    let second = moved.id();
+    assert_ne!(first, second);
+
+    stage.hypercode(&["pool", "resize", "small", "--target", "2"]).await.ok();
+    let grown = sandboxes(&stage.pool("grown", |pool| pool["ready"] == 2).await, "ready");
+    for sandbox in &grown {
+        assert_eq!(inspect(sandbox, "{{.Image}}"), first, "{sandbox}");
+    }
+    stage.apply(&manifest).await;
+    let replaced = stage.pool("replaced", |pool| pool["ready"] == 1 && pool["destroyed"] == 2).await;
+    assert_eq!(replaced["image"], second.as_str());
+    for sandbox in sandboxes(&replaced, "ready") {
+        assert_eq!(inspect(&sandbox, "{{.Image}}"), second, "{sandbox}");
+    }
+    let unknown = manifest.replace(&image.0, "hypercode-tests/unknown:1");
+    let unknown = stage.home.write("pool.yaml", unknown);
+    let said = stage.hypercode(&["pool", "apply", unknown.to_str().expect("text")]).await.refused(2);
+    assert!(said.contains("`spec.image`") && said.contains("hypercode-tests/unknown:1"), "{said}");
+    stage.leave_pool().await;
+}
+
 /// What stands by stands still, and goes on at the claim.
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_that_stand_by_may_stand_still() {
@@ -138,7 +174,7 @@ async fn native_sandboxes_that_cannot_stand_still_run() {
 }
 
 /// The failures and the requests of the pool, in the order of the log.
-async fn attempts(stage: &Stage) -> Vec<pool::Event> {
+pub(crate) async fn attempts(stage: &Stage) -> Vec<pool::Event> {
     let log = stage.home.log().await.read(Position(0), 10_000).await.expect("the log can be read");
     let decoded =
         log.iter().filter_map(|event| pool::Event::decode(&event.kind, event.schema, &event.payload).ok());
@@ -146,7 +182,7 @@ async fn attempts(stage: &Stage) -> Vec<pool::Event> {
 }
 
 /// After each failure one other is made, and not before the pool's backoff is over.
-fn is_no_storm(attempts: &[pool::Event]) {
+pub(crate) fn is_no_storm(attempts: &[pool::Event]) {
     let failures: Vec<usize> =
         (0..attempts.len()).filter(|&at| matches!(attempts[at], pool::Event::Failed(_))).collect();
     let [first, .., last] = failures[..] else { panic!("failures: {attempts:#?}") };

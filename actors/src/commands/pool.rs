@@ -21,29 +21,32 @@ impl Answerer {
     ) -> Result<Reply, Problem> {
         let checked: PoolSpec = serde_json::from_value(spec)
             .map_err(|error| Problem::new(ProblemKind::Invalid, format!("pool `{name}`: {error}")))?;
-        let prestart = match &checked.prestart {
-            Some(profile) => Some(self.prestart(asked, profile.as_str(), checked.image.as_deref()).await?),
+        let ahead = match &checked.prestart {
+            Some(profile) => Some(self.ahead(asked, profile.as_str(), checked.image.as_deref()).await?),
             None => None,
         };
+        let image = match (&ahead, &checked.image) {
+            // Only its agents claim from the pool, and they are made of this.
+            (Some(Ahead { image: Some(pinned), .. }), _) => Some(pinned.clone()),
+            (_, Some(named)) => self.pin(&format!("pool `{name}`"), named).await?,
+            (_, None) => None,
+        };
+        let prestart = ahead.map(|ahead| ahead.prestart);
         let size = checked.size;
         let command = Command::Apply {
             tenant: asked.caller.tenant.clone(),
             name: name.to_owned(),
-            template: template(&checked, prestart.as_ref()),
+            template: template(&checked, image.as_deref(), prestart.as_ref()),
             size: Size { min: size.min, max: size.max, target: size.target },
             prestart,
             spec: contents::wire(checked),
+            image,
         };
         self.give_pool(asked, name, command).await
     }
 
     /// The newest version of the profile: whoever wants a later one applies the pool anew.
-    async fn prestart(
-        &self,
-        asked: &Asked<'_>,
-        profile: &str,
-        image: Option<&str>,
-    ) -> Result<Prestart, Problem> {
+    async fn ahead(&self, asked: &Asked<'_>, profile: &str, image: Option<&str>) -> Result<Ahead, Problem> {
         let (applied, spec) = self.profile(asked, profile).await?;
         let told_later = matches!(spec.handler.protocol, Protocol::Stdio | Protocol::Pull);
         if !told_later {
@@ -60,7 +63,8 @@ impl Answerer {
             );
             return Err(Problem::new(ProblemKind::Invalid, detail));
         }
-        Ok(Prestart { profile: applied.name, version: applied.version, digest: applied.digest })
+        let prestart = Prestart { profile: applied.name, version: applied.version, digest: applied.digest };
+        Ok(Ahead { prestart, image: applied.image })
     }
 
     pub(super) async fn resize_pool(
@@ -135,14 +139,22 @@ impl Answerer {
     }
 }
 
+/// A profile whose handler is started ahead.
+struct Ahead {
+    prestart: Prestart,
+    /// What its image stood for when it was applied.
+    image: Option<String>,
+}
+
 fn unknown(kind: ProblemKind, name: &str) -> Problem {
     let detail = format!("pool `{name}` does not exist; apply it first with `hypercode pool apply FILE`");
     Problem::new(kind, detail)
 }
 
 /// The digest of all that a sandbox is made by: one that was made otherwise is replaced.
-fn template(spec: &PoolSpec, prestart: Option<&Prestart>) -> Digest {
-    let made_by = json!([spec.image, spec.resources, spec.standby, prestart]);
+fn template(spec: &PoolSpec, image: Option<&str>, prestart: Option<&Prestart>) -> Digest {
+    let image = image.or(spec.image.as_deref());
+    let made_by = json!([image, spec.resources, spec.standby, prestart]);
     Digest::of(made_by.to_string().as_bytes())
 }
 

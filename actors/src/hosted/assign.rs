@@ -65,7 +65,7 @@ pub(super) async fn prepare(
     };
     let timeout_only = matches!(handler.protocol, Protocol::Exec | Protocol::Http);
     let resources = checked.spec.resources.clone();
-    let image = checked.image.clone().or_else(|| checked.spec.image.clone());
+    let image = checked.image().map(str::to_owned);
     Ok(Prepared { assign, resources, image, timeout_only })
 }
 

@@ -14,6 +14,7 @@ use super::assign;
 use crate::claims;
 use crate::core::{Core, notify};
 use crate::entity::{Cause, Hosted, peek};
+use crate::shelves;
 
 const PART: &str = "pool";
 
@@ -59,14 +60,11 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Gives the pool a command until it is answered, and says in the log when it is refused.
+    /// Gives the pool a command until it is answered.
     async fn tell(&self, command: Command) {
         let Self { core, pool, cause } = self;
         let command_id = core.clock.fresh_command();
-        let answer = core.command(&core.pools, pool.as_str(), command, command_id, cause.meta(PART)).await;
-        if let Err(problem) = answer {
-            tracing::debug!(%pool, %problem, "a pool's command is refused");
-        }
+        core.instruct(&core.pools, pool.as_str(), command, command_id, cause.meta(PART)).await;
     }
 
     async fn state(&self) -> Arc<State> {
@@ -87,7 +85,11 @@ impl Keeper {
         let Some(_alone) = core.shelves.filler(pool) else { return };
         while let Some(changed) = core.shelves.changed(pool) {
             let state = self.state().await;
-            let plan = core.shelves.plan(pool, &state, core.clock.now().millis());
+            let now_ms = core.clock.now().millis();
+            if u64::try_from(now_ms).is_ok_and(|now_ms| state.has_recovered(now_ms)) {
+                self.tell(Command::Recover).await;
+            }
+            let plan = core.shelves.plan(pool, &state, now_ms);
             if !plan.drop.is_empty() {
                 let reason = "it is too old or not called for any more".to_owned();
                 self.tell(Command::Spoil { sandboxes: plan.drop, reason }).await;
@@ -128,7 +130,7 @@ impl Keeper {
         match (standby.phase, came_up) {
             (Phase::Warming, Ok(())) => {
                 self.tell(Command::Ready { sandbox: sandbox.clone() }).await;
-                self.spoil_if_ended(sandbox).await;
+                self.fail_if_ended(sandbox).await;
             }
             // It was drained, or made by a template that is no longer so, before it was up.
             (Phase::Warming, Err(_)) if self.is_spent(&sandbox).await => {}
@@ -138,7 +140,7 @@ impl Keeper {
             }
             (_, Ok(())) => {
                 self.core.shelves.offer(&sandbox);
-                self.spoil_if_ended(sandbox).await;
+                self.fail_if_ended(sandbox).await;
             }
             (_, Err(reason)) => self.tell(Command::Spoil { sandboxes: vec![sandbox], reason }).await,
         }
@@ -149,9 +151,9 @@ impl Keeper {
     }
 
     /// One that ended between its link and what was just recorded is not ready, whatever its pool believes.
-    async fn spoil_if_ended(&self, sandbox: SandboxId) {
-        if let Some(reason) = self.core.shelves.fault(&sandbox) {
-            self.tell(Command::Spoil { sandboxes: vec![sandbox], reason }).await;
+    async fn fail_if_ended(&self, sandbox: SandboxId) {
+        if let Some(detail) = self.core.shelves.fault(&sandbox) {
+            self.tell(Command::Fail { sandbox, detail }).await;
         }
     }
 
@@ -214,17 +216,7 @@ impl Keeper {
 
     /// Who has claimed the sandbox, by the log's own word.
     async fn claimed(&self, sandbox: &SandboxId) -> Option<Claimed> {
-        let mut wait = self.core.options.limits.effect_retry_initial_ms;
-        loop {
-            match find_claim(&self.core, sandbox).await {
-                Ok(found) => return found,
-                Err(problem) => {
-                    tracing::warn!(%sandbox, %problem, "who has claimed a sandbox is asked again");
-                    tokio::time::sleep(Duration::from_millis(wait)).await;
-                    wait = (wait * 2).min(self.core.options.limits.effect_retry_max_ms);
-                }
-            }
-        }
+        self.core.answered("who has claimed a sandbox", || find_claim(&self.core, sandbox)).await
     }
 
     /// Waits until the incarnation is over. The agent may be another node's by then; the log tells all the same.
@@ -292,7 +284,7 @@ pub(super) fn where_it_can(done: Result<(), sandbox::Error>) -> Result<(), Strin
 
 fn spec(state: &State) -> Result<PoolSpec, String> {
     let applied = state.applied.as_ref().ok_or("the pool is not there")?;
-    serde_json::from_value(applied.spec.clone()).map_err(|error| format!("read the pool: {error}"))
+    shelves::spec(applied).map_err(|error| format!("read the pool: {error}"))
 }
 
 /// Whether the agent still needs the sandbox.
@@ -325,10 +317,22 @@ async fn find_claim(core: &Core, sandbox: &SandboxId) -> Result<Option<Claimed>,
     }
 }
 
-/// A sandbox that stands by, or did, has ended or is not to be trusted: it is not used any more.
+/// A sandbox that stands by is not to be trusted: it is not used any more.
 pub(crate) fn suspect(core: &Arc<Core>, sandbox: &SandboxId, reason: String) {
+    let spoil = Command::Spoil { sandboxes: vec![sandbox.clone()], reason: reason.clone() };
+    give_up(core, sandbox, &reason, spoil);
+}
+
+/// A sandbox that stands by, or did, has ended by itself.
+pub(crate) fn ended(core: &Arc<Core>, sandbox: &SandboxId, detail: String) {
+    let fail = Command::Fail { sandbox: sandbox.clone(), detail: detail.clone() };
+    give_up(core, sandbox, &detail, fail);
+}
+
+/// Takes a sandbox that stands by off its shelf, and tells its pool once.
+fn give_up(core: &Arc<Core>, sandbox: &SandboxId, how: &str, command: Command) {
     let Some(pool) = core.shelves.pool_of(sandbox) else { return };
-    if core.stop.is_cancelled() || !core.shelves.ended(sandbox, &reason) {
+    if core.stop.is_cancelled() || !core.shelves.ended(sandbox, how) {
         return;
     }
     let Ok(tenure) = core.shards.holding(pool.as_str()) else { return };
@@ -337,7 +341,6 @@ pub(crate) fn suspect(core: &Arc<Core>, sandbox: &SandboxId, reason: String) {
         let state = worker.look(&worker.pools, pool.as_str()).await;
         let Some(applied) = &state.applied else { return };
         let command_id = events::CommandId::derive(&["suspect", pool.as_str(), sandbox.as_str()]);
-        let command = Command::Spoil { sandboxes: vec![sandbox], reason };
         let meta = worker.system_meta(&applied.tenant, PART);
         worker.instruct(&worker.pools, pool.as_str(), command, command_id, meta).await;
     });

@@ -8,8 +8,6 @@ use super::{Shelves, Stage};
 
 /// A runner that stands by uses hardly any processor time; one that used more is not trusted.
 pub(super) const STANDBY_CPU_MS_MAX: u64 = 2_000;
-/// A handler that was started ahead may use as much processor time as it may take to start.
-pub(super) const AHEAD_CPU_MS_MAX: u64 = link::limits::START_TIMEOUT_MS;
 /// Memory below which a runner that stands by is never suspicious, in bytes.
 pub(super) const STANDBY_MEMORY_BYTES: u64 = 64 << 20;
 

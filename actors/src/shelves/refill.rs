@@ -33,8 +33,11 @@ impl Shelves {
         let (ready, warming) = (shelf.ready.len(), state.count(Phase::Warming) as usize);
         let wanted = shelf.target(now_ms) as usize + shelf.waiting.len();
         let refill = &shelf.spec.refill;
-        // While sandboxes do not come up, one at a time is tried.
-        let at_once = if state.failures > 0 { 1 } else { refill.concurrency as usize };
+        // While sandboxes do not come up or do not last, one at a time is tried.
+        let at_once = match state.failures {
+            0 => refill.concurrency as usize,
+            _ => usize::from(!state.is_trying()),
+        };
         let may_make = u64::try_from(now_ms).is_ok_and(|now_ms| now_ms >= state.retry_at_ms);
         let room = at_once.saturating_sub(warming);
         let make = wanted.saturating_sub(ready + coming.max(warming)).min(room) * usize::from(may_make);

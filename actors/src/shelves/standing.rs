@@ -114,18 +114,18 @@ impl Shelves {
             slot.handler_up = true;
             self.moved.notify_waiters();
         }
-        if slot.stage != Stage::Ready {
+        // A handler that was started ahead is a program of the user's at work, within its sandbox's limits: how much it has
+        // used says how long it has stood by, and nothing of whether it can be trusted.
+        let is_ahead = shelves.get(pool).is_some_and(|shelf| shelf.prestart.is_some());
+        if slot.stage != Stage::Ready || is_ahead {
             return None;
         }
-        // A handler that was started ahead makes itself ready, and may use what its sandbox may.
-        let is_ahead = shelves.get(pool).is_some_and(|shelf| shelf.prestart.is_some());
-        let cpu_ms_max = if is_ahead { guards::AHEAD_CPU_MS_MAX } else { guards::STANDBY_CPU_MS_MAX };
         let now = (beat.cpu_ms, beat.memory_bytes);
         let (cpu_ms, memory) = *slot.baseline.get_or_insert(now);
-        if beat.cpu_ms.saturating_sub(cpu_ms) > cpu_ms_max {
+        if beat.cpu_ms.saturating_sub(cpu_ms) > guards::STANDBY_CPU_MS_MAX {
             return Some(format!("it used {} ms of processor time while it stood by", beat.cpu_ms - cpu_ms));
         }
-        if !is_ahead && beat.memory_bytes > memory.saturating_mul(2).max(guards::STANDBY_MEMORY_BYTES) {
+        if beat.memory_bytes > memory.saturating_mul(2).max(guards::STANDBY_MEMORY_BYTES) {
             return Some(format!(
                 "its memory grew from {memory} to {} bytes as it stood by",
                 beat.memory_bytes

@@ -46,6 +46,7 @@ impl World {
             size,
             prestart: None,
             spec,
+            image: None,
         });
         world
     }
@@ -185,6 +186,28 @@ fn what_is_dirty_is_not_taken_and_what_is_taken_is_decided_first() {
 }
 
 #[test]
+fn after_a_failure_one_at_a_time_is_tried_and_has_to_last() {
+    let mut world = World::new(json!({"size": {"min": 3, "max": 4, "target": 3}}));
+    world.stands_by(1);
+    assert_eq!(world.plan().make, 2);
+    let failed = |number| pool::Failed {
+        sandbox: sandbox(number),
+        detail: "its handler ended".to_owned(),
+        failures: number,
+        retry_at_ms: 0,
+    };
+    world.happens(failed(1));
+    assert_eq!(world.plan().make, 1);
+    world.stands_by(2);
+    assert_eq!(world.plan().make, 0, "it came up, and is not known to last");
+    world.happens(failed(2));
+    assert_eq!(world.plan().make, 1);
+    world.stands_by(3);
+    world.happens(pool::Recovered {});
+    assert_eq!(world.plan().make, 2);
+}
+
+#[test]
 fn as_many_start_cold_as_may_be_made_at_once() {
     let world = World::new(json!({"refill": {"concurrency": 2}, "queue": {"length": 1}}));
     let Found::Cold(first) = world.take() else { panic!("it starts cold") };
@@ -205,6 +228,12 @@ fn a_runner_that_does_something_while_it_stands_by_is_suspicious() {
     assert_eq!(look(beat(500, 60 << 20)), None);
     assert!(look(beat(5_000, 20 << 20)).is_some_and(|why| why.contains("processor time")));
     assert!(look(beat(500, 200 << 20)).is_some_and(|why| why.contains("memory")));
+    // A handler that was started ahead is at work, for as long as it stands by.
+    let mut applied = world.state.applied.clone().expect("it was applied");
+    applied.prestart = Some(Prestart { profile: "analyst".to_owned(), version: 1, digest: PROFILE });
+    world.happens(applied);
+    let look = |beat| world.shelves.beat(&sandbox(1), &beat);
+    assert_eq!(look(beat(3_600_000, 2 << 30)), None);
 }
 
 #[tokio::test]

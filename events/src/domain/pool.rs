@@ -30,6 +30,10 @@ pub const DEGRADED_AFTER: u32 = 3;
 /// How long a pool waits after sandboxes that did not come up.
 pub const BACKOFF: Backoff = Backoff { initial_ms: 500, max_ms: 60_000, jitter: 0.2 };
 
+/// A sandbox that ends by itself before it has stood by for so long did not come up: whatever ends it will end the next
+/// one too. Long enough for a handler that is started ahead to fail on what it needs, in milliseconds.
+pub const STEADY_AFTER_MS: u64 = 10_000;
+
 /// Where a sandbox of a pool stands. Nothing leads back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -63,12 +67,23 @@ pub struct Standby {
     pub requested: Requested,
     /// Where it stands.
     pub phase: Phase,
+    /// Since when it waits, or waited, to be claimed, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at_ms: Option<u64>,
     /// Who has claimed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed: Option<(AgentId, Incarnation)>,
     /// Why it is to be destroyed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+}
+
+impl Standby {
+    /// Whether it waits to be claimed, and has for long enough to be trusted to go on.
+    fn is_steady(&self, now_ms: u64) -> bool {
+        let since = self.ready_at_ms.filter(|_| self.phase == Phase::Ready);
+        since.is_some_and(|since| now_ms.saturating_sub(since) >= STEADY_AFTER_MS)
+    }
 }
 
 /// Where a pool stands.
@@ -78,7 +93,7 @@ pub enum Status {
     /// It is kept filled.
     #[default]
     Active,
-    /// Sandboxes do not come up.
+    /// Sandboxes do not come up, or do not last.
     Degraded,
     /// It is kept empty.
     Drained,
@@ -108,7 +123,7 @@ pub struct Totals {
     pub created: u64,
     /// Claimed.
     pub claimed: u64,
-    /// Did not come up.
+    /// Did not come up, or ended soon after.
     pub failed: u64,
     /// Known to be gone.
     pub destroyed: u64,
@@ -125,7 +140,7 @@ pub struct State {
     pub size: Size,
     /// Its sandboxes that are not known to be gone.
     pub standbys: BTreeMap<SandboxId, Standby>,
-    /// How many sandboxes in a row did not come up.
+    /// How many sandboxes in a row did not come up, or ended soon after.
     pub failures: u32,
     /// Until then none is made.
     pub retry_at_ms: u64,
@@ -140,6 +155,26 @@ impl State {
     pub fn count(&self, phase: Phase) -> u32 {
         let found = self.standbys.values().filter(|standby| standby.phase == phase).count();
         u32::try_from(found).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a sandbox that was made after the last failure stands by for long enough to say that they come up again.
+    pub fn has_recovered(&self, now_ms: u64) -> bool {
+        self.standbys.values().any(|standby| standby.is_steady(now_ms) && self.ends_failures(standby))
+    }
+
+    /// Whether a sandbox that was made after the last failure has still to show that it lasts.
+    pub fn is_trying(&self) -> bool {
+        let is_tried =
+            |standby: &Standby| standby.phase <= Phase::Ready && standby.requested.at_ms >= self.retry_at_ms;
+        self.failures > 0 && self.standbys.values().any(is_tried)
+    }
+
+    /// Whether its success is one after failures. What stood by before them says nothing of what is made now.
+    fn ends_failures(&self, standby: &Standby) -> bool {
+        self.failures > 0
+            && self.status != Status::Drained
+            && standby.phase == Phase::Ready
+            && standby.requested.at_ms >= self.retry_at_ms
     }
 
     fn set(&mut self, sandbox: &SandboxId, phase: Phase, reason: &str) {
@@ -167,6 +202,8 @@ pub enum Command {
         prestart: Option<Prestart>,
         /// The checked specification.
         spec: Value,
+        /// What its image stands for.
+        image: Option<String>,
     },
     /// Have another number stand by.
     Resize {
@@ -190,13 +227,15 @@ pub enum Command {
     },
     /// An agent has claimed the sandbox.
     Claimed(Claimed),
-    /// The sandbox did not come up.
+    /// The sandbox did not come up, or has ended by itself since it did.
     Fail {
         /// The sandbox.
         sandbox: SandboxId,
         /// What was seen.
         detail: String,
     },
+    /// A sandbox has stood by for long enough: they come up again.
+    Recover,
     /// The sandboxes may not be claimed any more.
     Spoil {
         /// The sandboxes.
@@ -312,14 +351,12 @@ impl Decider for Pool {
                 state.status = Status::Degraded;
                 state.reason.clone_from(&degraded.detail);
             }
-            Event::Recovered(_) => {
-                state.status = Status::Active;
-                state.reason.clear();
-            }
+            Event::Recovered(_) => restart(&mut state),
             Event::Requested(requested) => {
                 let standby = Standby {
                     requested: requested.clone(),
                     phase: Phase::Warming,
+                    ready_at_ms: None,
                     claimed: None,
                     reason: String::new(),
                 };
@@ -328,7 +365,9 @@ impl Decider for Pool {
             }
             Event::Ready(ready) => {
                 state.set(&ready.sandbox, Phase::Ready, "");
-                (state.failures, state.retry_at_ms) = (0, 0);
+                if let Some(standby) = state.standbys.get_mut(&ready.sandbox) {
+                    standby.ready_at_ms = Some(standby.requested.at_ms.saturating_add(ready.took_ms));
+                }
             }
             Event::Claimed(claimed) => {
                 state.set(&claimed.sandbox, Phase::Claimed, "");
@@ -366,7 +405,7 @@ impl Decider for Pool {
     }
 }
 
-/// A pool that was told anew what to be forgets that it failed.
+/// A pool that was told anew what to be, or whose sandboxes come up again, forgets that they did not.
 fn restart(state: &mut State) {
     state.status = Status::Active;
     (state.failures, state.retry_at_ms) = (0, 0);

@@ -8,7 +8,7 @@ use crate::domain::Context;
 use crate::id::{Digest, SandboxId};
 
 pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Result<Vec<Event>, Rejection> {
-    if let Command::Apply { tenant, name, template, size, prestart, spec } = command {
+    if let Command::Apply { tenant, name, template, size, prestart, spec, image } = command {
         check(*size)?;
         let version = state.applied.as_ref().map_or(0, |applied| applied.version) + 1;
         let applied = Applied {
@@ -19,6 +19,7 @@ pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Res
             size: *size,
             prestart: prestart.clone(),
             spec: spec.clone(),
+            image: image.clone(),
         };
         return Ok(apply(state, applied));
     }
@@ -33,6 +34,7 @@ pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Res
         Command::Ready { sandbox } => ready(state, sandbox, context),
         Command::Claimed(claimed) => claim(state, claimed),
         Command::Fail { sandbox, detail } => fail(state, sandbox, detail, context),
+        Command::Recover => Ok(state.has_recovered(now_ms(context)).then(recovered).into_iter().collect()),
         Command::Spoil { sandboxes, reason } => Ok(spoil(state, sandboxes, reason)),
         Command::Release { sandbox } => release(state, sandbox),
         Command::Gone { sandbox } => gone(state, sandbox),
@@ -108,13 +110,16 @@ fn ready(state: &State, sandbox: &SandboxId, context: &Context) -> Result<Vec<Ev
         Phase::Ready => return Ok(Vec::new()),
         Phase::Claimed | Phase::Spent => return Err(illegal(sandbox, "ready")),
     }
-    let now_ms = u64::try_from(context.now.millis()).unwrap_or_default();
-    let took_ms = now_ms.saturating_sub(standby.requested.at_ms);
-    let mut events = vec![Ready { sandbox: sandbox.clone(), took_ms }.into()];
-    if state.status == Status::Degraded {
-        events.push(Recovered {}.into());
-    }
-    Ok(events)
+    let took_ms = now_ms(context).saturating_sub(standby.requested.at_ms);
+    Ok(vec![Ready { sandbox: sandbox.clone(), took_ms }.into()])
+}
+
+fn now_ms(context: &Context) -> u64 {
+    u64::try_from(context.now.millis()).unwrap_or_default()
+}
+
+fn recovered() -> Event {
+    Recovered {}.into()
 }
 
 /// The agent's event is a fact: it is taken as such whatever was thought of the sandbox, unless another has claimed it,
@@ -124,7 +129,10 @@ fn claim(state: &State, claimed: &Claimed) -> Result<Vec<Event>, Rejection> {
     match &standby.claimed {
         Some(by) if *by == (claimed.agent.clone(), claimed.incarnation) => Ok(Vec::new()),
         Some(_) => Err(illegal(&claimed.sandbox, "claimed")),
-        None => Ok(vec![claimed.clone().into()]),
+        None => {
+            let is_recovery = state.ends_failures(standby).then(recovered);
+            Ok([claimed.clone().into()].into_iter().chain(is_recovery).collect())
+        }
     }
 }
 
@@ -134,10 +142,14 @@ fn fail(
     detail: &str,
     context: &Context,
 ) -> Result<Vec<Event>, Rejection> {
-    match known(state, sandbox)?.phase {
-        Phase::Warming => {}
+    let standby = known(state, sandbox)?;
+    match standby.phase {
+        Phase::Ready if standby.is_steady(now_ms(context)) => {
+            return Ok(vec![Dirty { sandbox: sandbox.clone(), reason: detail.to_owned() }.into()]);
+        }
+        Phase::Warming | Phase::Ready => {}
         Phase::Spent => return Ok(Vec::new()),
-        Phase::Ready | Phase::Claimed => return Err(illegal(sandbox, "failed")),
+        Phase::Claimed => return Err(illegal(sandbox, "failed")),
     }
     let failures = state.failures + 1;
     let wait_ms = BACKOFF.delay_ms(failures - 1, context.seed);

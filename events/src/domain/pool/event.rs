@@ -53,6 +53,10 @@ pub struct Applied {
     pub prestart: Option<Prestart>,
     /// The specification as checked, in its normal form.
     pub spec: Value,
+    /// What the specification's image stood for when it was applied, by its content: `sha256:…`. Absent where it names
+    /// none, or sandboxes are made without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 /// The version of a profile whose handler is started before it is known for whom.
@@ -80,7 +84,7 @@ pub struct Drained {
     pub reason: String,
 }
 
-/// Sandboxes do not come up, one after the other: the pool tries on, ever more slowly.
+/// Sandboxes do not come up or do not last, one after the other: the pool tries on, ever more slowly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Degraded {
     /// How many in a row.
@@ -89,7 +93,7 @@ pub struct Degraded {
     pub detail: String,
 }
 
-/// A sandbox came up again.
+/// A sandbox came up again, and was claimed or has stood by for a while.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recovered {}
 
@@ -130,14 +134,14 @@ pub struct Claimed {
     pub incarnation: Incarnation,
 }
 
-/// It did not come up.
+/// It did not come up, or ended by itself soon after it did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failed {
     /// The sandbox.
     pub sandbox: SandboxId,
     /// What was seen.
     pub detail: String,
-    /// How many in a row did not come up.
+    /// How many in a row did not.
     pub failures: u32,
     /// Until then no other is made, in milliseconds since 1970.
     pub retry_at_ms: u64,

@@ -155,8 +155,16 @@ impl World {
         let (sandbox, template) = (SandboxId::derive(&["standby"]), Digest::of(b"template"));
         let size = pool::Size { min: 1, max: 4, target: None };
         let (tenant, name) = (self.tenant.clone(), "small".to_owned());
-        let applied =
-            pool::Applied { tenant, name, version: 1, template, size, prestart: None, spec: json!({}) };
+        let applied = pool::Applied {
+            tenant,
+            name,
+            version: 1,
+            template,
+            size,
+            prestart: None,
+            spec: json!({}),
+            image: None,
+        };
         let requested = pool::Requested {
             sandbox: sandbox.clone(),
             template,
