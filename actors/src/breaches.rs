@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::domain::DomainEvent as _;
+use events::domain::agent::Agent;
 use events::domain::platform::{Event, Tampered, Tampering};
+use events::domain::pool::Pool;
 use events::store::{AppendRequest, Expected};
 use events::{CommandId, EntityKind, SandboxId, StreamId, Tenant};
-use sandbox::Breach;
+use sandbox::{Breach, Labels};
 use tokio::sync::Mutex;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::core::Core;
+use crate::entity::peek;
 
 /// Who says so.
 const PART: &str = "sandboxes";
@@ -31,13 +34,32 @@ pub(crate) async fn watch(core: Arc<Core>, breaches: Arc<Mutex<Receiver<Breach>>
     }
 }
 
+/// Whose the sandbox is, as the log knows of the agent that it was made for, or of the pool in which it stands by: it may be
+/// found before anything of it is in memory.
+async fn tenant(core: &Arc<Core>, labels: &Labels) -> Tenant {
+    let found = match labels {
+        Labels { agent: Some(agent), .. } => {
+            let state = core.answered("whose an agent is", || peek::<Agent>(core, agent)).await;
+            state.requested.as_ref().map(|requested| requested.tenant.clone())
+        }
+        Labels { pool: Some(pool), .. } => {
+            let state = core.answered("whose a pool is", || peek::<Pool>(core, pool)).await;
+            state.applied.as_ref().map(|applied| applied.tenant.clone())
+        }
+        _ => None,
+    };
+    found.unwrap_or_default()
+}
+
 /// Appends until it is durable: what was done to a sandbox is not forgotten because the log is busy.
-async fn record(core: &Core, breach: &Breach) {
+async fn record(core: &Arc<Core>, breach: &Breach) {
     let Ok(sandbox) = breach.id.as_str().parse::<SandboxId>() else { return };
-    let tenant = core.posts.get(&sandbox).map_or_else(Tenant::default, |post| post.tenant);
+    let tenant = tenant(core, &breach.labels).await;
+    // One that was claimed where it stood by does not say by its labels whom it serves.
+    let served = || Some(core.posts.get(&sandbox)?.agent.to_string());
     let tampered = Tampered {
+        agent: breach.labels.agent.clone().or_else(served),
         sandbox,
-        agent: breach.labels.agent.clone(),
         what: match breach.what {
             sandbox::Tampering::Drifted => Tampering::Drifted,
             sandbox::Tampering::Executed => Tampering::Executed,
