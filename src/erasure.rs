@@ -7,7 +7,7 @@ use events::api::{Caller, Command, Commands, Problem, ProblemKind, Reply};
 use events::artifact::ArtifactStore;
 use events::domain::DomainEvent as _;
 use events::domain::platform::{self, SubjectErased};
-use events::seal::{Seal, Trace, trace};
+use events::seal::{Seal, Trace, Tracer};
 use events::{EntityKind, EventStore, KeyId, Position, Recorded, StreamId, Version};
 use serde_json::json;
 
@@ -50,11 +50,13 @@ impl Eraser {
         let Some(key) = self.seal.keys().find_subject(&caller.tenant, &subject).await? else {
             return self.repeated(caller, &reason).await;
         };
-        let found = trace(&*self.store, &self.seal, &*self.artifacts, &key).await?;
+        let mut tracer = self.trace(&key).await?;
+        let found = tracer.found().await?;
         self.call_off(caller, &found).await;
         self.forget_logs(caller, &found).await?;
-        // What those tasks said before they were called off is to go too, and cannot be found without the key.
-        let found = trace(&*self.store, &self.seal, &*self.artifacts, &key).await?;
+        // Logs that were kept until then are to go too.
+        tracer.read_on().await?;
+        let found = tracer.found().await?;
         let erased = SubjectErased {
             key: key.clone(),
             reason,
@@ -65,6 +67,14 @@ impl Eraser {
         self.delete(&found).await?;
         self.seal.keys().destroy(&key).await?;
         Ok(reply(&erased, appended.position))
+    }
+
+    /// Looks for all that is sealed with a key, once nothing more is: what is said from now on is not kept.
+    async fn trace<'a>(&'a self, key: &'a KeyId) -> Result<Tracer<'a>, Problem> {
+        self.seal.keys().retire(key).await?;
+        let mut tracer = Tracer::new(&*self.store, &self.seal, &*self.artifacts, key).await?;
+        tracer.read_on().await?;
+        Ok(tracer)
     }
 
     /// What an erasure under the same idempotency key was answered with, once it is finished: the subject itself is not
@@ -144,7 +154,7 @@ impl Eraser {
             return Ok(());
         }
         tracing::warn!(%key, "a key whose erasure was recorded was still there: it is destroyed now");
-        match trace(&*self.store, &self.seal, &*self.artifacts, key).await {
+        match self.found(key).await {
             Ok(found) => self.delete(&found).await?,
             // Without the key they could never be found.
             Err(problem) if problem.kind.is_retryable() => return Err(problem),
@@ -152,6 +162,10 @@ impl Eraser {
         }
         self.seal.keys().destroy(key).await?;
         Ok(())
+    }
+
+    async fn found(&self, key: &KeyId) -> Result<Trace, Problem> {
+        self.trace(key).await?.found().await
     }
 
     async fn delete(&self, found: &Trace) -> Result<(), Problem> {

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod artifact;
 pub mod audit;
+pub mod body;
 pub mod chain;
 pub mod domain;
 pub mod event;

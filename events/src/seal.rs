@@ -1,5 +1,6 @@
 //! Personal data at rest: encrypted per data subject in the log and in all that is made from it, so that the
-//! destruction of one key is its erasure.
+//! destruction of one key is its erasure. A key that is to be destroyed is retired first: it opens what it sealed until
+//! then, and seals nothing more.
 //!
 //! ```text
 //!   actors, gateway ──clear── Sealing ──sealed── log ── chain, tree, relay, exports
@@ -21,6 +22,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod uses;
 
 use std::sync::Arc;
 
@@ -36,9 +38,10 @@ use key::Parsed;
 
 pub(crate) use carry::carry;
 pub use field::marked;
+pub(crate) use key::{Secret, random};
 pub use keys::{KEYS_FILE, Keys, MASTER_FILE};
 pub use store::Sealing;
-pub use trace::{Trace, trace};
+pub use trace::{Trace, Tracer};
 
 /// What stands in place of personal data whose key was destroyed.
 pub const ERASED: &str = "[erased]";
@@ -67,6 +70,12 @@ pub enum SealError {
         /// The file or the database.
         place: Arc<str>,
     },
+    /// The data subject is being erased.
+    #[error(
+        "keep anything about this data subject: it is being erased; try again when that is done, or finish it with \
+         `hypercode audit erase`"
+    )]
+    Erasing,
     /// The master key's file cannot be used.
     #[error("use the master key `{path}`: {reason}")]
     MasterFile {
@@ -155,7 +164,7 @@ impl Seal {
         let Some(Parsed { keys, mut sealed }) = key::parse(text) else { return Ok(None) };
         for id in &keys {
             let Some(key) = self.keys.find(id).await? else { return Ok(Some(ERASED.into())) };
-            let Some(inner) = key.open(id, stream, &sealed) else { return Ok(None) };
+            let Some(inner) = key.secret.open(id, stream, &sealed) else { return Ok(None) };
             sealed = inner;
         }
         Ok(serde_json::from_slice(&sealed).ok())

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use events::Digest;
 use events::artifact::{ArtifactError, ArtifactStore};
+use events::body::{self, BodyError};
 use events::domain::message::Body;
 use events::seal::ERASED;
 use link::ErrorType;
@@ -28,35 +28,36 @@ pub(crate) async fn keep(
     if text.len() <= inline_max {
         return Ok(Body::Inline(value));
     }
-    match artifacts.put(text.into()).await {
-        Ok(kept) => Ok(Body::Stored { digest: kept.digest, bytes: kept.size }),
-        Err(error) => Err(refusal(&error)),
-    }
+    let kept = body::keep(&**artifacts, text.as_bytes()).await;
+    kept.map(Body::Stored).map_err(|error| refusal(&error))
 }
 
 /// The JSON of a body.
 pub(crate) async fn load(artifacts: &Arc<dyn ArtifactStore>, body: &Body) -> Result<Value, Lost> {
-    let digest = match body {
-        Body::Inline(value) if value == ERASED => {
-            tracing::info!("a body was erased with its data subject");
-            return Err(Lost::ForGood);
-        }
+    let stored = match body {
+        Body::Inline(value) if value == ERASED => return Err(erased()),
         Body::Inline(value) => return Ok(value.clone()),
-        Body::Stored { digest, .. } => *digest,
+        Body::Stored(stored) => stored,
     };
-    match artifacts.get(digest).await {
-        Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|_| gone(digest, "it is not JSON")),
-        Ok(None) => Err(gone(digest, "it is not there")),
-        Err(error @ ArtifactError::Damaged { .. }) => Err(gone(digest, &error.to_string())),
-        Err(error) => {
-            tracing::warn!(%digest, %error, "a body cannot be read now");
+    match stored.load(&**artifacts).await {
+        Ok(text) => serde_json::from_slice(&text).map_err(|error| gone(&error)),
+        Err(error @ BodyError::Artifact(ArtifactError::Damaged { .. })) => Err(gone(&error)),
+        Err(BodyError::Artifact(error)) => {
+            tracing::warn!(digest = %stored.digest, %error, "a body cannot be read now");
             Err(Lost::ForNow)
         }
+        Err(BodyError::Erased) => Err(erased()),
+        Err(error) => Err(gone(&error)),
     }
 }
 
-fn gone(digest: Digest, reason: &str) -> Lost {
-    tracing::error!(%digest, reason, "a body is lost");
+fn erased() -> Lost {
+    tracing::info!("a body was erased with its data subject");
+    Lost::ForGood
+}
+
+fn gone(error: &dyn std::fmt::Display) -> Lost {
+    tracing::error!(%error, "a body is lost");
     Lost::ForGood
 }
 

@@ -9,6 +9,7 @@ use events::Timestamp;
 use events::domain::message::Body;
 use events::domain::{crew, task};
 use events::projection::{AgentView, AttemptView, AuditEntry, CrewView, MessageView, ProfileView, TaskView};
+use events::seal::ERASED;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -454,8 +455,8 @@ pub(super) struct MessageModel {
     from: PartyModel,
     /// The address as it was given.
     to: String,
-    /// Its parts, or the artifact that holds them.
-    body: Value,
+    /// Its parts. In a list, one that is larger than 4 KiB is told by its size (`bytes`) alone.
+    pub(super) body: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     context: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -509,9 +510,8 @@ impl From<MessageView> for MessageModel {
             to: sent.to,
             body: match sent.body {
                 Body::Inline(body) => body,
-                Body::Stored { digest, bytes } => {
-                    json!({"url": format!("artifact:sha256:{digest}"), "bytes": bytes})
-                }
+                Body::Stored(stored) if stored.is_erased() => ERASED.into(),
+                Body::Stored(stored) => json!({ "bytes": stored.bytes }),
             },
             context: sent.context,
             task: sent.task,

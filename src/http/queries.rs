@@ -7,8 +7,10 @@ use axum::Json;
 use axum::extract::State;
 use events::api::{Problem, ProblemKind};
 use events::artifact::ArtifactError;
+use events::domain::message::{Body, MessageId};
 use events::projection::{
-    AgentFilter, AuditFilter, CrewFilter, MessageFilter, Outcome, TaskFilter, TaskView, ViewError,
+    AgentFilter, AuditFilter, CrewFilter, MessageFilter, Outcome, PageRequest, TaskFilter, TaskView,
+    ViewError,
 };
 use events::{AgentId, Digest, EntityKind, Incarnation, Principal, TaskId, domain};
 use schemars::JsonSchema;
@@ -372,9 +374,34 @@ pub(super) async fn messages(
     let filter = MessageFilter {
         crew: optional_crew(&api, &caller.tenant, query.crew.as_deref()).await?,
         sender: optional!("sender", query.sender, parse),
+        message: None,
     };
     let page = api.views.messages(&caller.tenant, filter, query.page()?).await.map_err(Problem::from)?;
     Ok(Json(api.items(page, MessageModel::from)))
+}
+
+pub(super) async fn message(
+    State(api): State<Arc<Api>>,
+    Asker(caller): Asker,
+    Segments(message): Segments<String>,
+    Params(query): Params<One>,
+) -> Answer<MessageModel> {
+    api.settle(query.min_position).await?;
+    let id = MessageId::from(message.as_str());
+    let filter = MessageFilter { message: Some(id), ..MessageFilter::default() };
+    let page = api.views.messages(&caller.tenant, filter, PageRequest::default()).await;
+    let shown: String = message.chars().take(80).collect();
+    let none = || Problem::new(ProblemKind::NotFound, format!("there is no message `{shown}`"));
+    let view = page.map_err(Problem::from)?.items.pop().ok_or_else(none)?;
+    let stored = match &view.sent.body {
+        Body::Stored(stored) => Some(stored.clone().reference()),
+        Body::Inline(_) => None,
+    };
+    let mut model = MessageModel::from(view);
+    if let Some(reference) = stored {
+        model.body = api.bodies.body(&reference).await?;
+    }
+    Ok(Json(model))
 }
 
 listing! {

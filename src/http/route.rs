@@ -242,6 +242,15 @@ fn query_routes() -> Vec<Route> {
         .needs("message:read")
         .query::<queries::Messages>()
         .answers::<Items<MessageModel>>(),
+        Route::get(
+            "/v1/messages/{message}",
+            "readMessage",
+            "A message with its whole body",
+            queries::message,
+        )
+        .needs("message:read")
+        .query::<queries::One>()
+        .answers::<MessageModel>(),
     ]
 }
 

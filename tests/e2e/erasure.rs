@@ -73,6 +73,13 @@ async fn nothing_is_said_any_more(stage: &Stage) {
     }
 }
 
+/// The message whose body is told by its size alone.
+async fn large_message(stage: &Stage) -> String {
+    let messages = stage.api.list("/v1/messages").await;
+    let large = messages.iter().find(|message| message["body"]["bytes"].is_u64()).expect("a large one");
+    large["id"].as_str().expect("an id").to_owned()
+}
+
 /// What is about the subject: said, passed on, kept as an artifact, still under way.
 async fn work(stage: &Stage) -> [String; 4] {
     let dies =
@@ -85,9 +92,10 @@ async fn work(stage: &Stage) -> [String; 4] {
     let child = json!({"do": "echo", "text": format!("{WORDS} again")});
     let asks = submit(stage, SUBJECT, &json!({"do": "delegate", "to": "worker", "input": child})).await;
     let long = format!("{WORDS} {}", "x".repeat(20_000));
-    let large = submit(stage, SUBJECT, &json!({"do": "echo", "text": long})).await;
+    let large = submit(stage, SUBJECT, &json!({"do": "echo", "text": &long})).await;
     let tells = submit(stage, SUBJECT, &json!({"do": "send", "to": "worker", "text": WORDS})).await;
-    for id in [&echo, &asks, &large, &tells] {
+    let tells_much = submit(stage, SUBJECT, &json!({"do": "send", "to": "worker", "text": long})).await;
+    for id in [&echo, &asks, &large, &tells, &tells_much] {
         let ended = stage.ended(id).await;
         assert_eq!(ended["status"], "completed", "{ended:#}");
     }
@@ -96,6 +104,8 @@ async fn work(stage: &Stage) -> [String; 4] {
     assert!(task(stage, &large).await["output"].to_string().contains(WORDS));
     let messages = stage.api.list("/v1/messages").await;
     assert!(json!(messages).to_string().contains(WORDS), "{messages:?}");
+    let message = stage.api.insist_get(&format!("/v1/messages/{}", large_message(stage).await)).await;
+    assert!(message["body"].to_string().contains(WORDS), "{message:#}");
     let mut deed = wait_for(&stage.home, "never");
     deed["note"] = WORDS.into();
     let waits = submit(stage, SUBJECT, &deed).await;
@@ -114,6 +124,13 @@ async fn a_subject_is_erased(home: Home) {
         let bytes = std::fs::read(stage.home.data().join(name)).unwrap_or_default();
         assert!(!has(&bytes, WORDS), "{name} has it in clear before anything is erased");
     }
+    // Files and logs are in clear, large bodies are not.
+    let long = format!("{WORDS} xxx");
+    assert_eq!(files_with(&stage.home.data().join("artifacts"), &long), [""; 0]);
+    if stage.home.is_on_postgres() {
+        stage.home.execute(&search(&[&long])).await;
+    }
+    let message = large_message(&stage).await;
     let before = stage.home.path("before.tar");
     let before = before.to_str().expect("text");
     stage.hypercode(&["audit", "export", "--out", before]).await.ok();
@@ -123,7 +140,7 @@ async fn a_subject_is_erased(home: Home) {
 
     let erase = ["audit", "erase", "--subject", SUBJECT, "--reason", "asked for", "--idempotency-key", "e1"];
     let done = stage.json(&erase).await;
-    assert_eq!(done["body"]["tasks"], 8, "{done:#}");
+    assert_eq!(done["body"]["tasks"], 9, "{done:#}");
     assert_eq!(stage.json(&erase).await, done, "the same command has the same answer");
     let [echo, _, large, waits] = &tasks;
     assert_eq!(stage.ended(waits).await["status"], "canceled");
@@ -139,6 +156,15 @@ async fn a_subject_is_erased(home: Home) {
         assert_eq!([&erased["input"], &erased["output"], &erased["subject"]], ["[erased]"; 3], "{erased:#}");
     }
     assert!(task(&stage, &other).await["output"].to_string().contains("kept-of-another"));
+    let gone = stage.api.insist_get(&format!("/v1/messages/{message}")).await;
+    assert_eq!(gone["body"], "[erased]", "{gone:#}");
+    // Who comes back is another: what is said about them from now on has a key of its own.
+    let again = submit(&stage, SUBJECT, &json!({"do": "echo", "text": "a new beginning"})).await;
+    assert_eq!(stage.ended(&again).await["status"], "completed");
+    assert!(task(&stage, &again).await["output"].to_string().contains("a new beginning"));
+    let next = ["audit", "erase", "--subject", SUBJECT, "--reason", "once more"];
+    assert_eq!(stage.json(&next).await["body"]["tasks"], 1);
+    nothing_is_said_any_more(&stage).await;
 
     let tail = stage.hypercode(&["audit", "tail", "--kind", "subject_erased"]).await.ok();
     assert!(tail.contains("asked for") && !tail.contains(SUBJECT), "{tail}");

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::id::{AgentId, CommandId, CrewId, Digest, Incarnation, Position, SandboxId};
+use crate::body::Stored;
+use crate::id::{AgentId, CommandId, CrewId, Incarnation, Position, SandboxId};
 
 crate::domain_events! {
     /// What happens to messages, and what an agent was denied.
@@ -75,13 +76,8 @@ pub struct Party {
 pub enum Body {
     /// The JSON itself.
     Inline(Value),
-    /// The artifact that holds its text.
-    Stored {
-        /// The artifact.
-        digest: Digest,
-        /// Its size in bytes.
-        bytes: u64,
-    },
+    /// Where its text is kept.
+    Stored(Stored),
 }
 
 /// A message is accepted: it will be delivered, or given up and recorded so.

@@ -14,7 +14,7 @@ use super::{
     AgentFilter, AgentView, AttemptView, AuditEntry, AuditFilter, CrewFilter, CrewView, Delivery,
     MessageFilter, MessageView, PoolView, ProfileView, Status, TaskFilter, TaskView, ViewError, Views,
 };
-use crate::domain::message::{Pending, Sent};
+use crate::domain::message::{MessageId, Pending, Sent};
 use crate::domain::spending::{Spent, Usage};
 use crate::id::{AgentId, CrewId, Incarnation, PoolId, Position, TaskId, Tenant, Timestamp};
 
@@ -304,7 +304,11 @@ impl Views {
         filter: MessageFilter,
         page: PageRequest,
     ) -> Result<Page<MessageView>, ViewError> {
-        let conditions = vec![narrow("crew", filter.crew), wide("sender", filter.sender)];
+        let conditions = vec![
+            narrow("id", filter.message.as_ref().map(MessageId::as_str)),
+            narrow("crew", filter.crew),
+            wide("sender", filter.sender),
+        ];
         let query = select("SELECT created, created_at, payload FROM messages", tenant, conditions);
         let mut page = self.page(query, "created", page, message).await?;
         self.add_deliveries(&mut page.items).await.map_err(|error| self.failed(&error))?;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::domain::message::Sent;
+use crate::domain::message::{MessageId, Sent};
 use crate::domain::profile::Applied;
 use crate::domain::spending::Spent;
 use crate::domain::{agent, crew, pool, task};
@@ -241,6 +241,8 @@ pub struct MessageFilter {
     pub crew: Option<CrewId>,
     /// Who sent it.
     pub sender: Option<AgentId>,
+    /// Which message.
+    pub message: Option<MessageId>,
 }
 
 /// By what the audit is searched.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{AttemptView, TaskView, ViewError, Views};
+use crate::body;
 use crate::domain::message::{Body, Pending, Sent};
 use crate::id::{EntityKind, StreamId, TaskId};
 use crate::seal::keys_of;
@@ -30,17 +31,26 @@ impl Views {
     }
 
     pub(super) async fn open_message(&self, sent: &mut Sent) -> Result<(), ViewError> {
-        if let (Some(seal), Body::Inline(value)) = (&self.seal, &mut sent.body) {
-            let party = &sent.from;
-            let outbox = format!("{}/{}", party.agent, party.incarnation);
-            *value = seal.open(&StreamId::new(EntityKind::Outbox, outbox), value.take()).await?;
+        let Some(seal) = &self.seal else { return Ok(()) };
+        let party = &sent.from;
+        let outbox = StreamId::new(EntityKind::Outbox, format!("{}/{}", party.agent, party.incarnation));
+        match &mut sent.body {
+            Body::Inline(value) => *value = seal.open(&outbox, value.take()).await?,
+            Body::Stored(stored) => {
+                if let Some(key) = &mut stored.key {
+                    *key = seal.open(&outbox, key.clone()).await?;
+                }
+            }
         }
         Ok(())
     }
 
     pub(super) async fn open_pending(&self, pending: &mut Pending) -> Result<(), ViewError> {
-        let is_sealed = |sent: &Sent| matches!(&sent.body, Body::Inline(body) if body.as_str().is_some_and(|text| !keys_of(text).is_empty()));
-        if is_sealed(&pending.sent) {
+        let sealed = match &pending.sent.body {
+            Body::Inline(body) => body.as_str(),
+            Body::Stored(stored) => stored.key.as_ref().map(body::Key::as_str),
+        };
+        if sealed.is_some_and(|text| !keys_of(text).is_empty()) {
             self.open_message(Arc::make_mut(&mut pending.sent)).await?;
         }
         Ok(())

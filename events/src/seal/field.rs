@@ -31,8 +31,8 @@ const MARKED: &[Marked] = &[
     sealed("task_canceled", &["/reason"]),
     sealed("task_rejected", &["/message"]),
     sealed("task_dead_lettered", &["/message"]),
-    sealed("message_sent", &["/body/inline"]),
-    sealed("state_put", &["/value/inline"]),
+    sealed("message_sent", &["/body/inline", "/body/stored/key"]),
+    sealed("state_put", &["/value/inline", "/value/stored/key"]),
 ];
 
 /// What of an event of this kind is personal; `None` if nothing is.

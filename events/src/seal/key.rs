@@ -56,14 +56,14 @@ impl fmt::Debug for Secret {
 }
 
 /// 32 bytes from the operating system.
-pub(super) fn random() -> [u8; 32] {
+pub(crate) fn random() -> [u8; 32] {
     let mut bytes = [0; 32];
     SystemRandom::new().fill(&mut bytes).expect("the operating system has randomness");
     bytes
 }
 
 impl Secret {
-    pub(super) fn new(bytes: &[u8; 32]) -> Self {
+    pub(crate) fn new(bytes: &[u8; 32]) -> Self {
         let root = hmac::Key::new(hmac::HMAC_SHA256, bytes);
         let part = |purpose: &str| hmac::sign(&root, purpose.as_bytes());
         let aead = UnboundKey::new(&AES_256_GCM, part("aead").as_ref()).expect("a SHA-256 is a key's length");
@@ -72,7 +72,7 @@ impl Secret {
     }
 
     /// A random nonce and the ciphertext, which opens only with the same `context`.
-    pub(super) fn encrypt(&self, context: &str, clear: &[u8]) -> Vec<u8> {
+    pub(crate) fn encrypt(&self, context: &str, clear: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).expect("the operating system has randomness");
         let mut sealed = clear.to_vec();
@@ -82,7 +82,7 @@ impl Secret {
     }
 
     /// The clear bytes; `None` if they were sealed by another key or in another context, or were changed.
-    pub(super) fn decrypt(&self, context: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn decrypt(&self, context: &str, sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
         let mut clear = sealed.to_vec();
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;

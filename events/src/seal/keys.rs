@@ -16,6 +16,7 @@ use sqlx::{PgPool, SqlitePool};
 
 use super::SealError;
 use super::key::{Secret, random};
+use super::uses::{Use, Uses};
 use crate::id::{KeyId, Tenant, Timestamp};
 use crate::private_file;
 use crate::store::postgres::Database;
@@ -28,6 +29,12 @@ pub const MASTER_FILE: &str = "master.key";
 
 /// How long a key is remembered without asking whether another node has destroyed it, in milliseconds.
 const REMEMBERED_MS: u64 = 5_000;
+
+/// How long after a key was retired another node may still be appending what it sealed with it, in milliseconds.
+const RETIRED_MS: u64 = REMEMBERED_MS + 1_000;
+
+/// How long a retirement waits for appends of this node that are under way, in milliseconds.
+const USES_MS: u64 = 20_000;
 
 /// Keys that are remembered at the same time.
 const REMEMBERED_MAX: usize = 10_000;
@@ -45,20 +52,37 @@ const WAIT_MS: u64 = 10_000;
 const CONNECTIONS_MAX: u32 = 2;
 
 /// The schema, for both dialects but for the type of bytes.
-const SCHEMA: [&str; 3] = [
+const SCHEMA: [&str; 4] = [
     "CREATE TABLE IF NOT EXISTS subject_keys (
         id TEXT PRIMARY KEY, subject $BYTES NOT NULL UNIQUE, wrapped $BYTES NOT NULL, created_at BIGINT NOT NULL)",
     // By which master key the keys are wrapped: a digest of a fixed text under it.
     "CREATE TABLE IF NOT EXISTS master_mark (one SMALLINT PRIMARY KEY CHECK (one = 1), mark $BYTES NOT NULL)",
     // Keys that are being destroyed: rows are here until nothing of the keys is left in the other table's file.
     "CREATE TABLE IF NOT EXISTS doomed_keys (id TEXT PRIMARY KEY)",
+    // Keys that seal nothing any more.
+    "CREATE TABLE IF NOT EXISTS retired_keys (id TEXT PRIMARY KEY)",
 ];
 
 /// Nodes that start together make the schema one after the other: `HCky` in ASCII.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1212377977)";
 
-/// A key that is remembered, or that there is none; and since when.
-type Remembered = (Instant, Option<Arc<Secret>>);
+/// A key as it is found.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// The key itself.
+    pub(super) secret: Arc<Secret>,
+    /// Whether it seals nothing any more.
+    pub(super) is_retired: bool,
+}
+
+/// What is known of keys without asking.
+#[derive(Debug, Default)]
+struct Remembered {
+    /// How many were forgotten: what was asked before the last is not remembered after it.
+    forgotten: u64,
+    /// Keys, or that there is none, and since when.
+    keys: HashMap<KeyId, (Instant, Option<Found>)>,
+}
 
 /// The keys of all data subjects. Clones are handles to the same store.
 #[derive(Clone, Debug)]
@@ -69,7 +93,8 @@ struct Shared {
     place: Arc<str>,
     pool: Pool,
     master: Secret,
-    remembered: Mutex<HashMap<KeyId, Remembered>>,
+    remembered: Mutex<Remembered>,
+    uses: Uses,
 }
 
 /// What a server answers, if it does so in time.
@@ -140,7 +165,7 @@ impl Pool {
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(Duration::from_millis(WAIT_MS));
         let pool = options.connect_with(settings).await?;
-        let is_there = "SELECT to_regclass('hypercode_keys.doomed_keys') IS NOT NULL";
+        let is_there = "SELECT to_regclass('hypercode_keys.retired_keys') IS NOT NULL";
         if sqlx::query_scalar::<_, bool>(is_there).fetch_one(&pool).await? {
             return Ok(Self::Postgres(pool));
         }
@@ -187,6 +212,7 @@ impl Pool {
             rewrite(pool).await?;
         }
         for id in &ids {
+            on!(self, sqlx::query("DELETE FROM retired_keys WHERE id = $1").bind(&id[..]), execute)?;
             on!(self, sqlx::query("DELETE FROM doomed_keys WHERE id = $1").bind(&id[..]), execute)?;
         }
         Ok(())
@@ -230,7 +256,13 @@ impl Keys {
 
     fn over(place: Arc<str>, pool: Pool, master: &Path) -> Result<Self, SealError> {
         let master = Secret::new(&master_key(master)?);
-        Ok(Self(Arc::new(Shared { place, pool, master, remembered: Mutex::default() })))
+        Ok(Self(Arc::new(Shared {
+            place,
+            pool,
+            master,
+            remembered: Mutex::default(),
+            uses: Uses::default(),
+        })))
     }
 
     /// Whether the keys that are there, if any, are wrapped by this master key.
@@ -252,7 +284,7 @@ impl Keys {
         self.0.master.mac(&[b"mark"])
     }
 
-    /// The key of a data subject of `tenant`, which is made if there is none.
+    /// The key of a data subject of `tenant`, which is made if there is none; a new one after the last was destroyed.
     pub(crate) async fn of_subject(
         &self,
         tenant: &Tenant,
@@ -261,16 +293,15 @@ impl Keys {
         if let Some(id) = self.find_subject(tenant, subject).await?
             && let Some(key) = self.find(&id).await?
         {
-            return Ok((id, key));
+            return if key.is_retired { Err(SealError::Erasing) } else { Ok((id, key.secret)) };
         }
         let made = self.make(tenant, subject).await;
         made.map_err(|error| self.failed(&error))?;
         self.check().await?;
         let id = self.find_subject(tenant, subject).await?;
-        let gone = || SealError::unavailable(&self.0.place, &"the subject is being erased; try again");
-        let id = id.ok_or_else(gone)?;
-        let key = self.find(&id).await?.ok_or_else(gone)?;
-        Ok((id, key))
+        let id = id.ok_or(SealError::Erasing)?;
+        let key = self.find(&id).await?.filter(|key| !key.is_retired).ok_or(SealError::Erasing)?;
+        Ok((id, key.secret))
     }
 
     async fn make(&self, tenant: &Tenant, subject: &str) -> Result<(), sqlx::Error> {
@@ -307,23 +338,50 @@ impl Keys {
     }
 
     /// The key under this id; `None` once it is destroyed.
-    pub(super) async fn find(&self, id: &KeyId) -> Result<Option<Arc<Secret>>, SealError> {
+    pub(super) async fn find(&self, id: &KeyId) -> Result<Option<Found>, SealError> {
         let fresh = |since: &Instant| since.elapsed() < Duration::from_millis(REMEMBERED_MS);
-        if let Some((_, key)) = self.remembered().get(id).filter(|(since, _)| fresh(since)) {
-            return Ok(key.clone());
-        }
-        let sql = "SELECT wrapped FROM subject_keys WHERE id = $1";
-        let wrapped: Result<Option<Vec<u8>>, _> =
-            on!(&self.0.pool, sqlx::query_scalar(sql).bind(id.as_str()), fetch_optional);
-        let wrapped = wrapped.map_err(|error| self.failed(&error))?;
-        let unwrap = |wrapped: Vec<u8>| {
+        let asked_after = {
+            let remembered = self.remembered();
+            if let Some((_, key)) = remembered.keys.get(id).filter(|(since, _)| fresh(since)) {
+                return Ok(key.clone());
+            }
+            remembered.forgotten
+        };
+        let sql = "SELECT wrapped, retired_keys.id FROM subject_keys
+                   LEFT JOIN retired_keys ON retired_keys.id = subject_keys.id WHERE subject_keys.id = $1";
+        let row: Result<Option<(Vec<u8>, Option<String>)>, _> =
+            on!(&self.0.pool, sqlx::query_as(sql).bind(id.as_str()), fetch_optional);
+        let row = row.map_err(|error| self.failed(&error))?;
+        let unwrap = |(wrapped, retired): (Vec<u8>, Option<String>)| {
             let bytes = self.0.master.decrypt(id.as_str(), &wrapped)?;
-            Some(Arc::new(Secret::new(&bytes.try_into().ok()?)))
+            let secret = Arc::new(Secret::new(&bytes.try_into().ok()?));
+            Some(Found { secret, is_retired: retired.is_some() })
         };
         let other = || SealError::Master { place: Arc::clone(&self.0.place) };
-        let key = wrapped.map(|wrapped| unwrap(wrapped).ok_or_else(other)).transpose()?;
-        self.remember(id, key.clone());
+        let key = row.map(|row| unwrap(row).ok_or_else(other)).transpose()?;
+        self.remember(id, key.clone(), asked_after);
         Ok(key)
+    }
+
+    /// Begins to seal something, which is to be done with what is found in the meantime.
+    pub(super) fn begin_use(&self) -> Use<'_> {
+        self.0.uses.begin()
+    }
+
+    /// Has nothing be sealed with the key under this id any more, here and on other nodes, and comes back when what they
+    /// were about to append has been. What was sealed with it can still be opened.
+    pub async fn retire(&self, id: &KeyId) -> Result<(), SealError> {
+        let sql = "INSERT INTO retired_keys (id) VALUES ($1) ON CONFLICT (id) DO NOTHING";
+        let retired = on!(&self.0.pool, sqlx::query(sql).bind(id.as_str()), execute);
+        retired.map_err(|error| self.failed(&error))?;
+        self.forget(id);
+        if let Pool::Postgres(_) = &self.0.pool {
+            tokio::time::sleep(Duration::from_millis(RETIRED_MS)).await;
+        }
+        let ended = tokio::time::timeout(Duration::from_millis(USES_MS), self.0.uses.ended()).await;
+        let stuck =
+            |_| SealError::unavailable(&self.0.place, &"appends that use the key do not end; try again");
+        ended.map_err(stuck)
     }
 
     /// Whether there is a key under this id, whatever master key it is wrapped by.
@@ -337,9 +395,9 @@ impl Keys {
     /// Destroys the key under this id, for ever. What fails on the way is done by [`Keys::finish`].
     pub async fn destroy(&self, id: &KeyId) -> Result<(), SealError> {
         self.0.pool.doom(id.as_str()).await.map_err(|error| self.failed(&error))?;
-        self.remembered().remove(id);
+        self.forget(id);
         let finished = self.finish().await;
-        self.remembered().remove(id);
+        self.forget(id);
         finished
     }
 
@@ -353,16 +411,25 @@ impl Keys {
         self.0.pool.close().await;
     }
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<KeyId, Remembered>> {
+    fn remembered(&self) -> std::sync::MutexGuard<'_, Remembered> {
         self.0.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember(&self, id: &KeyId, key: Option<Arc<Secret>>) {
+    fn remember(&self, id: &KeyId, key: Option<Found>, asked_after: u64) {
         let mut remembered = self.remembered();
-        if remembered.len() >= REMEMBERED_MAX {
-            remembered.clear();
+        if remembered.forgotten != asked_after {
+            return;
         }
-        remembered.insert(id.clone(), (Instant::now(), key));
+        if remembered.keys.len() >= REMEMBERED_MAX {
+            remembered.keys.clear();
+        }
+        remembered.keys.insert(id.clone(), (Instant::now(), key));
+    }
+
+    fn forget(&self, id: &KeyId) {
+        let mut remembered = self.remembered();
+        remembered.forgotten += 1;
+        remembered.keys.remove(id);
     }
 
     fn failed(&self, error: &sqlx::Error) -> SealError {

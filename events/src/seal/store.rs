@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::field::{Marked, marked};
 use super::key::{self, PREFIX, Secret};
+use super::keys::Found;
 use super::{ERASED, Seal, SealError, keys_of};
 use crate::event::{NewEvent, Recorded};
 use crate::id::{CommandId, Digest, EntityKind, KeyId, Position, StreamId, Tenant, Version};
@@ -60,7 +61,7 @@ enum Cover {
 
 /// What a payload says about its data subject.
 #[derive(Deserialize)]
-struct Heading {
+pub(super) struct Heading {
     /// The subject's name, sealed in what is stored.
     #[serde(default)]
     subject: Option<String>,
@@ -73,6 +74,13 @@ struct Heading {
     /// The tasks in the hand of whoever said or wrote something without naming one.
     #[serde(default)]
     in_hand: Vec<String>,
+}
+
+impl Heading {
+    /// The tasks that a message or a value may be about.
+    pub(super) fn tasks(&self) -> impl Iterator<Item = &String> {
+        self.task.iter().chain(&self.in_hand)
+    }
 }
 
 fn heading(payload: &str) -> Option<Heading> {
@@ -131,16 +139,16 @@ impl Sealing {
                 None => self.bound(&request.stream).await.map_err(unread),
             },
             _ => match heading_of("message_sent").or_else(|| heading_of("state_put")).flatten() {
-                Some(heading) => self.bound_of_tasks(heading).await.map_err(unread),
+                Some(heading) => self.bound_of_tasks(&heading).await.map_err(unread),
                 None => Ok(Bound::Nobody),
             },
         }
     }
 
     /// Whose data the tasks hold, all of them together: what was said with several in hand may be about any.
-    async fn bound_of_tasks(&self, heading: Heading) -> Result<Bound, ReadError> {
+    async fn bound_of_tasks(&self, heading: &Heading) -> Result<Bound, ReadError> {
         let mut bound = Bound::Nobody;
-        for about in heading.task.iter().chain(&heading.in_hand) {
+        for about in heading.tasks() {
             bound = bound.and(self.bound(&task(about)).await?);
         }
         Ok(bound)
@@ -156,7 +164,7 @@ impl Sealing {
             inherited.map_err(|error| AppendError::Unavailable { reason: error.to_string().into() })?;
         // Who was erased is not given a key again by the children of old tasks.
         if self.cover(&inherited).await?.is_some_and(|cover| matches!(cover, Cover::Erased)) {
-            return Ok(inherited);
+            return Ok(Bound::Erased);
         }
         let named = match heading.subject.as_deref() {
             None => Bound::Nobody,
@@ -170,19 +178,23 @@ impl Sealing {
         Ok(match bound {
             Bound::Nobody => None,
             Bound::Erased => Some(Cover::Erased),
-            Bound::Keys(ids) => Some(match self.secrets(ids).await? {
+            Bound::Keys(ids) => Some(match self.secrets(ids, |key| !key.is_retired).await? {
                 Some(keys) => Cover::Keys(keys),
                 None => Cover::Erased,
             }),
         })
     }
 
-    /// The keys with these ids; `None` once one of them is destroyed.
-    async fn secrets(&self, ids: &BTreeSet<KeyId>) -> Result<Option<Vec<(KeyId, Arc<Secret>)>>, SealError> {
+    /// The keys with these ids; `None` once one of them is destroyed or not `usable`.
+    async fn secrets(
+        &self,
+        ids: &BTreeSet<KeyId>,
+        usable: impl Fn(&Found) -> bool,
+    ) -> Result<Option<Vec<(KeyId, Arc<Secret>)>>, SealError> {
         let mut keys = Vec::with_capacity(ids.len());
         for id in ids {
-            let Some(key) = self.seal.keys.find(id).await? else { return Ok(None) };
-            keys.push((id.clone(), key));
+            let Some(key) = self.seal.keys.find(id).await?.filter(&usable) else { return Ok(None) };
+            keys.push((id.clone(), key.secret));
         }
         Ok(Some(keys))
     }
@@ -204,7 +216,7 @@ impl Sealing {
                 *value = opened;
             }
         }
-        if let Some(keys) = self.secrets(&ids).await? {
+        if let Some(keys) = self.secrets(&ids, |_| true).await? {
             mask(&keys, marked, &event.stream, &mut payload);
         }
         event.payload = payload.to_string().into();
@@ -216,7 +228,7 @@ impl Sealing {
         match event.stream.kind {
             EntityKind::Task => self.bound(&event.stream).await,
             _ => match heading(&event.payload) {
-                Some(heading) => self.bound_of_tasks(heading).await,
+                Some(heading) => self.bound_of_tasks(&heading).await,
                 None => Ok(Bound::Nobody),
             },
         }
@@ -275,8 +287,14 @@ impl EventStore for Sealing {
         if !request.events.iter().any(|event| marked(&event.kind).is_some()) {
             return self.log.append(request).await;
         }
+        let _use = self.seal.keys.begin_use();
+        let begins = request.stream.kind == EntityKind::Task && request.expected == Expected::NONE;
         let bound = self.bound_of(&request).await?;
         if let Some(cover) = self.cover(&bound).await? {
+            // What nobody could read would be no task.
+            if begins && matches!((&bound, &cover), (Bound::Keys(_), Cover::Erased)) {
+                return Err(SealError::Erasing.into());
+            }
             for event in &mut request.events {
                 seal(&cover, &request.stream, event);
             }
@@ -287,7 +305,6 @@ impl EventStore for Sealing {
                 _ => None,
             };
         }
-        let begins = request.stream.kind == EntityKind::Task && request.expected == Expected::NONE;
         let stream = request.stream.clone();
         let appended = self.log.append(request).await?;
         if begins && !appended.repeated {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::artifact::{self, ArtifactStore as _};
+use crate::body::{self, BodyError, Stored};
 use crate::chain;
 use crate::event::{Meta, NewEvent, Principal, Recorded};
 use crate::id::{AgentId, CommandId, Digest, EntityKind, Position, TaskId, Tenant, Timestamp, Version};
@@ -61,6 +62,13 @@ impl Scene {
     async fn opened(&self, stream: &StreamId) -> Vec<Value> {
         let events = self.clear.read_stream(stream, Version(0), 100).await.expect("it is read");
         events.iter().map(|event| serde_json::from_str(&event.payload).expect("JSON")).collect()
+    }
+
+    async fn trace(&self, artifacts: &artifact::Memory, subject: &str) -> Trace {
+        let key = self.key(subject).await;
+        let mut tracer = Tracer::new(&*self.log, &self.seal, artifacts, &key).await.expect("a tracer");
+        tracer.read_on().await.expect("read");
+        tracer.found().await.expect("found")
     }
 
     async fn key(&self, subject: &str) -> KeyId {
@@ -205,7 +213,7 @@ async fn artifacts_of_a_subject_alone_are_traced() {
     let granted = StreamId::new(EntityKind::State, "artifacts.cr_1");
     scene.append(&granted, Expected::Any, "artifact_granted", json!({"digest": kept[0]})).await;
 
-    let traced = trace(&*scene.log, &scene.seal, &artifacts, &scene.key("anna").await).await.expect("traced");
+    let traced = scene.trace(&artifacts, "anna").await;
     assert!(traced.artifacts.is_superset(&[kept[0], kept[2], body].into()), "{traced:?}");
     assert!(!traced.artifacts.contains(&kept[1]) && !traced.artifacts.contains(&kept[3]), "{traced:?}");
     assert_eq!(traced.tasks, [task.id.parse().expect("an id")].into());
@@ -263,7 +271,7 @@ async fn what_is_about_two_subjects_goes_with_either() {
 
         let artifacts = artifact::Memory::new();
         let key = scene.key(gone).await;
-        let traced = trace(&*scene.log, &scene.seal, &artifacts, &key).await.expect("traced");
+        let traced = scene.trace(&artifacts, gone).await;
         assert!(traced.tasks.contains(&child.id.parse().expect("an id")), "{traced:?}");
         scene.seal.keys().destroy(&key).await.expect("keys");
         assert_eq!(scene.opened(&kept).await[0]["value"]["inline"], ERASED);
@@ -290,7 +298,7 @@ async fn what_only_names_a_key_is_not_the_subjects() {
     ] {
         scene.submit(name, None, None, input).await;
     }
-    let traced = trace(&*scene.log, &scene.seal, &artifacts, &key).await.expect("traced");
+    let traced = scene.trace(&artifacts, "anna").await;
     assert_eq!(traced.tasks, [own.id.parse().expect("an id")].into());
     assert!(!traced.artifacts.contains(&shared), "somebody else refers to it: {traced:?}");
 }
@@ -322,7 +330,7 @@ async fn logs_of_the_crews_concerned_are_traced() {
         ("cr_1".into(), "anna".into(), Value::Null);
     let stream = StreamId::new(EntityKind::Task, TaskId::derive(&["one"]).as_str());
     scene.append(&stream, Expected::NONE, "task_submitted", submitted).await;
-    let traced = trace(&*scene.log, &scene.seal, &artifacts, &scene.key("anna").await).await.expect("traced");
+    let traced = scene.trace(&artifacts, "anna").await;
     assert_eq!(traced.agents, [kept[0].0.clone(), kept[2].0.clone()].into());
     assert_eq!(traced.artifacts, [kept[0].1].into(), "what another crew wrote as well stays");
 }
@@ -353,4 +361,149 @@ async fn a_destruction_that_fails_is_finished_later() {
     execute(&url, &left(0)).await;
     keys.close().await;
     execute(&url, &format!("DROP SCHEMA hypercode_keys CASCADE; DROP ROLE {role}")).await;
+}
+
+/// What is too large for an event goes with the key as what is in it does.
+async fn large_bodies_are_gone_with_the_key(common: bool) {
+    let scene = Scene::over(common).await;
+    let artifacts = artifact::Memory::new();
+    let text = json!([{"text": WORDS}]).to_string();
+    let (input, sent) = (
+        body::keep(&artifacts, text.as_bytes()).await.expect("kept"),
+        body::keep(&artifacts, text.as_bytes()).await.expect("kept"),
+    );
+    let task = scene.submit("one", Some("anna"), None, input.clone().reference()).await;
+    let outbox = StreamId::new(EntityKind::Outbox, "ag/1");
+    let message = json!({"task": task.id, "body": {"stored": sent}});
+    scene.append(&outbox, Expected::Any, "message_sent", message).await;
+    let open = async || {
+        let (task, message) = (scene.opened(&task).await, scene.opened(&outbox).await);
+        let sent: Stored = serde_json::from_value(message[0]["body"]["stored"].clone()).expect("a body");
+        (task[0]["input"].clone(), sent)
+    };
+    let (found, message) = open().await;
+    let found = Stored::referred_to_by(&found).expect("a reference");
+    assert_eq!((&found, &message), (&input, &sent));
+    assert_eq!(found.load(&artifacts).await.as_deref(), Ok(text.as_bytes()));
+    let key = serde_json::to_value(&sent).expect("JSON")["key"].as_str().expect("a key").to_owned();
+    assert!(!format!("{:?}", scene.stored().await).contains(&key), "the log has no key in clear");
+    let traced = scene.trace(&artifacts, "anna").await;
+    assert_eq!(traced.artifacts, [input.digest, sent.digest].into());
+
+    scene.seal.keys().destroy(&scene.key("anna").await).await.expect("keys");
+    let (found, message) = open().await;
+    assert_eq!(found, ERASED);
+    assert_eq!(message.load(&artifacts).await, Err(BodyError::Erased));
+    for digest in [input.digest, sent.digest] {
+        let kept = artifacts.get(digest).await.expect("read").expect("nobody has deleted it");
+        assert!(!String::from_utf8_lossy(&kept).contains(WORDS));
+    }
+    // What is said afterwards has no key either.
+    let late = body::keep(&artifacts, text.as_bytes()).await.expect("kept");
+    let message = json!({"task": task.id, "body": {"stored": late}});
+    scene.append(&outbox, Expected::Any, "message_sent", message).await;
+    let opened = scene.opened(&outbox).await;
+    assert_eq!(opened[1]["body"]["stored"]["key"], ERASED);
+    assert_eq!(opened[1]["body"]["stored"]["digest"], json!(late.digest));
+}
+
+#[tokio::test]
+async fn large_bodies_are_gone_with_the_key_in_a_file() {
+    large_bodies_are_gone_with_the_key(false).await;
+}
+
+#[tokio::test]
+async fn large_bodies_are_gone_with_the_key_in_postgres() {
+    large_bodies_are_gone_with_the_key(true).await;
+}
+
+/// Older versions kept bodies in clear, and nothing of a message with such a body is sealed.
+#[tokio::test]
+async fn bodies_in_clear_are_traced_by_the_task_that_they_are_about() {
+    let scene = Scene::over(false).await;
+    let artifacts = artifact::Memory::new();
+    let own = scene.submit("one", Some("anna"), None, json!("x")).await;
+    let other = scene.submit("two", Some("ben"), None, json!("x")).await;
+    let mut kept = Vec::new();
+    for (name, tasks) in [("a", vec![&own]), ("b", vec![&other]), ("c", vec![&other, &own])] {
+        let digest = artifacts.put(name.into()).await.expect("kept").digest;
+        let ids: Vec<&str> = tasks.iter().map(|task| &*task.id).collect();
+        let value = json!({"in_hand": ids, "value": {"stored": {"digest": digest, "bytes": 1}}});
+        let stream = StreamId::new(EntityKind::State, name);
+        scene.append(&stream, Expected::Any, "state_put", value).await;
+        kept.push(digest);
+    }
+    assert_eq!(scene.trace(&artifacts, "anna").await.artifacts, [kept[0], kept[2]].into());
+}
+
+/// Between the beginning of an erasure and its end nothing is kept, and no task of the subject is taken; then its next
+/// task has a new key.
+async fn a_retired_key_seals_nothing(common: bool) {
+    let scene = Scene::over(common).await;
+    let task = scene.submit("one", Some("anna"), None, json!(WORDS)).await;
+    let key = scene.key("anna").await;
+    let say = async || {
+        scene.append(&task, Expected::Any, "task_progressed", json!({"message": WORDS})).await;
+    };
+    let until = async |over: &std::cell::Cell<bool>| {
+        while !over.get() {
+            say().await;
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        say().await;
+    };
+    let over = std::cell::Cell::new(false);
+    let retire = async {
+        say().await;
+        scene.seal.keys().retire(&key).await.expect("retired");
+        let head = scene.log.head().await.expect("a head").position;
+        over.set(true);
+        head
+    };
+    let (head, ()) = tokio::join!(retire, until(&over));
+    let later = scene.log.read(head, 100).await.expect("read");
+    assert!(!later.is_empty());
+    for event in later {
+        assert!(event.payload.contains(ERASED), "nothing is sealed after {head}: {event:?}");
+    }
+    let opened = scene.opened(&task).await;
+    assert_eq!((&opened[0]["input"], &opened[1]["message"]), (&json!(WORDS), &json!(WORDS)));
+
+    let stream = StreamId::new(EntityKind::Task, "tk_2");
+    let next =
+        request(&stream, Expected::NONE, "task_submitted", &json!({"subject": "anna", "input": WORDS}));
+    let refused = scene.clear.append(next.clone()).await.expect_err("it is being erased");
+    assert!(refused.to_string().contains("being erased"), "{refused}");
+    let child = scene.submit("child", None, Some(&task.id.parse().expect("an id")), json!(WORDS)).await;
+    assert_eq!(scene.opened(&child).await[0]["input"], ERASED);
+
+    scene.seal.keys().destroy(&key).await.expect("destroyed");
+    scene.clear.append(next).await.expect("it is another's data now");
+    assert_ne!(scene.key("anna").await, key);
+    assert_eq!(scene.opened(&stream).await[0]["input"], WORDS);
+    assert_eq!(scene.opened(&task).await[0]["input"], ERASED);
+}
+
+#[tokio::test]
+async fn a_retired_key_seals_nothing_in_a_file() {
+    a_retired_key_seals_nothing(false).await;
+}
+
+#[tokio::test]
+async fn a_retired_key_seals_nothing_in_postgres() {
+    a_retired_key_seals_nothing(true).await;
+}
+
+/// Another node remembers keys for a while: a retirement takes that long.
+#[tokio::test]
+async fn a_retired_key_seals_nothing_on_other_nodes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (url, master) = (Server::shared().database().await, directory.path().join(MASTER_FILE));
+    let database = url.parse().expect("a URL");
+    let here = Keys::open_common(&database, &master).await.expect("they open");
+    let there = Keys::open_common(&database, &master).await.expect("they open");
+    let (key, _) = here.of_subject(&Tenant::default(), "anna").await.expect("it is made");
+    assert!(there.find(&key).await.expect("keys").is_some_and(|found| !found.is_retired));
+    here.retire(&key).await.expect("retired");
+    assert!(there.find(&key).await.expect("keys").is_some_and(|found| found.is_retired));
 }

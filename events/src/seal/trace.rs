@@ -1,24 +1,27 @@
-//! What the log has of a data subject: found by its key, in two passes over the log and one over the streams of the
-//! crews concerned.
+//! What the log has of a data subject: found by its key, in one pass over the log.
+
+mod seen;
 
 use std::collections::BTreeSet;
 
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::field::marked;
+use super::store::Heading;
 use super::{Seal, SealError, keys_of};
 use crate::api::{Problem, ProblemKind};
 use crate::artifact::{ArtifactError, ArtifactStore};
-use crate::domain::{DomainEvent as _, agent, crew, task};
+use crate::body::{BodyError, Stored};
+use crate::domain::{DomainEvent as _, crew, task};
 use crate::event::Recorded;
 use crate::id::{AgentId, CrewId, Digest, EntityKind, KeyId, Position, StreamId, TaskId, Version};
 use crate::store::EventStore;
 
+use seen::{Reference, Seen};
+
 /// Events that are read at once.
 const READ_EVENTS: usize = 1_000;
-
-/// The fields that refer to a body which is an artifact.
-const BODIES: [&str; 2] = ["\"$artifact\"", "\"stored\""];
 
 /// What the log has of a data subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,63 +35,104 @@ pub struct Trace {
     pub artifacts: BTreeSet<Digest>,
 }
 
-/// Reads the whole of `log`, as it is stored, for what is sealed with the key `id`, which must still be there.
+/// Reads a log, as it is stored, for what is sealed with one key, which must still be there. Its memory grows with what
+/// the subject has, not with the log.
 ///
-/// That an agent may read an artifact is no reference to it. Artifacts that large bodies refer to are followed.
-pub async fn trace(
-    log: &dyn EventStore,
-    seal: &Seal,
-    artifacts: &dyn ArtifactStore,
-    id: &KeyId,
-) -> Result<Trace, Problem> {
-    let search = Search { log, seal, artifacts, id };
-    let mut trace = Trace::default();
-    let mut crews = BTreeSet::new();
-    let mut after = Position(0);
-    loop {
-        let events = log.read(after, READ_EVENTS).await?;
-        let Some(last) = events.last() else { break };
-        after = last.position;
-        for event in &events {
-            if !search.is_sealed(event).await? {
-                continue;
-            }
-            if let Ok(task) = event.stream.id.parse()
-                && event.stream.kind == EntityKind::Task
-            {
-                trace.tasks.insert(task);
-                crews.extend(crew_of(event));
-            }
-            trace.artifacts.extend(search.references(event).await?);
-        }
-    }
-    for crew in &crews {
-        for agent in search.agents(crew).await? {
-            trace.artifacts.extend(search.logs(&agent).await?);
-            trace.agents.insert(agent);
-        }
-    }
-    search.keep_existing(&mut trace).await?;
-    search.spare_others(&mut trace).await?;
-    Ok(trace)
-}
-
-/// The crew of a task, which its first event names.
-fn crew_of(event: &Recorded) -> Option<CrewId> {
-    match task::Event::decode(&event.kind, event.schema, &event.payload) {
-        Ok(task::Event::Submitted(submitted)) => Some(submitted.crew),
-        _ => None,
-    }
-}
-
-struct Search<'a> {
+/// That an agent may read an artifact is no reference to it. Bodies that are artifacts are followed.
+pub struct Tracer<'a> {
     log: &'a dyn EventStore,
     seal: &'a Seal,
     artifacts: &'a dyn ArtifactStore,
     id: &'a KeyId,
+    /// Up to where the log was read.
+    position: Position,
+    tasks: BTreeSet<TaskId>,
+    crews: BTreeSet<CrewId>,
+    /// What the subject's events refer to.
+    own: BTreeSet<Digest>,
+    /// What all other events refer to.
+    others: Seen,
 }
 
-impl Search<'_> {
+impl<'a> Tracer<'a> {
+    /// A search for what is sealed with the key `id`, which has read nothing yet.
+    pub async fn new(
+        log: &'a dyn EventStore,
+        seal: &'a Seal,
+        artifacts: &'a dyn ArtifactStore,
+        id: &'a KeyId,
+    ) -> Result<Self, Problem> {
+        Ok(Self {
+            log,
+            seal,
+            artifacts,
+            id,
+            position: Position(0),
+            tasks: BTreeSet::new(),
+            crews: BTreeSet::new(),
+            own: BTreeSet::new(),
+            others: Seen::new().await.map_err(unavailable)?,
+        })
+    }
+
+    /// Reads on, from where it ended the last time to where the log ends now.
+    pub async fn read_on(&mut self) -> Result<(), Problem> {
+        let head = self.log.head().await?.position;
+        while self.position < head {
+            let events = self.log.read(self.position, READ_EVENTS).await?;
+            let Some(last) = events.last() else { break };
+            let mut others = BTreeSet::new();
+            for event in &events {
+                self.look_at(event, &mut others).await?;
+            }
+            self.others.add(&others).await.map_err(unavailable)?;
+            self.position = last.position;
+        }
+        Ok(())
+    }
+
+    /// What was found so far.
+    pub async fn found(&mut self) -> Result<Trace, Problem> {
+        let mut trace = Trace { tasks: self.tasks.clone(), ..Trace::default() };
+        for crew in &self.crews {
+            trace.agents.extend(agents(self.log, crew).await?);
+        }
+        let mut artifacts = self.own.clone();
+        for agent in &trace.agents {
+            artifacts.extend(self.others.logs(agent).await.map_err(unavailable)?);
+        }
+        for digest in artifacts {
+            // What is not there is a digest of something else.
+            if self.artifacts.has(digest).await.map_err(unavailable)?
+                && !self.others.has_others(digest, &trace.agents).await.map_err(unavailable)?
+            {
+                trace.artifacts.insert(digest);
+            }
+        }
+        Ok(trace)
+    }
+
+    async fn look_at(&mut self, event: &Recorded, others: &mut BTreeSet<Reference>) -> Result<(), Problem> {
+        match &*event.kind {
+            "artifact_granted" => {}
+            "agent_log_kept" => {
+                let agent: Option<AgentId> = event.stream.id.parse().ok();
+                others.extend(digests(&event.payload).into_iter().map(|digest| (digest, agent.clone())));
+            }
+            _ if self.is_sealed(event).await? || self.is_about_own_task(event) => {
+                if let Ok(task) = event.stream.id.parse()
+                    && event.stream.kind == EntityKind::Task
+                {
+                    self.tasks.insert(task);
+                    self.crews.extend(crew_of(event));
+                }
+                self.own.extend(self.references(event).await?);
+            }
+            _ => others.extend(self.references(event).await?.into_iter().map(|digest| (digest, None))),
+        }
+        Ok(())
+    }
+
     /// Whether something of the event is sealed with the key. That a text names the key is not enough: anybody may have
     /// written it.
     async fn is_sealed(&self, event: &Recorded) -> Result<bool, SealError> {
@@ -107,10 +151,61 @@ impl Search<'_> {
         Ok(false)
     }
 
-    /// The agents that a crew has and has had.
-    async fn agents(&self, crew: &CrewId) -> Result<BTreeSet<AgentId>, Problem> {
-        let mut found = BTreeSet::new();
-        for event in self.stream(EntityKind::Crew, crew.as_str()).await? {
+    /// Whether it is a message or a value about one of the tasks, with a body that older versions kept in clear: of such
+    /// an event nothing is sealed.
+    fn is_about_own_task(&self, event: &Recorded) -> bool {
+        if !matches!(&*event.kind, "message_sent" | "state_put") {
+            return false;
+        }
+        let Ok(payload) = serde_json::from_str::<Value>(&event.payload) else { return false };
+        let in_clear = bodies(&payload).iter().any(|stored| stored.key.is_none());
+        in_clear
+            && serde_json::from_value::<Heading>(payload).is_ok_and(|heading| {
+                heading.tasks().any(|task| task.parse().is_ok_and(|task: TaskId| self.tasks.contains(&task)))
+            })
+    }
+
+    /// Every digest that the event has, and those in bodies that it keeps as artifacts.
+    async fn references(&self, event: &Recorded) -> Result<BTreeSet<Digest>, Problem> {
+        let Ok(mut payload) = serde_json::from_str(&event.payload) else {
+            return Ok(digests(&event.payload));
+        };
+        self.seal.open_in(&event.stream, &mut payload).await?;
+        let mut found = digests(&payload.to_string());
+        for stored in bodies(&payload) {
+            match stored.load(self.artifacts).await {
+                Ok(body) => found.extend(digests(&String::from_utf8_lossy(&body))),
+                // Nobody can say what it referred to.
+                Err(BodyError::Erased | BodyError::Lost { .. })
+                | Err(BodyError::Artifact(ArtifactError::Damaged { .. })) => {}
+                Err(error) => return Err(unavailable(error)),
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> Problem {
+    Problem::new(ProblemKind::Unavailable, error.to_string())
+}
+
+/// The crew of a task, which its first event names.
+fn crew_of(event: &Recorded) -> Option<CrewId> {
+    match task::Event::decode(&event.kind, event.schema, &event.payload) {
+        Ok(task::Event::Submitted(submitted)) => Some(submitted.crew),
+        _ => None,
+    }
+}
+
+/// The agents that a crew has and has had.
+async fn agents(log: &dyn EventStore, crew: &CrewId) -> Result<BTreeSet<AgentId>, Problem> {
+    let stream = StreamId::new(EntityKind::Crew, crew.as_str());
+    let (mut found, mut after) = (BTreeSet::new(), Version(0));
+    loop {
+        let events = log.read_stream(&stream, after, READ_EVENTS).await?;
+        let Some(last) = events.last() else { return Ok(found) };
+        after = last.version;
+        for event in &events {
             let seats = match crew::Event::decode(&event.kind, event.schema, &event.payload) {
                 Ok(crew::Event::AssemblyStarted(started)) => started.seats,
                 Ok(crew::Event::Scaled(scaled)) => scaled.added,
@@ -118,92 +213,24 @@ impl Search<'_> {
             };
             found.extend(seats.into_iter().map(|seat| seat.agent));
         }
-        Ok(found)
     }
+}
 
-    /// What is kept of an agent's logs.
-    async fn logs(&self, agent: &AgentId) -> Result<BTreeSet<Digest>, Problem> {
-        let events = self.stream(EntityKind::Agent, agent.as_str()).await?;
-        let kept = events.iter().filter_map(|event| {
-            match agent::Event::decode(&event.kind, event.schema, &event.payload) {
-                Ok(agent::Event::LogKept(kept)) => Some(kept.digest),
-                _ => None,
+/// The bodies that a payload refers to.
+fn bodies(payload: &Value) -> Vec<Stored> {
+    let (mut found, mut waiting) = (Vec::new(), vec![payload]);
+    while let Some(value) = waiting.pop() {
+        match value {
+            Value::Array(items) => waiting.extend(items),
+            Value::Object(fields) => {
+                let field = fields.get("stored").and_then(|stored| Stored::deserialize(stored).ok());
+                found.extend(field.or_else(|| Stored::referred_to_by(value)));
+                waiting.extend(fields.values());
             }
-        });
-        Ok(kept.collect())
-    }
-
-    async fn stream(&self, kind: EntityKind, id: &str) -> Result<Vec<Recorded>, Problem> {
-        let (stream, mut found) = (StreamId::new(kind, id), Vec::<Recorded>::new());
-        loop {
-            let after = found.last().map_or(Version(0), |last| last.version);
-            let events = self.log.read_stream(&stream, after, READ_EVENTS).await?;
-            if events.is_empty() {
-                return Ok(found);
-            }
-            found.extend(events);
+            _ => {}
         }
     }
-
-    /// Takes out of `trace` what is a digest of something else than an artifact.
-    async fn keep_existing(&self, trace: &mut Trace) -> Result<(), Problem> {
-        for digest in trace.artifacts.clone() {
-            let is_there = self.artifacts.has(digest).await;
-            let is_there =
-                is_there.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))?;
-            if !is_there {
-                trace.artifacts.remove(&digest);
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes out of `trace` the artifacts that something else refers to as well.
-    async fn spare_others(&self, trace: &mut Trace) -> Result<(), Problem> {
-        let mut after = Position(0);
-        while !trace.artifacts.is_empty() {
-            let events = self.log.read(after, READ_EVENTS).await?;
-            let Some(last) = events.last() else { break };
-            after = last.position;
-            for event in &events {
-                let is_log = &*event.kind == "agent_log_kept"
-                    && event.stream.id.parse().is_ok_and(|agent: AgentId| trace.agents.contains(&agent));
-                if is_log || &*event.kind == "artifact_granted" || self.is_sealed(event).await? {
-                    continue;
-                }
-                for digest in self.references(event).await? {
-                    trace.artifacts.remove(&digest);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Every digest that the event has, and those in bodies that it keeps as artifacts.
-    async fn references(&self, event: &Recorded) -> Result<BTreeSet<Digest>, Problem> {
-        let text = self.clear(event).await?;
-        let mut found = digests(&text);
-        if BODIES.iter().any(|field| text.contains(field)) {
-            for digest in found.clone() {
-                let body = match self.artifacts.get(digest).await {
-                    Ok(body) => body,
-                    // Nobody can say what it referred to.
-                    Err(ArtifactError::Damaged { .. }) => None,
-                    Err(error) => return Err(Problem::new(ProblemKind::Unavailable, error.to_string())),
-                };
-                found.extend(body.iter().flat_map(|body| digests(&String::from_utf8_lossy(body))));
-            }
-        }
-        Ok(found)
-    }
-
-    async fn clear(&self, event: &Recorded) -> Result<String, SealError> {
-        let Ok(mut payload) = serde_json::from_str(&event.payload) else {
-            return Ok(event.payload.as_ref().to_owned());
-        };
-        self.seal.open_in(&event.stream, &mut payload).await?;
-        Ok(payload.to_string())
-    }
+    found
 }
 
 /// Runs of exactly 64 hex digits.

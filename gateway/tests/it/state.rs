@@ -42,7 +42,7 @@ async fn a_value_has_versions_and_survives_a_restart() {
             })
         })
         .await;
-    assert!(matches!(kept[..], [Body::Inline(_), Body::Stored { .. }]));
+    assert!(matches!(kept[..], [Body::Inline(_), Body::Stored(_)]));
     let who = writer.peer.clone().unwrap();
     let world = world.restarted();
     world.gateway.open(&who.sandbox).await.unwrap();
