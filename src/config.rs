@@ -90,10 +90,10 @@ pub struct Config {
     pub checkpoint_url: Option<String>,
     /// A file with headers for requests to that store, such as a token.
     pub checkpoint_headers_file: Option<PathBuf>,
-    /// The URL of a witness that cosigns checkpoints.
-    pub checkpoint_witness: Option<String>,
+    /// The URLs of witnesses that cosign checkpoints.
+    pub checkpoint_witness: Vec<String>,
     /// What its cosignatures are checked with.
-    pub checkpoint_witness_key: Option<events::audit::WitnessKey>,
+    pub checkpoint_witness_key: Vec<events::audit::WitnessKey>,
     /// Whether checkpoints go to the bus, where there is one.
     pub checkpoint_nats: bool,
     /// The file of the key that wraps the keys of data subjects; `None` is `master.key` in the data directory.
@@ -127,8 +127,8 @@ impl Default for Config {
             checkpoint_program: None,
             checkpoint_url: None,
             checkpoint_headers_file: None,
-            checkpoint_witness: None,
-            checkpoint_witness_key: None,
+            checkpoint_witness: Vec::new(),
+            checkpoint_witness_key: Vec::new(),
             checkpoint_nats: true,
             master_key_file: None,
             nats: Nats::default(),
@@ -142,9 +142,9 @@ impl Config {
         self.data_dir.join("admin.token")
     }
 
-    /// The file of the checkpoints that a witness has cosigned.
-    pub fn cosigned_file(&self) -> PathBuf {
-        self.data_dir.join("checkpoints.cosigned")
+    /// The file of the checkpoints that a witness has cosigned with this key. With another key it begins another file.
+    pub fn cosigned_file(&self, key: &events::audit::WitnessKey) -> PathBuf {
+        self.data_dir.join(format!("checkpoints.cosigned.{:08x}", key.id()))
     }
 
     /// The file that checkpoints are appended to.

@@ -140,7 +140,10 @@ fn weighty(config: &Config) -> impl Iterator<Item = (&'static str, Option<String
     let shares = config.sandbox_shares.iter().map(|share| share.display().to_string()).collect::<Vec<_>>();
     let shares = (!shares.is_empty()).then(|| shares.join(", "));
     // What follows a `?` may be a secret.
-    let url = |url: &Option<String>| url.as_ref().and_then(|url| url.split('?').next()).map(str::to_owned);
+    // What follows a `?` may be a secret.
+    let place = |url: &String| url.split('?').next().unwrap_or_default().to_owned();
+    let url = |url: &Option<String>| url.as_ref().map(place);
+    let list = |items: Vec<String>| (!items.is_empty()).then(|| items.join(","));
     [
         ("listen", Some(config.listen.to_string())),
         ("sandbox", Some(format!("{:?}", config.sandbox).to_lowercase())),
@@ -160,8 +163,11 @@ fn weighty(config: &Config) -> impl Iterator<Item = (&'static str, Option<String
         ("checkpoint_headers_file", path(&config.checkpoint_headers_file)),
         ("checkpoint_events", Some(config.checkpoint_events.to_string())),
         ("checkpoint_ms", Some(config.checkpoint_ms.to_string())),
-        ("checkpoint_witness", url(&config.checkpoint_witness)),
-        ("checkpoint_witness_key", config.checkpoint_witness_key.as_ref().map(ToString::to_string)),
+        ("checkpoint_witness", list(config.checkpoint_witness.iter().map(place).collect())),
+        (
+            "checkpoint_witness_key",
+            list(config.checkpoint_witness_key.iter().map(ToString::to_string).collect()),
+        ),
         ("checkpoint_nats", Some(config.checkpoint_nats.to_string())),
         ("master_key_file", path(&config.master_key_file)),
         ("nats_url", nats.url.as_ref().map(ToString::to_string)),

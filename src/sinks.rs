@@ -40,17 +40,18 @@ pub(crate) fn configured(
     if let Some(url) = &config.checkpoint_url {
         sinks.push(Arc::new(Bucket::new(url, config.checkpoint_headers_file.clone())?));
     }
-    match (&config.checkpoint_witness, &config.checkpoint_witness_key) {
-        (Some(url), Some(key)) => {
-            let witness = Witness::new(url, key.clone(), ledger.clone(), config.cosigned_file());
-            sinks.push(Arc::new(witness?));
-        }
-        (Some(_), None) => {
-            let reason =
-                "set `checkpoint_witness_key` too: without it no cosignature can be checked".to_owned();
-            return Err(SettingError { setting: "checkpoint_witness", reason });
-        }
-        (None, _) => {}
+    let (witnesses, keys) = (&config.checkpoint_witness, &config.checkpoint_witness_key);
+    if !witnesses.is_empty() && witnesses.len() != keys.len() {
+        let reason = format!(
+            "found {} in `checkpoint_witness_key`, expected one for each of {}: without it no cosignature can be checked",
+            keys.len(),
+            witnesses.len()
+        );
+        return Err(SettingError { setting: "checkpoint_witness", reason });
+    }
+    for (url, key) in witnesses.iter().zip(keys) {
+        let witness = Witness::new(url, key.clone(), ledger.clone(), config.cosigned_file(key))?;
+        sinks.push(Arc::new(witness));
     }
     if let Some(bus) = bus.filter(|_| config.checkpoint_nats) {
         sinks.push(Arc::new(Stream::new(bus.clone(), origin, config.nats.replicas)));

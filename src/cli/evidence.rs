@@ -106,7 +106,7 @@ impl Evidence for Online {
 }
 
 /// The log of a data directory, or the one in the database that is configured, beside the platform that runs on it or
-/// without one; also held to the file of checkpoints in the data directory, and to what the configured witness cosigned.
+/// without one; also held to the file of checkpoints in the data directory, and to what the configured witnesses cosigned.
 pub(super) async fn offline(config: &Config) -> Result<(Local, Trust), Problem> {
     let store = configured(config).await?;
     let ledger = Ledger::read(&config.data_dir).await?;
@@ -117,14 +117,15 @@ pub(super) async fn offline(config: &Config) -> Result<(Local, Trust), Problem> 
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(unreadable(&file, &error)),
     }
-    let file = config.cosigned_file();
-    match (&config.checkpoint_witness_key, std::fs::read_to_string(&file)) {
-        (Some(witness), Ok(text)) => {
-            trust.hold_to_witnessed(&format!("in `{}`", file.display()), notes(&text), witness);
+    for witness in &config.checkpoint_witness_key {
+        let file = config.cosigned_file(witness);
+        match std::fs::read_to_string(&file) {
+            Ok(text) => {
+                trust.hold_to_witnessed(&format!("in `{}`", file.display()), notes(&text), witness);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unreadable(&file, &error)),
         }
-        (None, _) => {}
-        (Some(_), Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
-        (Some(_), Err(error)) => return Err(unreadable(&file, &error)),
     }
     Ok((local, trust))
 }

@@ -218,23 +218,26 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "checkpoint_witness",
-        form: "`https://HOST/PATH`",
+        form: "`https://HOST/PATH`, several with commas between",
         default: "none",
-        meaning: "A witness (C2SP `tlog-witness`) that cosigns every newest checkpoint once it was proven to continue the one before; asked at `<url>/add-checkpoint`.",
+        meaning: "Witnesses (C2SP `tlog-witness`), each of which cosigns every newest checkpoint once it was proven to continue the one before; asked at `<url>/add-checkpoint`.",
         set: |config, text| {
-            crate::sinks::check_url("checkpoint_witness", text).map_err(|error| error.to_string())?;
-            config.checkpoint_witness = Some(text.to_owned());
+            config.checkpoint_witness = list(text);
+            for url in &config.checkpoint_witness {
+                crate::sinks::check_url("checkpoint_witness", url).map_err(|error| error.to_string())?;
+            }
             Ok(())
         },
     },
     Setting {
         key: "checkpoint_witness_key",
-        form: "`NAME+ID+KEY`",
+        form: "`NAME+ID+KEY`, several with commas between",
         default: "none",
-        meaning: "The public key of that witness, as its operator hands it out.",
+        meaning: "The public keys of those witnesses, in the same order, as their operators hand them out.",
         set: |config, text| {
-            let key = events::audit::WitnessKey::parse(text).map_err(|error| error.to_string())?;
-            config.checkpoint_witness_key = Some(key);
+            let keys =
+                list(text).iter().map(|key| events::audit::WitnessKey::parse(key)).collect::<Result<_, _>>();
+            config.checkpoint_witness_key = keys.map_err(|error| error.to_string())?;
             Ok(())
         },
     },
@@ -276,6 +279,11 @@ pub(super) fn number(text: &str, least: u64, most: u64) -> Result<u64, String> {
         .ok()
         .filter(|number| (least..=most).contains(number))
         .ok_or_else(|| format!("expected a whole number from {least} to {most}"))
+}
+
+/// What stands between commas.
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
 fn one_of<T: Copy>(text: &str, values: &[(&str, T)]) -> Result<T, String> {

@@ -1,6 +1,6 @@
 //! Requests of sinks over HTTP: each over a connection of its own, with the system's certificates, and bounded.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use bytes::Bytes;
@@ -12,6 +12,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+/// Connections with the system's certificates, which are read once.
+static TLS: LazyLock<TlsConnector> = LazyLock::new(tls);
 
 /// Most bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -29,7 +32,6 @@ pub struct SettingError {
 /// Whom requests go to: everything under one URL.
 pub(super) struct Http {
     pub(super) url: Uri,
-    tls: TlsConnector,
 }
 
 /// What was answered.
@@ -60,7 +62,7 @@ impl Http {
         if authority.as_str().contains('@') {
             return Err(invalid("a user and password do not belong there"));
         }
-        Ok(Self { url, tls: tls() })
+        Ok(Self { url })
     }
 
     /// The URL without what follows a `?`, which may be a secret.
@@ -97,8 +99,7 @@ impl Http {
             false => exchange(TokioIo::new(stream), request).await,
             true => {
                 let name = ServerName::try_from(bare.to_owned()).map_err(|error| error.to_string())?;
-                let stream =
-                    self.tls.connect(name, stream).await.map_err(|error| format!("connect: {error}"))?;
+                let stream = TLS.connect(name, stream).await.map_err(|error| format!("connect: {error}"))?;
                 exchange(TokioIo::new(stream), request).await
             }
         }

@@ -2,7 +2,8 @@
 //! before. What it cosigned is kept beside the checkpoints.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io::SeekFrom;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use events::audit::witness::submission;
 use events::audit::{AppendFile, Ledger, Note, Sink, SinkError, WitnessKey, consistency, notes};
-
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::OnceCell;
 
 use super::http::{Answer, Http, SettingError};
@@ -19,6 +20,8 @@ use super::http::{Answer, Http, SettingError};
 const LIMIT: Duration = Duration::from_secs(30);
 /// How often it is asked again about one checkpoint, once it said what it has seen.
 const ASKED_MAX: usize = 3;
+/// How much of the file of what it has cosigned is read, from its end, in bytes: some dozens of checkpoints.
+const END_BYTES: u64 = 64 * 1024;
 /// What a witness answers of that says how many leaves it has seen.
 const SIZE: &str = "text/x.tlog.size";
 
@@ -50,9 +53,10 @@ impl Witness {
         Ok(Self { http, key, ledger, cosigned: AppendFile::new(cosigned), seen: OnceCell::new(), name })
     }
 
-    /// The largest size in the file of what it has cosigned.
+    /// The largest size at the end of the file of what it has cosigned. Where that is nothing, the witness says itself what
+    /// it has seen.
     async fn read_seen(&self) -> AtomicU64 {
-        let text = tokio::fs::read_to_string(self.cosigned.path()).await.unwrap_or_default();
+        let text = end_of(self.cosigned.path()).await.unwrap_or_default();
         let own = notes(&text).into_iter().flatten().filter(|note| self.key.check(note));
         own.map(|note| note.checkpoint().size).max().unwrap_or(0).into()
     }
@@ -92,6 +96,16 @@ impl Witness {
         let body = submission(seen, &proof, note);
         self.http.send(Method::POST, &target, HeaderMap::new(), body.into()).await
     }
+}
+
+/// The last of a file, of which it may be the middle of a checkpoint that it begins with.
+async fn end_of(path: &Path) -> std::io::Result<String> {
+    let mut file = tokio::fs::File::open(path).await?;
+    let bytes = file.metadata().await?.len();
+    file.seek(SeekFrom::Start(bytes.saturating_sub(END_BYTES))).await?;
+    let mut end = Vec::new();
+    file.take(END_BYTES).read_to_end(&mut end).await?;
+    Ok(String::from_utf8_lossy(&end).into_owned())
 }
 
 /// How many leaves the witness says that it has seen.

@@ -261,7 +261,11 @@ async fn a_witness_cosigns_what_the_platform_signs() {
     let set = format!("export HYPERCODE_CHECKPOINT_WITNESS={url} HYPERCODE_CHECKPOINT_WITNESS_KEY={key}");
     let mut up = Up::spawn_after(&set, &home);
     up.ready(&Api::of(&home)).await;
-    let cosigned = home.data().join("checkpoints.cosigned");
+    let file = |key: &str| {
+        let id = key.split('+').nth(1).expect("a key has an id");
+        home.data().join(format!("checkpoints.cosigned.{id}"))
+    };
+    let cosigned = file(&key);
     home.hypercode(&["audit", "checkpoint", "--cut"]).await.ok();
     eventually("a checkpoint is cosigned", async || {
         let kept = std::fs::read_to_string(&cosigned).ok()?;
@@ -278,7 +282,10 @@ async fn a_witness_cosigns_what_the_platform_signs() {
     let verify = ["audit", "verify", "--offline", "--witness-key", &key];
     home.hypercode(&verify).await.ok();
     let other = Witness::new("witness.example/w1", [8; 32]).public();
-    let ran = home.hypercode(&["audit", "verify", "--offline", "--witness-key", &other]).await;
+    let with_other = ["audit", "verify", "--offline", "--witness-key", &other];
+    home.hypercode(&with_other).await.refused(4);
+    std::fs::copy(&cosigned, file(&other)).expect("copied");
+    let ran = home.hypercode(&with_other).await;
     assert!(ran.code == 1 && ran.out.contains("checkpoint_unwitnessed"), "{ran:?}");
     let text = std::fs::read_to_string(&cosigned).expect("the file");
     let bare: Vec<&str> = text.lines().filter(|line| !line.contains("witness.example")).collect();

@@ -54,6 +54,11 @@ impl WitnessKey {
         &self.name
     }
 
+    /// The key's id, which is another for another key of the same witness.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
     /// Whether the note bears a cosignature of this witness, and no bad one under its name.
     pub fn check(&self, note: &Note) -> bool {
         let known = VerifierList::new(vec![Box::new(self.clone())]);

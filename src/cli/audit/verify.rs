@@ -36,7 +36,7 @@ pub(in crate::cli) struct Verify {
     #[arg(long, value_name = "KEY")]
     key: Vec<String>,
     /// The public key of a witness that must have cosigned the checkpoints in the files of `--against`, and with `--offline` those
-    /// that the data directory has of it; the configured one unless given.
+    /// that the data directory has of it; the configured ones unless given.
     #[arg(long, value_name = "KEY")]
     witness_key: Option<String>,
 }
@@ -64,7 +64,17 @@ impl Verify {
             }
             (None, true) => {
                 let mut config = session::config(global, Vec::new())?;
-                config.checkpoint_witness_key = witness.clone().or(config.checkpoint_witness_key);
+                if let Some(witness) = &witness {
+                    let file = config.cosigned_file(witness);
+                    if self.against.is_empty() && !file.is_file() {
+                        let detail = format!(
+                            "this witness has cosigned nothing with that key: there is no `{}`",
+                            file.display()
+                        );
+                        return Err(Problem::new(ProblemKind::NotFound, detail));
+                    }
+                    config.checkpoint_witness_key = vec![witness.clone()];
+                }
                 let (local, trust) = evidence::offline(&config).await?;
                 (Box::new(local), trust)
             }
