@@ -51,9 +51,10 @@ impl Change {
     /// Whether it was this that an event records.
     fn is_told_by(&self, event: &Event) -> bool {
         match (self, event) {
-            (Self::Mint { holder, purpose, roles, .. }, Event::TokenMinted(minted)) => {
+            (Self::Mint { holder, purpose, roles, lifetime_ms }, Event::TokenMinted(minted)) => {
                 let names: BTreeSet<String> = roles.iter().map(Role::to_string).collect();
                 (holder, purpose, &names) == (&minted.holder, &minted.purpose, &minted.roles)
+                    && minted.lifetime_ms.is_none_or(|asked| asked == *lifetime_ms)
             }
             (Self::Revoke { token, reason }, Event::TokenRevoked(revoked)) => {
                 (token, reason) == (&revoked.token, &revoked.reason)
@@ -133,6 +134,7 @@ impl Access {
                     roles: roles.iter().map(Role::to_string).collect(),
                     hash,
                     expires_at_ms: Timestamp::now().millis().saturating_add(lifetime_ms),
+                    lifetime_ms: Some(lifetime_ms),
                 };
                 (Command::Mint(minted), Some(token))
             }

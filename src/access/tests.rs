@@ -153,6 +153,12 @@ async fn the_same_key_mints_one_token_and_tells_its_secret_once() {
     let other =
         gate.change_under(&admin, Some("k"), mint("dave", &[Role::Viewer])).await.expect_err("another");
     assert_eq!(other.kind, ProblemKind::KeyConflict);
+    let mut longer = mint("carol", &[Role::Viewer]);
+    if let Change::Mint { lifetime_ms, .. } = &mut longer {
+        *lifetime_ms += 1;
+    }
+    let other = gate.change_under(&admin, Some("k"), longer).await.expect_err("another");
+    assert_eq!(other.kind, ProblemKind::KeyConflict);
     assert_eq!(gate.access.state().await.expect("read").tokens.len(), 1);
 }
 

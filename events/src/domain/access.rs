@@ -47,6 +47,9 @@ pub struct TokenMinted {
     pub hash: String,
     /// When it ends, in milliseconds since 1970.
     pub expires_at_ms: i64,
+    /// How long it was asked for, in milliseconds; older events do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime_ms: Option<i64>,
 }
 
 /// A token opens nothing any more.

@@ -9,6 +9,7 @@ fn minted(token: &str, holder: &str, roles: &[&str]) -> TokenMinted {
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         hash: "$argon2id$".to_owned(),
         expires_at_ms: 5_000_000,
+        lifetime_ms: None,
     }
 }
 
