@@ -113,6 +113,16 @@ async fn work(stage: &Stage) -> [String; 4] {
     [echo, asks, large, waits]
 }
 
+/// What is said about a subject after it was erased has a key of its own.
+async fn who_comes_back_is_another(stage: &Stage) {
+    let again = submit(stage, SUBJECT, &json!({"do": "echo", "text": "a new beginning"})).await;
+    assert_eq!(stage.ended(&again).await["status"], "completed");
+    assert!(task(stage, &again).await["output"].to_string().contains("a new beginning"));
+    let next = ["audit", "erase", "--subject", SUBJECT, "--reason", "once more"];
+    assert_eq!(stage.json(&next).await["body"]["tasks"], 1);
+    nothing_is_said_any_more(stage).await;
+}
+
 async fn a_subject_is_erased(home: Home) {
     let (api, up) = (Api::of(&home), Up::start(&home).await);
     let stage = Stage { home, api, up };
@@ -158,13 +168,7 @@ async fn a_subject_is_erased(home: Home) {
     assert!(task(&stage, &other).await["output"].to_string().contains("kept-of-another"));
     let gone = stage.api.insist_get(&format!("/v1/messages/{message}")).await;
     assert_eq!(gone["body"], "[erased]", "{gone:#}");
-    // Who comes back is another: what is said about them from now on has a key of its own.
-    let again = submit(&stage, SUBJECT, &json!({"do": "echo", "text": "a new beginning"})).await;
-    assert_eq!(stage.ended(&again).await["status"], "completed");
-    assert!(task(&stage, &again).await["output"].to_string().contains("a new beginning"));
-    let next = ["audit", "erase", "--subject", SUBJECT, "--reason", "once more"];
-    assert_eq!(stage.json(&next).await["body"]["tasks"], 1);
-    nothing_is_said_any_more(&stage).await;
+    who_comes_back_is_another(&stage).await;
 
     let tail = stage.hypercode(&["audit", "tail", "--kind", "subject_erased"]).await.ok();
     assert!(tail.contains("asked for") && !tail.contains(SUBJECT), "{tail}");
