@@ -24,16 +24,18 @@ pub(crate) fn describe(directory: &Path) -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: Vec<_> = load.split_whitespace().take(3).collect();
+    // Where the workspace lies says nothing.
+    let here = std::env::current_dir().unwrap_or_default();
+    let shown = directory.strip_prefix(&here).unwrap_or(directory).display();
     format!(
         "- machine: {cpu}, {cores} cores, memory {memory}, Linux {}, load {}\n\
          - versions: hypercode {}, {}, SQLite {}\n\
-         - files: {} on {}",
+         - files: `{shown}`, on {}",
         kernel.trim(),
         load.join(" "),
         env!("CARGO_PKG_VERSION"),
         rustc(),
         rusqlite::version(),
-        directory.display(),
         file_system(directory),
     )
 }

@@ -157,6 +157,12 @@ struct Setup {
 }
 
 impl Setup {
+    /// How long the disk took just before, in words.
+    fn fsync_note(&self) -> String {
+        let (p50, p99) = (time(self.fsync.p50()), time(self.fsync.p99()));
+        format!("fdatasync of 8 KiB just before: p50 {p50}, p99 {p99}")
+    }
+
     /// A place of its own for a log.
     async fn place(&self, name: &str) -> Place {
         let database = match &self.server {
@@ -340,7 +346,6 @@ async fn measure(name: Name, setup: &Setup) -> Result<Table> {
     if let Some(server) = &setup.server {
         table.note(machine::server(&server.database().await, &setup.disk).await?);
     }
-    let (p50, p99) = (time(setup.fsync.p50()), time(setup.fsync.p99()));
-    table.note(format!("fdatasync of 8 KiB just before: p50 {p50}, p99 {p99}"));
+    table.note(setup.fsync_note());
     Ok(table)
 }

@@ -104,7 +104,9 @@ pub(crate) async fn run(setup: &Setup) -> Result<Table> {
 fn write(setup: &Setup, curves: &[Curve], table: &Table) -> Result<()> {
     std::fs::create_dir_all(&setup.plots)?;
     std::fs::write(setup.plots.join("claim-rates.svg"), plot::svg(curves))?;
-    let text = format!("{}\n{}\n\n{table}", plot::PAGE, machine::describe(&setup.directory));
+    let place = setup.directory.parent().unwrap_or(&setup.directory);
+    let about = machine::describe(place);
+    let text = format!("{}\n{about}\n\n{table}- {}\n", plot::PAGE, setup.fsync_note());
     std::fs::write(setup.plots.join("claim-rates.md"), text)?;
     Ok(())
 }

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::sandboxes::Sandbox;
-use crate::table::time;
 
 /// What stands above the table.
 pub(super) const PAGE: &str = "\
@@ -173,15 +172,9 @@ fn legend(out: &mut String, curves: &[Curve]) {
         out.push_str("</g>\n");
         at += 24.0;
     };
-    for Curve { kind, points } in curves {
-        let last = points
-            .last()
-            .map_or_else(String::new, |last| format!(", {} at {}/s", time(last.p50), last.per_second));
-        entry(
-            &kind.to_string(),
-            |out, x, y| line(out, (x, y), (x + 28.0, y), "line"),
-            &format!("{kind}{last}"),
-        );
+    for Curve { kind, .. } in curves {
+        let name = kind.to_string();
+        entry(&name, |out, x, y| line(out, (x, y), (x + 28.0, y), "line"), &name);
     }
     entry("peer", |out, x, y| dot(out, (x + 14.0, y), ""), "agent-sandbox*");
     entry("key", |out, x, y| line(out, (x, y), (x + 28.0, y), "line"), "p50");
