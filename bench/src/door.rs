@@ -15,6 +15,8 @@ use crate::rig::Rig;
 
 /// How long answers that are under way may take at the end.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long a connection may be idle, in milliseconds.
+const IDLE_MS: u64 = 3_600_000;
 
 /// A server on a free port of this machine, and a client of it.
 pub(crate) struct Door {
@@ -30,7 +32,9 @@ impl Door {
         let base = format!("http://{}", listener.local_addr()?);
         let token = Token::read_or_create(&config.token_file())?;
         let client = Client::new(&base, token.clone())?;
-        let (stop, limits) = (CancellationToken::new(), Limits::from(config));
+        // A connection that waited while a pool was filled is used again: it must not be closed just then.
+        let limits = Limits { head_ms: IDLE_MS, ..Limits::from(config) };
+        let stop = CancellationToken::new();
         let (commands, store) = (Arc::clone(&platform.commands), Arc::clone(&platform.store));
         let router = http::router(Parts {
             service: Arc::new(Service::new(commands, store, token, api::Limits::from(config))),

@@ -185,7 +185,7 @@ fn main() -> ExitCode {
         (_, Some("worker")) => return worker::serve(),
         (_, Some("hello")) => args
             .get(2)
-            .ok_or("it needs a socket".into())
+            .ok_or_else(|| "it needs a socket".into())
             .and_then(|socket| bare::start::hello(socket.as_ref())),
         (_, Some("platform")) => runtime().and_then(|runtime| {
             let directory = args.get(2).ok_or("the platform needs a directory")?;
@@ -341,7 +341,7 @@ async fn measure(name: Name, setup: &Setup) -> Result<Table> {
         Name::Lag => lag::run(setup).await?,
         Name::Replay => Box::pin(replay::run(setup)).await?,
         Name::Peers => peers::run(setup).await?,
-        Name::Density => density::run(setup).await?,
+        Name::Density => Box::pin(density::run(setup)).await?,
     };
     if let Some(server) = &setup.server {
         table.note(machine::server(&server.database().await, &setup.disk).await?);

@@ -177,8 +177,8 @@ async fn take_turn(
 /// it, Rust a hint.
 fn complaint(said: &str) -> &str {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
-    let errors = lines().filter(|line| line.contains("rror:") && !line.starts_with("at "));
-    errors.last().or_else(|| lines().last()).unwrap_or("it says nothing")
+    let mut errors = lines().filter(|line| line.contains("rror:") && !line.starts_with("at "));
+    errors.next_back().or_else(|| lines().next_back()).unwrap_or("it says nothing")
 }
 
 impl Contestant {
