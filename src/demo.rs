@@ -11,8 +11,7 @@ use events::domain::DomainEvent;
 use events::domain::crew::Event as CrewEvent;
 use events::domain::task::{Completed, Event as TaskEvent};
 use events::{
-    AgentId, CrewId, EntityKind, Incarnation, Position, Principal, Recorded, StreamId, TaskId, Tenant,
-    Version, chain,
+    AgentId, CrewId, EntityKind, Position, Principal, Recorded, StreamId, TaskId, Tenant, Version, chain,
 };
 use link::ArtifactUrl;
 use manifest::Manifest;

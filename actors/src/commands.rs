@@ -78,9 +78,7 @@ impl Answerer {
             }
             Command::TaskRetry { task } => self.retry(asked, &task).await,
             Command::InputAnswer { task, key, accept, content } => {
-                let action = if accept { "accept" } else { "decline" }.to_owned();
-                let answer = task::Answer { action, content, by: caller.principal.to_string() };
-                self.task(asked, &task, task::Command::Answer { key, answer }).await
+                self.answer(asked, &task, key, accept, content).await
             }
         }
     }
@@ -419,6 +417,27 @@ impl Answerer {
             return Err(task::Rejection::Erased.into());
         }
         self.task(asked, id, task::Command::Retry).await
+    }
+
+    /// Answers what a handler asks.
+    async fn answer(
+        &self,
+        asked: &Asked<'_>,
+        id: &TaskId,
+        key: String,
+        accept: bool,
+        content: Value,
+    ) -> Result<Reply, Problem> {
+        let state = self.core.tasks.read(id.as_str()).await?;
+        let is_theirs = |submitted: &task::Submitted| submitted.tenant == asked.caller.tenant;
+        let question = state.questions.get(&key).filter(|_| state.submitted.as_ref().is_some_and(is_theirs));
+        let content = match question {
+            Some(question) if accept => hosted::fit(&question.request, content)?,
+            _ => content,
+        };
+        let action = if accept { "accept" } else { "decline" }.to_owned();
+        let answer = task::Answer { action, content, by: asked.caller.principal.to_string() };
+        self.task(asked, id, task::Command::Answer { key, answer }).await
     }
 
     async fn task(&self, asked: &Asked<'_>, id: &TaskId, command: task::Command) -> Result<Reply, Problem> {

@@ -1,7 +1,6 @@
 //! The platform as the gateway sees it: what runners and handlers say becomes commands to entities.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use events::api::Problem;
@@ -32,15 +31,13 @@ const LOG_LINE_CHARS_MAX: usize = 300;
 /// Answers the gateway's upcalls.
 pub(crate) struct Host {
     core: Arc<Core>,
-    /// How often an attempt has asked for the same child without a key of its own.
-    repeats: Mutex<HashMap<(TaskId, u64, events::Digest), u32>>,
     progress: Arc<coalesce::Coalescer<link::Progress>>,
     usage: Arc<coalesce::Coalescer<usage::Reported>>,
 }
 
 impl Host {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core, repeats: Mutex::default(), progress: Arc::default(), usage: Arc::default() }
+        Self { core, progress: Arc::default(), usage: Arc::default() }
     }
 
     /// Writes what is held back of handlers' notes; later ones are written at once.
@@ -88,9 +85,10 @@ impl Host {
         known.then(|| HeldTask {
             task,
             attempt: resumed.attempt,
+            fence: resumed.fence,
             depth: submitted.depth,
             context: submitted.context.clone(),
-            traceparent: None,
+            traceparent: submitted.traceparent.clone(),
         })
     }
 

@@ -12,15 +12,15 @@ mod agent;
 mod assign;
 mod crew;
 mod pool;
+mod questions;
 mod task;
 
 pub(crate) use agent::{destroy, down, enroll as enroll_agent, wake};
 pub(crate) use assign::prestart;
 pub(crate) use crew::{check_assembled, check_tokens, enroll as enroll_crew, is_out_of_tokens, seats, spend};
 pub(crate) use pool::{ended, exists as pool_exists, learn as learn_claim, suspect};
-pub(crate) use task::{
-    dispatch, end_hung, end_if_orphaned, end_with_parent, place_waiting, route, wire_answer,
-};
+pub(crate) use questions::{answers, fit};
+pub(crate) use task::{dispatch, end_hung, end_if_orphaned, end_with_parent, place_waiting, route};
 
 impl Hosted for Profile {
     fn crew(_: &State) -> Option<&CrewId> {

@@ -42,7 +42,8 @@ pub(crate) async fn submit(
 ) -> Result<Outcome<Task>, Problem> {
     let (id, is_first) = (order.task.clone(), order.is_first);
     let exists = !is_first && core.tasks.read(id.as_str()).await?.submitted.is_some();
-    let submitted = complete(core, order).await?;
+    let traceparent = meta.traceparent.as_deref().map(str::to_owned);
+    let submitted = Submitted { traceparent, ..complete(core, order).await? };
     let placement = if exists { None } else { route(core, &submitted)? };
     let request = Request {
         command: Command::Submit { submitted: submitted.clone(), placement: placement.clone() },
@@ -110,6 +111,7 @@ async fn complete(core: &Arc<Core>, order: Order) -> Result<Submitted, Problem> 
         attempt_timeout_ms: profile.spec.handler.timeout.map(manifest::Millis::as_millis),
         retry: retry(&profile.spec),
         request_digest: order.request_digest,
+        traceparent: None,
     })
 }
 

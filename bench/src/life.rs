@@ -64,6 +64,7 @@ fn submitted(task: &TaskId, crew: &CrewId) -> Submitted {
         attempt_timeout_ms: None,
         retry: RetryPolicy::default(),
         request_digest: Digest::ZERO,
+        traceparent: None,
     }
 }
 

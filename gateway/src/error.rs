@@ -41,17 +41,13 @@ pub enum Error {
         /// What went wrong.
         source: Arc<std::io::Error>,
     },
-    /// The frame is larger than a link carries.
-    #[error(
-        "send a frame of {bytes} bytes to sandbox `{sandbox}`: at most {max} fit; put more into an artifact"
-    )]
+    /// The frame is larger, or nested deeper, than a link carries.
+    #[error("send a frame to sandbox `{sandbox}`: {reason}; put more into an artifact")]
     TooLarge {
         /// The sandbox.
         sandbox: SandboxId,
-        /// The frame's size.
-        bytes: usize,
-        /// What fits.
-        max: usize,
+        /// What is too large.
+        reason: String,
     },
     /// Too much waits for the sandbox already. Nothing was sent.
     #[error("send to sandbox `{sandbox}`: {waiting} frames wait for it already; try again")]

@@ -181,6 +181,7 @@ impl Gateway {
                 .parse()
                 .map_err(|_| Error::NotOurs { sandbox: sandbox.clone() })?,
             attempt: task.attempt,
+            fence: task.fence,
             depth: task.params.depth,
             context: task.params.context_id.to_string(),
             traceparent: task.params.traceparent.clone(),
@@ -298,10 +299,9 @@ impl Gateway {
     }
 
     fn frame(&self, sandbox: &SandboxId, frame: &ToRunner) -> Result<Arc<str>, Error> {
-        let (text, max) = (text(frame), link::limits::FRAME_BYTES_MAX);
-        if text.len() > max {
-            return Err(Error::TooLarge { sandbox: sandbox.clone(), bytes: text.len(), max });
-        }
+        let text = text(frame);
+        let unfit = |error: link::Error| Error::TooLarge { sandbox: sandbox.clone(), reason: error.message };
+        link::check_frame(&text).map_err(unfit)?;
         Ok(text)
     }
 }

@@ -8,6 +8,7 @@ use crate::host::HeldTask;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) attempt: u32,
+    pub(crate) fence: u64,
     pub(crate) depth: u32,
     pub(crate) context: String,
     pub(crate) traceparent: Option<String>,
@@ -24,8 +25,8 @@ pub(crate) struct Hand {
 impl Hand {
     /// The task is in hand from now on.
     pub(crate) fn take(&mut self, task: HeldTask) {
-        let HeldTask { task, attempt, depth, context, traceparent } = task;
-        let held = Held { attempt, depth, context, traceparent, delegating: HashMap::new() };
+        let HeldTask { task, attempt, fence, depth, context, traceparent } = task;
+        let held = Held { attempt, fence, depth, context, traceparent, delegating: HashMap::new() };
         self.tasks.insert(task.as_str().to_owned(), held);
     }
 
@@ -43,8 +44,8 @@ impl Hand {
     }
 
     /// The attempt is over.
-    pub(crate) fn put_down(&mut self, task: &str, attempt: u32) {
-        if self.tasks.get(task).is_some_and(|held| held.attempt == attempt) {
+    pub(crate) fn put_down(&mut self, task: &str, fence: u64) {
+        if self.tasks.get(task).is_some_and(|held| held.fence == fence) {
             self.tasks.remove(task);
         }
     }
@@ -78,6 +79,16 @@ impl Hand {
         contexts.all(|context| context == first).then_some(first)
     }
 
+    /// The trace of the task, or of all that is in hand where none is named.
+    pub(crate) fn traceparent(&self, task: Option<&str>) -> Option<&str> {
+        if let Some(task) = task {
+            return self.get(task)?.traceparent.as_deref();
+        }
+        let mut traces = self.tasks.values().map(|held| held.traceparent.as_deref());
+        let first = traces.next()?;
+        if traces.all(|trace| trace == first) { first } else { None }
+    }
+
     /// A `task/delegate` to `member` begins, unless `fan_out` of them wait already. False: it may not.
     pub(crate) fn delegate(&mut self, task: &str, member: &str, fan_out: u32) -> bool {
         let Some(held) = self.tasks.get_mut(task) else { return false };
@@ -103,7 +114,7 @@ mod tests {
 
     fn held(task: &str, depth: u32, context: &str) -> HeldTask {
         let task = task.parse().unwrap();
-        HeldTask { task, attempt: 1, depth, context: context.to_owned(), traceparent: None }
+        HeldTask { task, attempt: 1, fence: 1, depth, context: context.to_owned(), traceparent: None }
     }
 
     #[test]
@@ -116,9 +127,21 @@ mod tests {
         hand.take(held("c", 1, "other"));
         assert_eq!(hand.context(), None, "two conversations are none");
         hand.put_down("b", 2);
-        assert_eq!(hand.depth(), Some(3), "that was another attempt");
+        assert_eq!(hand.depth(), Some(3), "that was another fence");
         hand.put_down("b", 1);
         assert_eq!(hand.depth(), Some(1));
+    }
+
+    #[test]
+    fn a_trace_is_that_of_the_task_or_of_all_in_hand() {
+        let traced =
+            |task, trace: &str| HeldTask { traceparent: Some(trace.to_owned()), ..held(task, 0, "cx") };
+        let mut hand = Hand::default();
+        assert_eq!(hand.traceparent(None), None);
+        hand.take(traced("a", "one"));
+        assert_eq!((hand.traceparent(None), hand.traceparent(Some("b"))), (Some("one"), None));
+        hand.take(traced("b", "two"));
+        assert_eq!((hand.traceparent(None), hand.traceparent(Some("b"))), (None, Some("two")));
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct HeldTask {
     pub task: TaskId,
     /// Which try.
     pub attempt: u32,
+    /// The fence of that try: a try that waited for answers goes on under another one.
+    pub fence: u64,
     /// How many delegations and messages lie above it.
     pub depth: u32,
     /// The conversation that it belongs to.

@@ -43,7 +43,8 @@ pub(crate) struct Outlet {
     assign: Option<Arc<str>>,
     frames: VecDeque<(Arc<str>, Keep)>,
     tasks: VecDeque<(HeldTask, Arc<str>)>,
-    ended: VecDeque<TaskRef>,
+    /// Each with its fence.
+    ended: VecDeque<(TaskRef, u64)>,
     credit: Credit,
 }
 
@@ -76,9 +77,10 @@ impl Outlet {
 
     /// A task. The same attempt is held once, and not once it has ended.
     pub(crate) fn hold(&mut self, task: HeldTask, frame: Arc<str>) -> Result<(), Full> {
-        let is_this = |held: &HeldTask| held.task == task.task && held.attempt == task.attempt;
-        let has_ended =
-            |ended: &TaskRef| ended.task_id.as_str() == task.task.as_str() && ended.attempt == task.attempt;
+        let is_this = |held: &HeldTask| held.task == task.task && held.fence == task.fence;
+        let has_ended = |(ended, fence): &(TaskRef, u64)| {
+            ended.task_id.as_str() == task.task.as_str() && *fence == task.fence
+        };
         if self.tasks.iter().any(|(held, _)| is_this(held)) || self.ended.iter().any(has_ended) {
             return Ok(());
         }
@@ -99,15 +101,16 @@ impl Outlet {
 
     /// The attempt's result has come, perhaps from before the platform was started anew, which then sends the attempt
     /// again: it would be worked at once more.
-    pub(crate) fn end(&mut self, task: TaskRef) {
-        self.withdraw(&task);
-        if self.ended.contains(&task) {
+    pub(crate) fn end(&mut self, task: TaskRef, fence: u64) {
+        self.tasks.retain(|(held, _)| held.task.as_str() != task.task_id.as_str() || held.fence != fence);
+        let ended = (task, fence);
+        if self.ended.contains(&ended) {
             return;
         }
         if self.ended.len() >= ENDED_MAX {
             self.ended.pop_front();
         }
-        self.ended.push_back(task);
+        self.ended.push_back(ended);
     }
 
     /// How much is welcome from now on.
@@ -159,7 +162,7 @@ mod tests {
 
     fn task(name: &str) -> HeldTask {
         let task = name.parse().unwrap();
-        HeldTask { task, attempt: 1, depth: 0, context: "cx".to_owned(), traceparent: None }
+        HeldTask { task, attempt: 1, fence: 1, depth: 0, context: "cx".to_owned(), traceparent: None }
     }
 
     fn of(name: &str) -> TaskRef {
@@ -178,12 +181,14 @@ mod tests {
     fn an_attempt_that_has_ended_is_not_sent_whether_it_was_held_before_or_comes_late() {
         let mut outlet = Outlet::new(4, 2);
         outlet.hold(task("tk_1"), "one".into()).unwrap();
-        outlet.end(of("tk_1"));
+        outlet.end(of("tk_1"), 1);
         outlet.hold(task("tk_1"), "one".into()).unwrap();
         outlet.set_credit(credit(1));
         assert_eq!(outlet.next(), None);
-        let next = HeldTask { attempt: 2, ..task("tk_1") };
+        // It waited for answers, and goes on with them.
+        let next = HeldTask { fence: 2, ..task("tk_1") };
         outlet.hold(next.clone(), "two".into()).unwrap();
+        outlet.end(of("tk_1"), 1);
         assert_eq!(outlet.next(), Some(Out::Task(next, "two".into())));
     }
 

@@ -42,6 +42,7 @@ pub(crate) fn begin(core: &Arc<Core>, sandbox: &Arc<Sandbox>, peer: &Arc<Peer>, 
         }
     }
     let call = match Call::parse(&frame.method, frame.params) {
+        Ok(Call::Delegate(call)) => Call::Delegate(Delegate { repeat: frame.repeat, ..call }),
         Ok(call) => call,
         Err(error) => {
             answer(sandbox, frame.id, Err(error));
@@ -81,9 +82,8 @@ pub(crate) fn finish(core: &Core, sandbox: &Sandbox, id: u64, outcome: Result<Va
 
 fn answer(sandbox: &Sandbox, id: u64, outcome: Result<Value, link::Error>) {
     let mut frame = reply(id, outcome);
-    if frame.len() > link::limits::FRAME_BYTES_MAX {
-        let message = format_args!("the answer has {} bytes, more than a frame carries", frame.len());
-        frame = reply(id, Err(link::Error::new(ErrorType::TooLarge, message)));
+    if let Err(error) = link::check_frame(&frame) {
+        frame = reply(id, Err(error));
     }
     sandbox.state().calls.finish(id, frame.clone());
     sandbox.push(frame, Keep::No);
@@ -186,7 +186,7 @@ impl Drop for Waiting {
 
 /// The end of an attempt. Offered to the platform until it is taken or refused for good, then answered.
 pub(crate) async fn result(core: &Core, sandbox: &Sandbox, peer: &Peer, result: TaskResultFrame) {
-    let (id, task, attempt) = (result.id, result.task_id.clone(), result.attempt);
+    let (id, task, attempt, fence) = (result.id, result.task_id.clone(), result.attempt, result.fence);
     let command = command(sandbox, id);
     let (mut pause, longest) = RESULT_PAUSE;
     let outcome = loop {
@@ -208,7 +208,7 @@ pub(crate) async fn result(core: &Core, sandbox: &Sandbox, peer: &Peer, result: 
     let frame = text(&frame);
     {
         let mut state = sandbox.state();
-        state.hand.put_down(&task, attempt);
+        state.hand.put_down(&task, fence);
         state.results.finish(id, frame.clone());
     }
     sandbox.push(frame, Keep::No);

@@ -243,7 +243,7 @@ impl Sender {
             &call.context_id,
             &call.reply_to,
         )));
-        let parent = task.and_then(|task| self.sandbox.state().hand.get(task)?.traceparent.clone());
+        let parent = self.sandbox.state().hand.traceparent(task).map(str::to_owned);
         request.meta.traceparent = Some(trace::span(parent.as_deref()));
         request.meta.correlation_id = task.map(Into::into);
         Prepared { id, crew, sent: Arc::new(sent), recipients, request }

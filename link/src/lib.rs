@@ -40,5 +40,5 @@ pub use frame::{
     TaskResultFrame, ToGateway, ToRunner, TokenFrame, Welcome,
 };
 pub use id::{Id, IdError};
-pub use parse::{parse_to_gateway, parse_to_runner};
+pub use parse::{check_frame, depth, parse_to_gateway, parse_to_runner};
 pub use secret::Secret;

@@ -6,6 +6,8 @@ pub const LINE_BYTES_MAX: usize = 240 * 1024;
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 /// Deepest nesting of arrays and objects in anything parsed.
 pub const DEPTH_MAX: usize = 64;
+/// Levels of arrays and objects within what a person puts in: less than a frame has, so that one has room around it.
+pub const CONTENT_DEPTH_MAX: usize = 48;
 /// Largest artifact.
 pub const ARTIFACT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Largest `raw` of a part, decoded.

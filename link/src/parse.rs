@@ -26,8 +26,14 @@ pub fn parse_to_runner(text: &str) -> Result<ToRunner, Error> {
     typed(json(text, FRAME_BYTES_MAX)?, frame::GATEWAY_TAGS)
 }
 
-/// Reads JSON of bounded size and depth.
-pub(crate) fn json(text: &str, bytes_max: usize) -> Result<Value, Error> {
+/// Whether the other side would take this frame: whoever sends one that it refuses waits for ever.
+///
+/// Errors: `too_large`, for its bytes or its depth.
+pub fn check_frame(text: &str) -> Result<(), Error> {
+    check(text, FRAME_BYTES_MAX)
+}
+
+fn check(text: &str, bytes_max: usize) -> Result<(), Error> {
     if text.len() > bytes_max {
         let message = format!("{} bytes are too many: at most {bytes_max} fit", text.len());
         return Err(Error::new(ErrorType::TooLarge, message));
@@ -36,6 +42,12 @@ pub(crate) fn json(text: &str, bytes_max: usize) -> Result<Value, Error> {
         let message = format!("arrays and objects are nested more than {DEPTH_MAX} deep");
         return Err(Error::new(ErrorType::TooLarge, message));
     }
+    Ok(())
+}
+
+/// Reads JSON of bounded size and depth.
+pub(crate) fn json(text: &str, bytes_max: usize) -> Result<Value, Error> {
+    check(text, bytes_max)?;
     serde_json::from_str(text).map_err(|error| {
         let message = format!("not JSON at column {}: {}", error.column(), brief(&error.to_string()));
         Error::new(ErrorType::ParseError, message)
@@ -59,6 +71,15 @@ fn too_deep(text: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// How many levels of arrays and objects a value has.
+pub fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 fn typed<F: DeserializeOwned>(frame: Value, tags: &[&str]) -> Result<F, Error> {

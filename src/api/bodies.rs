@@ -465,6 +465,7 @@ impl Body for Answer {
             return Err(Problem::not_found(EntityKind::Task, &format!("{task}/inputs/…")).into());
         }
         let accept = self.action == Action::Accept;
+        input::shallow("content", &self.content)?;
         Ok(Command::InputAnswer { task, key: self.key, accept, content: self.content }.into())
     }
 }

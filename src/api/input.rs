@@ -111,12 +111,33 @@ pub(crate) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
 /// Content of any of the forms that a handler may give, in its full form.
 pub(super) fn content(field: &str, value: Value) -> Result<Value, Refusal> {
     let faulty = |error: serde_json::Error| Refusal::invalid(format!("`{field}`: {error}"));
+    shallow(field, &value)?;
     serde_json::from_value::<link::Content>(value).and_then(serde_json::to_value).map_err(faulty)
+}
+
+/// Refuses what no frame could carry to a handler.
+pub(super) fn shallow(field: &str, value: &Value) -> Result<(), Refusal> {
+    let (depth, most) = (link::depth(value), link::limits::CONTENT_DEPTH_MAX);
+    if depth <= most {
+        return Ok(());
+    }
+    let what = "arrays and objects are nested";
+    Err(Refusal::invalid(format!(
+        "`{field}`: {what} {depth} deep: at most {most} fit; put deeper ones into an artifact"
+    )))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_frame_cannot_carry_is_refused() {
+        let nested = |levels| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+        assert!(content("input", nested(link::limits::CONTENT_DEPTH_MAX)).is_ok());
+        let refused = content("input", nested(link::limits::CONTENT_DEPTH_MAX + 1));
+        assert!(refused.is_err_and(|refusal| format!("{refusal:?}").contains("`input`: arrays")));
+    }
 
     #[test]
     fn a_fault_in_json_has_its_place() {

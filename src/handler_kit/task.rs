@@ -105,6 +105,7 @@ impl Task {
             wait: true,
             timeout_ms: None,
             metadata: None,
+            repeat: None,
         };
         self.call("task/delegate", &delegate)
     }

@@ -1,8 +1,11 @@
 //! What a task can go through: children, cancellation, deadlines, questions, dead letters.
 
+use std::collections::BTreeSet;
+
+use events::{Position, Recorded};
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, wait_for};
+use crate::stage::{CREW, Stage, wait_for};
 use crate::support::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,6 +101,110 @@ async fn a_question_waits_for_a_person_s_answer() {
         stage.hypercode(&["approval", verb, &task, "question"]).await.ok();
         let ended = stage.ended(&task).await;
         assert_eq!(ended["output"]["parts"][0]["data"]["action"], action, "{ended:#}");
+    }
+    stage.leave().await;
+}
+
+/// A task that cannot go on without answers is put down, and goes on with them in the same attempt; as often as it asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_task_goes_on_with_its_answers() {
+    let stage = Stage::with_crew().await;
+    let questions = json!({
+        "colour": {"kind": "choice", "title": "which colour?", "choices": ["red", "green"]},
+        "name": {"kind": "text", "title": "which name?"},
+    });
+    let task = stage.submit(&json!({"do": "park", "questions": questions})).await;
+    for (key, wrong, right) in [("colour", Some("purple"), "red"), ("name", None, "12")] {
+        eventually(&format!("the question `{key}`"), async || {
+            let list = stage.json(&["approval", "list"]).await;
+            let is_it = |question: &Value| question["task"] == task.as_str() && question["key"] == key;
+            list["items"].as_array()?.iter().any(is_it).then_some(())
+        })
+        .await;
+        if let Some(wrong) = wrong {
+            let said = stage.hypercode(&["approval", "answer", &task, key, wrong]).await.refused(2);
+            assert!(said.contains("expected one of"), "{said}");
+        }
+        stage.hypercode(&["approval", "answer", &task, key, right]).await.ok();
+    }
+    let ended = stage.ended(&task).await;
+    let output = &ended["output"]["parts"][0]["data"];
+    assert_eq!(output["attempt"], 1, "{ended:#}");
+    for (key, answer) in [("colour", "red"), ("name", "12")] {
+        assert_eq!(output["answers"][key]["content"], answer, "{ended:#}");
+        let position = output["answers"][key]["position"].as_u64().expect("a position");
+        let shown = stage.json(&["audit", "show", &position.to_string()]).await;
+        assert_eq!(shown["kind"], "input_answered", "{shown:#}");
+    }
+    stage.leave().await;
+}
+
+/// What no frame could carry is refused before it is anybody's task.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_nested_too_deep_is_refused_at_once() {
+    let stage = Stage::with_crew().await;
+    let nested = |levels| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+    let body = |levels| json!({"crew": "troupe", "input": {"do": "echo", "text": nested(levels)}});
+    let refused = stage.api.post("/v1/tasks", &body(60), None).await.expect("an answer");
+    assert_eq!(refused.status, 400, "{refused:?}");
+    assert!(refused.body["detail"].as_str().is_some_and(|detail| detail.contains("deep")), "{refused:?}");
+    // A handler's own answer may be deeper than what it was given.
+    for (levels, status) in [(46, "completed"), (47, "completed")] {
+        let task = stage.api.insist("/v1/tasks", &body(levels), &format!("deep-{levels}")).await.done();
+        let ended = stage.ended(task["id"].as_str().expect("an id")).await;
+        assert_eq!(ended["status"], status, "{ended:#}");
+    }
+    let task = stage.submit(&json!({"do": "deep", "levels": 60})).await;
+    let ended = stage.ended(&task).await;
+    assert_eq!(ended["status"], "failed", "{ended:#}");
+    assert!(ended["error"].as_str().is_some_and(|error| error.contains("deep")), "{ended:#}");
+    stage.leave().await;
+}
+
+/// Identical delegations are told apart by their order, which outlives the platform.
+#[tokio::test(flavor = "multi_thread")]
+async fn repeated_delegations_are_children_of_their_own_whoever_is_killed() {
+    let mut stage = Stage::with_crew().await;
+    let go = stage.home.path("go");
+    let deed =
+        json!({"do": "repeat", "times": 4, "first": 2, "for": go, "to": "worker", "input": {"do": "echo"}});
+    let task = stage.submit(&deed).await;
+    eventually("two children", async || {
+        let tasks = stage.api.list("/v1/tasks").await;
+        let of_it = |child: &&Value| child["parent"] == task.as_str() && child["status"] == "completed";
+        (tasks.iter().filter(of_it).count() == 2).then_some(())
+    })
+    .await;
+    stage.up.restart(&stage.home).await;
+    stage.up.ready(&stage.api).await;
+    stage.home.write("go", "");
+    let ended = stage.ended(&task).await;
+    let children = ended["output"]["parts"][0]["data"]["children"].as_array().expect("children").clone();
+    let distinct: BTreeSet<_> = children.iter().map(Value::to_string).collect();
+    assert_eq!((children.len(), distinct.len()), (4, 4), "{ended:#}");
+    stage.leave().await;
+}
+
+/// All that is done for a task is in the trace of who asked for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_goes_through_delegations_and_messages() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let stage = Stage::with_crew().await;
+    let child = json!({"do": "send", "to": "lead", "text": "hello"});
+    let deed = json!({"do": "delegate", "to": "worker", "input": child});
+    let back = "  channels:\n    - {from: worker, to: lead, kinds: [message]}";
+    let crew = CREW.replace("name: troupe", "name: traced").replace("  channels:", back);
+    stage.assemble(&crew).await.ok();
+    let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let body = json!({"crew": "traced", "input": deed});
+    let task = stage.api.post_traced("/v1/tasks", &body, &traceparent).await.expect("an answer").done();
+    let ended = stage.ended(task["id"].as_str().expect("an id")).await;
+    assert_eq!(ended["status"], "completed", "{ended:#}");
+    let log = stage.home.log().await.read(Position(0), 1_000).await.expect("the log can be read");
+    let traced = |event: &&Recorded| event.meta.traceparent.as_deref().is_some_and(|it| it.contains(TRACE));
+    let kinds: Vec<&str> = log.iter().filter(traced).map(|event| &*event.kind).collect();
+    for (kind, times) in [("task_submitted", 2), ("child_delegated", 1), ("message_sent", 1)] {
+        assert_eq!(kinds.iter().filter(|it| **it == kind).count(), times, "{kind} in {kinds:?}");
     }
     stage.leave().await;
 }

@@ -93,6 +93,16 @@ impl Api {
         self.send(request).await
     }
 
+    /// Commands once, as part of a trace.
+    pub(crate) async fn post_traced(
+        &self,
+        path: &str,
+        body: &Value,
+        traceparent: &str,
+    ) -> Result<Answer, String> {
+        self.send(self.request(Method::POST, path)?.header("traceparent", traceparent).json(body)).await
+    }
+
     /// Sends bytes of any kind.
     pub(crate) async fn post_bytes(
         &self,

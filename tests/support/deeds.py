@@ -12,6 +12,10 @@ class Refused(Exception):
     """An error that the platform answered with, or is to be answered with."""
 
 
+class Parked(Exception):
+    """Questions without whose answers a task does not go on."""
+
+
 def send(message):
     with lock:
         print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
@@ -42,6 +46,11 @@ def execute(task, deed):
     if what == "echo":
         canceled[task_id].wait(deed.get("ms", 0) / 1000)
         return deed.get("text", "done")
+    if what == "deep":
+        nested = 1
+        for _ in range(deed["levels"]):
+            nested = [nested]
+        return {"nested": nested}
     if what == "fail":
         raise Refused({"code": 500, "message": "it was told to fail", "data": {"retry": deed.get("retry", "permanent")}})
     if what == "wait":  # for a file, or to be canceled
@@ -61,6 +70,13 @@ def execute(task, deed):
         if child["state"] != "completed":
             raise Refused({"code": 500, "message": f"the child is {child['state']}"})
         return {"child": child["taskId"], "state": child["state"], "output": child.get("output")}
+    if what == "repeat":  # the same, again and again, without saying which time it is; later times when there is a file
+        children = []
+        for time in range(deed["times"]):
+            if time == deed["first"]:
+                execute(task, {"do": "wait", "for": deed["for"]})
+            children.append(call("task/delegate", taskId=task_id, to=deed["to"], input=deed["input"])["taskId"])
+        return {"children": children}
     if what == "leave" and task["attempt"] == 1:  # a child behind
         call("task/delegate", taskId=task_id, key="child", to=deed["to"], input=deed["input"], wait=False)
         raise Refused({"code": 500, "message": "it left", "data": {"retry": "permanent"}})
@@ -107,6 +123,11 @@ def execute(task, deed):
         return execute(task, deed["then"]) if "then" in deed else "used"
     if what == "send":
         return call("message/send", to=deed["to"], text=deed["text"])
+    if what == "park":  # once for each of its questions
+        open_questions = {key: asked for key, asked in deed["questions"].items() if key not in task.get("answers", {})}
+        for key, asked in open_questions.items():
+            raise Parked({key: asked})
+        return {"attempt": task["attempt"], "answers": task["answers"]}
     if what == "ask":
         return call("input/request", taskId=task_id, key="question", kind="approval", title=deed["title"])
     raise Refused({"code": 422, "message": f"no such deed: {what}"})
@@ -121,6 +142,8 @@ def answer(request):
     try:
         output = execute(task, deed)
         outcome = {"result": {"output": output}}
+    except Parked as parked:
+        outcome = {"result": {"state": "input_required", "requests": parked.args[0]}}
     except Refused as refused:
         error = refused.args[0]
         outcome = {"error": {"code": error.get("code", 500), "message": error["message"], "data": error.get("data", {})}}

@@ -1,10 +1,10 @@
 //! Requests of handlers about tasks: delegation, waiting, checkpoints, questions.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use events::domain::task::{Attempt, Command, State, Status, Submitted};
-use events::{AgentId, CommandId, Digest, TaskId};
+use events::{AgentId, CommandId, Digest, Meta, TaskId};
 use gateway::{HostCall, Peer};
 use link::{Address, AwaitMode, Error, ErrorType};
 use serde_json::{Value, json};
@@ -18,8 +18,6 @@ use crate::submit::{self, Order};
 
 /// What the next attempt's frame has room for, beside what else stands in it.
 const CARRIED_BYTES_MAX: usize = link::limits::FRAME_BYTES_MAX - (16 << 10);
-/// Repetitions of delegations without a key that are remembered.
-const REPEATS_MAX: usize = 65_536;
 
 /// A task that the calling agent has in hand.
 struct InHand {
@@ -70,6 +68,12 @@ impl Host {
         Ok(InHand { task: id, state, submitted, attempt })
     }
 
+    /// The envelope of what an agent does for a task: in the task's trace.
+    fn meta(&self, peer: &Peer, submitted: &Submitted) -> Meta {
+        let traceparent = submitted.traceparent.as_deref().map(Into::into);
+        Meta { traceparent, ..self.core.agent_meta(peer) }
+    }
+
     async fn execute(
         &self,
         peer: &Peer,
@@ -77,7 +81,11 @@ impl Host {
         task: &TaskId,
         command: Command,
     ) -> Result<u64, Error> {
-        let meta = self.core.agent_meta(peer);
+        let state = self.core.tasks.read(task.as_str()).await.map_err(|problem| wire_error(&problem))?;
+        let meta = match &state.submitted {
+            Some(submitted) => self.meta(peer, submitted),
+            None => self.core.agent_meta(peer),
+        };
         let request = Request { command, command_id, digest: None, meta, is_first: false };
         let answer = self.core.tasks.execute(task.as_str(), request).await;
         answer.map(|outcome| outcome.position.0).map_err(|problem| wire_error(&problem))
@@ -95,8 +103,11 @@ impl Host {
         let held = self.in_hand(peer, &call.task_id).await?;
         let input = contents::wire(&call.input);
         let digest = Digest::of(format!("{}\0{input}", call.to).as_bytes());
-        let key = call.key.clone().unwrap_or_else(|| self.key_of(&held, digest));
+        let key = call.key.clone().unwrap_or_else(|| key_of(&held, digest, call.repeat.unwrap_or(1)));
         let child = held.submitted.child_id(&key);
+        // A child has no more time than its parent.
+        let own = call.timeout_ms.map(|ms| self.core.clock.now().plus_ms(ms).millis());
+        let deadline_ms = own.into_iter().chain(held.submitted.deadline_ms).min();
         if !held.state.children.contains_key(&key) {
             self.check_delegation(&held, &member, fan_out).await?;
         }
@@ -121,12 +132,13 @@ impl Host {
             from_member: Some(peer.member.clone()),
             parent: Some(held.task.clone()),
             depth,
-            deadline_ms: held.submitted.deadline_ms,
+            deadline_ms,
             request_digest: digest,
             is_first: false,
         };
         let command_id = CommandId::derive(&["delegate", child.as_str()]);
-        let accepted = submit::submit(&self.core, order, command_id, self.core.agent_meta(peer)).await;
+        let meta = self.meta(peer, &held.submitted);
+        let accepted = submit::submit(&self.core, order, command_id, meta).await;
         if accepted.map_err(|problem| wire_error(&problem))?.state.status == Status::Canceled {
             self.execute(peer, self.core.clock.fresh_command(), &child, Command::Revive).await?;
         }
@@ -134,7 +146,7 @@ impl Host {
         if !call.wait {
             return Ok(json!({ "taskId": child, "state": "submitted" }));
         }
-        let state = within(call.timeout_ms, self.over(&child)).await?;
+        let state = self.over(&child).await;
         child_view(&self.core, &child, &state).await
     }
 
@@ -144,24 +156,6 @@ impl Host {
             (_, Some(agent)) => self.core.rosters.place(&peer.crew, agent, |place| place.replica),
             _ => None,
         }
-    }
-
-    /// A key for a call that has none: what is asked, and how often this attempt has asked it before.
-    fn key_of(&self, held: &InHand, digest: Digest) -> String {
-        let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
-        if repeats.len() >= REPEATS_MAX {
-            repeats.clear();
-        }
-        let count = repeats.entry((held.task.clone(), held.attempt.fence, digest)).or_insert(0);
-        *count += 1;
-        // A key is not secret, and what was asked must not be guessed from it where it is somebody's.
-        let digest = match &held.submitted.subject {
-            None => digest,
-            Some(subject) => {
-                Digest::of(format!("{subject}\0{}\0{digest}", held.submitted.request_digest).as_bytes())
-            }
-        };
-        format!("auto-{}-{count}", &digest.to_string()[..24])
     }
 
     /// Refuses a child that nobody could ever take because everyone who could waits for it, and one too many.
@@ -244,12 +238,8 @@ impl Host {
         let (_, children) = self.parent_of(peer, &call.task_ids).await?;
         let waits = children.iter().map(|child| Box::pin(self.over(child)));
         match call.mode {
-            AwaitMode::All => {
-                within(call.timeout_ms, futures_util::future::join_all(waits)).await?;
-            }
-            AwaitMode::Any => {
-                let _first = within(call.timeout_ms, futures_util::future::select_all(waits)).await?;
-            }
+            AwaitMode::All => within(call.timeout_ms, futures_util::future::join_all(waits)).await,
+            AwaitMode::Any => within(call.timeout_ms, futures_util::future::select_all(waits)).await,
         }
         let mut tasks = Vec::with_capacity(children.len());
         for child in &children {
@@ -304,10 +294,11 @@ impl Host {
             answered || state.attempt.as_ref().is_none_or(|live| live.fence != fence)
         };
         let state = self.core.until(&self.core.tasks, held.task.as_str(), over).await;
-        let answer = state.questions.get(&key).and_then(|question| question.answer.clone());
-        let answer = answer
-            .ok_or_else(|| Error::new(ErrorType::Canceled, format!("the attempt at `{task}` is over")))?;
-        Ok(contents::wire(hosted::wire_answer(&answer)))
+        let answers = hosted::answers(&self.core, held.task.as_str(), &state).await;
+        let answer = answers.map_err(|problem| wire_error(&problem))?.remove(&key);
+        answer
+            .map(contents::wire)
+            .ok_or_else(|| Error::new(ErrorType::Canceled, format!("the attempt at `{task}` is over")))
     }
 }
 
@@ -324,12 +315,24 @@ fn check_carried(input: &Value, checkpoint: &Value) -> Result<(), Error> {
     Err(Error::new(ErrorType::TooLarge, message))
 }
 
-/// Waits at most so long.
-async fn within<T>(timeout_ms: Option<u64>, work: impl Future<Output = T>) -> Result<T, Error> {
-    let Some(timeout_ms) = timeout_ms else { return Ok(work.await) };
-    tokio::time::timeout(Duration::from_millis(timeout_ms), work).await.map_err(|_| {
-        Error::new(ErrorType::Deadline, format!("nothing after {timeout_ms} ms; the task goes on"))
-    })
+/// A key for a delegation that has none: what is asked, and which time this attempt asks it.
+fn key_of(held: &InHand, digest: Digest, repeat: u32) -> String {
+    // A key is not secret, and what was asked must not be guessed from it where it is somebody's.
+    let digest = match &held.submitted.subject {
+        None => digest,
+        Some(subject) => {
+            Digest::of(format!("{subject}\0{}\0{digest}", held.submitted.request_digest).as_bytes())
+        }
+    };
+    format!("auto-{}-{repeat}", &digest.to_string()[..24])
+}
+
+/// Waits for the work, but no longer than so long.
+async fn within<T>(timeout_ms: Option<u64>, work: impl Future<Output = T>) {
+    match timeout_ms {
+        None => drop(work.await),
+        Some(timeout_ms) => drop(tokio::time::timeout(Duration::from_millis(timeout_ms), work).await),
+    }
 }
 
 /// A2A's names of states, as handlers see them.

@@ -153,7 +153,7 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
         Effect::Run { incarnation, sandbox } => run(core, id, incarnation, &sandbox).await,
         Effect::Park { sandbox } => {
             let state = core.look(&core.agents, id).await;
-            ask_to_end(core, state.incarnation, &sandbox, ShutdownReason::Drain).await;
+            ask_to_end(core, id, state.incarnation, &sandbox, ShutdownReason::Drain).await;
             put_away(core, id, &sandbox).await;
         }
         Effect::WakeAt { incarnation, at_ms } => {
@@ -340,9 +340,15 @@ pub(crate) async fn destroy(core: &Arc<Core>, sandbox: &SandboxId) {
 }
 
 /// Has the handler end, and gives it the grace to do so.
-async fn ask_to_end(core: &Arc<Core>, incarnation: Incarnation, sandbox: &SandboxId, reason: ShutdownReason) {
+async fn ask_to_end(
+    core: &Arc<Core>,
+    id: &str,
+    incarnation: Incarnation,
+    sandbox: &SandboxId,
+    reason: ShutdownReason,
+) {
     let poll = Duration::from_millis(core.options.limits.effect_retry_initial_ms);
-    let grace_ms = core.options.limits.grace_ms;
+    let grace_ms = grace_ms(core, id).await;
     let frame = link::DrainFrame { id: assign::frame_id("drain", incarnation), reason, grace_ms };
     if core.links().drain(sandbox, frame).await.is_ok() {
         let gone = async {
@@ -352,6 +358,15 @@ async fn ask_to_end(core: &Arc<Core>, incarnation: Incarnation, sandbox: &Sandbo
         };
         let _ = tokio::time::timeout(Duration::from_millis(grace_ms), gone).await;
     }
+}
+
+/// How long the agent's handler has between being told to end or to stop and being killed.
+pub(super) async fn grace_ms(core: &Core, id: &str) -> u64 {
+    let state = core.look(&core.agents, id).await;
+    let fallback = core.options.limits.grace_ms;
+    let Some(Requested { tenant, profile, profile_digest, .. }) = &state.requested else { return fallback };
+    let checked = core.profiles.get(&*core.store, tenant, profile, *profile_digest).await;
+    checked.map_or(fallback, |checked| checked.spec.handler.grace.as_millis())
 }
 
 /// Takes the sandbox away and keeps the end of what was written in it.
@@ -413,7 +428,7 @@ async fn drain(core: &Arc<Core>, id: &str, cause: &Cause, sandbox: &SandboxId, r
     while core.rosters.place(&requested.crew, &requested.agent, is_busy).unwrap_or(false) {
         tokio::time::sleep(poll).await;
     }
-    ask_to_end(core, state.incarnation, sandbox, ShutdownReason::ScaleDown).await;
+    ask_to_end(core, id, state.incarnation, sandbox, ShutdownReason::ScaleDown).await;
     let command = Command::Terminate { reason: reason.to_owned() };
     core.follow(&core.agents, id, command, cause, PART, 1).await;
     core.rosters.leave(&requested.crew, &requested.agent);

@@ -9,6 +9,8 @@ use events::domain::task::{Answer, Attempt, Command, Effect, Event, State, Submi
 use events::{CommandId, CrewId, SandboxId, TaskId, Timestamp};
 use serde_json::Value;
 
+use super::agent::grace_ms;
+use super::questions;
 use crate::contents;
 use crate::core::{Core, notify};
 use crate::entity::{Cause, Hosted};
@@ -274,9 +276,7 @@ async fn execute_params(
         Some(kept) => Some(contents::get(core, kept).await?),
         None => None,
     };
-    let answers = state.questions.iter().filter_map(|(key, question)| {
-        question.answer.as_ref().map(|answer| (key.clone(), wire_answer(answer)))
-    });
+    let answers = questions::answers(core, submitted.task.as_str(), state).await?;
     let kind = if submitted.from_member.is_some() {
         link::handler::OriginKind::Member
     } else {
@@ -296,30 +296,16 @@ async fn execute_params(
         depth: submitted.depth,
         deadline: submitted.deadline_ms.map(|at_ms| Timestamp(at_ms.saturating_mul(1_000)).rfc3339()),
         timeout_ms: submitted.attempt_timeout_ms,
-        traceparent: None,
+        traceparent: submitted.traceparent.clone(),
         dir: String::new(),
         checkpoint,
-        answers: answers.collect(),
+        answers,
     })
 }
 
 /// Stored content as the handler gets it. It was checked when it came in.
 pub(crate) fn content(stored: &Value) -> link::Content {
     serde_json::from_value(stored.clone()).unwrap_or_else(|_| link::Content::data(stored.clone()))
-}
-
-/// A stored answer as the handler gets it.
-pub(crate) fn wire_answer(answer: &Answer) -> link::Answer {
-    link::Answer {
-        action: match answer.action.as_str() {
-            "accept" => link::Action::Accept,
-            "timeout" => link::Action::Timeout,
-            _ => link::Action::Decline,
-        },
-        content: Some(answer.content.clone()).filter(|content| !content.is_null()),
-        by: Some(answer.by.clone()),
-        position: None,
-    }
 }
 
 /// Calls off the children, and then the attempt.
@@ -356,7 +342,7 @@ async fn stop(
 async fn halt(core: &Arc<Core>, id: &str, attempt: &Attempt, reason: &str) {
     let state = core.look(&core.tasks, id).await;
     let Some(submitted) = state.submitted.clone() else { return };
-    let grace_ms = core.options.limits.grace_ms;
+    let grace_ms = grace_ms(core, attempt.placement.agent.as_str()).await;
     let serving =
         |place: &Place| place.sandbox.clone().filter(|_| place.incarnation == attempt.placement.incarnation);
     let sandbox = core.rosters.place(&submitted.crew, &attempt.placement.agent, serving);

@@ -165,6 +165,7 @@ async fn delegate(line: &Line, held: &Held, wait: bool) {
             wait: wait || part == 1,
             timeout_ms: None,
             metadata: None,
+            repeat: None,
         };
         let call = HostCall::Delegate { call, member: "analyst".into(), agent: None, depth: 1, fan_out: 16 };
         let _ = line.call(held, call).await;

@@ -203,7 +203,8 @@ impl Incoming<'_> {
         host.activity(&self.sandbox.id, Activity::Frame);
         let begun = {
             let mut state = self.sandbox.state();
-            state.outlet.end(TaskRef { task_id: result.task_id.clone(), attempt: result.attempt });
+            let ended = TaskRef { task_id: result.task_id.clone(), attempt: result.attempt };
+            state.outlet.end(ended, result.fence);
             state.results.begin(result.id)
         };
         match begun {

@@ -45,6 +45,9 @@ pub struct Delegate {
     /// The caller's own annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
+    /// Which of identical calls of its attempt it is, from 1. The runner says so in its frame, never a handler here.
+    #[serde(skip)]
+    pub repeat: Option<u32>,
 }
 
 fn yes() -> bool {

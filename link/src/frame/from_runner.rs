@@ -376,6 +376,9 @@ pub struct CallFrame {
     pub method: String,
     /// Its params.
     pub params: Value,
+    /// Which of identical calls of its attempt it is, from 1: of a `task/delegate` without a key, for which it stands in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<u32>,
 }
 
 /// `note`: read its params with [`Note::parse`](crate::Note::parse).

@@ -1,10 +1,11 @@
 //! Calls and notes of the handler.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use link::{
-    ArtifactGet, ArtifactPut, Call, CallFrame, Error, ErrorType, Id, Note, NoteFrame, ReplyFrame, ToGateway,
-    limits::CALLS_IN_FLIGHT_MAX,
+    ArtifactGet, ArtifactPut, Call, CallFrame, Delegate, Error, ErrorType, Id, Note, NoteFrame, ReplyFrame,
+    ToGateway, limits::CALLS_IN_FLIGHT_MAX,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -20,6 +21,8 @@ const ARTIFACT_GET: &str = "artifact/get";
 pub(super) struct OpenCall {
     method: &'static str,
     params: Value,
+    /// Which of identical calls it is, where that counts.
+    repeat: Option<u32>,
     /// The task whose clock stands still meanwhile.
     task: Option<Id>,
     /// Whether it ends with the task's cancellation.
@@ -29,7 +32,7 @@ pub(super) struct OpenCall {
 
 impl OpenCall {
     pub(super) fn frame(&self, id: u64) -> CallFrame {
-        CallFrame { id, method: self.method.to_owned(), params: self.params.clone() }
+        CallFrame { id, method: self.method.to_owned(), params: self.params.clone(), repeat: self.repeat }
     }
 
     pub(super) fn answer(self, outcome: Result<Value, Error>) {
@@ -64,7 +67,7 @@ impl Core {
     }
 
     /// Reads a call and judges whether its task may make it.
-    fn open_call(&self, method: &str, params: Value, task: Option<Id>) -> Result<OpenCall, Error> {
+    fn open_call(&mut self, method: &str, params: Value, task: Option<Id>) -> Result<OpenCall, Error> {
         let call = Call::parse(method, params.clone())?;
         let task = call.task_id().cloned().or(task).or_else(|| self.only_task());
         let ends_with_task =
@@ -76,7 +79,20 @@ impl Core {
         }
         // The other end of this channel is replaced by the caller's.
         let (answer, _) = oneshot::channel();
-        Ok(OpenCall { method: call.method(), params, task, ends_with_task, answer })
+        let repeat = self.repeat(&call);
+        Ok(OpenCall { method: call.method(), params, repeat, task, ends_with_task, answer })
+    }
+
+    /// Which of identical delegations without a key this is. It is counted here since only here an attempt's calls are
+    /// all known: the platform may be started anew between two of them.
+    fn repeat(&mut self, call: &Call) -> Option<u32> {
+        let Call::Delegate(Delegate { task_id, to, input, key: None, .. }) = call else { return None };
+        let attempt = self.attempts.get_mut(task_id)?;
+        let mut identical = DefaultHasher::new();
+        (to.to_string(), json!(input).to_string()).hash(&mut identical);
+        let count = attempt.delegations.entry(identical.finish()).or_insert(0);
+        *count += 1;
+        Some(*count)
     }
 
     fn pass_on(&mut self, call: OpenCall) {

@@ -2,10 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use link::{
-    Dropped, Error, ErrorType, NoteFrame, ToGateway,
-    limits::{FRAME_BYTES_MAX, NOTES_PER_SECOND_MAX},
-};
+use link::{Dropped, Error, ErrorType, NoteFrame, ToGateway, limits::NOTES_PER_SECOND_MAX};
 use tokio::time::Instant;
 
 /// Notes that may wait; beyond, the oldest goes.
@@ -140,10 +137,7 @@ impl Outbox {
 
 pub(crate) fn encode(frame: &ToGateway) -> Result<String, Error> {
     let text = serde_json::to_string(frame).map_err(|error| Error::new(ErrorType::Internal, error))?;
-    if text.len() > FRAME_BYTES_MAX {
-        let message = format!("a frame of {} bytes is too large: at most {FRAME_BYTES_MAX} fit", text.len());
-        return Err(Error::new(ErrorType::TooLarge, message));
-    }
+    link::check_frame(&text)?;
     Ok(text)
 }
 
@@ -182,7 +176,7 @@ impl Allowance {
 
 #[cfg(test)]
 mod tests {
-    use link::{CallFrame, Id};
+    use link::{CallFrame, Id, limits::FRAME_BYTES_MAX};
     use serde_json::{Value, json};
 
     use super::*;
@@ -192,7 +186,7 @@ mod tests {
     }
 
     fn call(id: u64) -> ToGateway {
-        ToGateway::Call(CallFrame { id, method: "tool/list".into(), params: json!({}) })
+        ToGateway::Call(CallFrame { id, method: "tool/list".into(), params: json!({}), repeat: None })
     }
 
     fn ack(re: &str) -> ToGateway {

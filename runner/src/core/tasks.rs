@@ -1,6 +1,6 @@
 //! Tasks: attempts in hand, their cancellation, their results.
 
-use std::{io, path::Path, time::Duration};
+use std::{collections::HashMap, io, path::Path, time::Duration};
 
 use link::{
     CancelFrame, Content, Error, ErrorType, Id, TaskFrame, TaskResultFrame, ToGateway,
@@ -29,6 +29,8 @@ pub(super) struct Attempt {
     pub(super) is_dropped: bool,
     /// Why it is to be stopped, once it is.
     pub(super) canceled: Option<String>,
+    /// How often each delegation without a key was asked for, by its hash.
+    pub(super) delegations: HashMap<u64, u32>,
     pub(super) last_sign: Instant,
     begun: Instant,
     lease_until: Instant,
@@ -123,6 +125,7 @@ impl Core {
             fence,
             is_dropped: false,
             canceled: None,
+            delegations: HashMap::new(),
             last_sign: now,
             begun: now,
             lease_until: now,

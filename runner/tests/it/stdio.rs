@@ -92,6 +92,53 @@ serve({"task/execute": execute})
     assert_eq!(results, 1, "the task that was sent twice ran once");
 }
 
+/// Which of identical delegations one is, is known in an attempt only; with a key it does not matter.
+#[tokio::test]
+async fn identical_delegations_without_a_key_are_counted() {
+    let mut sandbox = Sandbox::start().await;
+    sandbox
+        .python(
+            r#"
+def execute(params):
+    for more in ({"input": "a"}, {"input": "b"}, {"input": "a"}, {"input": "a", "key": "k"}):
+        call("task/delegate", {"taskId": params["taskId"], "to": "writer", **more})
+    return {"output": "done"}
+serve({"task/execute": execute})
+"#,
+        )
+        .await;
+    sandbox.task("tk_1", json!("go")).await;
+    for repeat in [json!(1), json!(1), json!(2), json!(null)] {
+        let call = sandbox.expect_call("task/delegate").await;
+        assert_eq!(call["repeat"], repeat, "{call}");
+        sandbox
+            .send(json!({"t": "reply", "re": call["id"], "result": {"taskId": "tk_2", "state": "completed"}}))
+            .await;
+    }
+    sandbox.result("tk_1").await;
+}
+
+/// What the platform could not read is a failure that says so, and not a result that nobody ever hears of.
+#[tokio::test]
+async fn a_result_that_is_nested_too_deep_is_a_failure() {
+    let mut sandbox = Sandbox::start().await;
+    sandbox
+        .python(
+            r#"
+def execute(params):
+    nested = 1
+    for _ in range(60):
+        nested = [nested]
+    return {"output": nested}
+serve({"task/execute": execute})
+"#,
+        )
+        .await;
+    sandbox.task("tk_1", json!("go")).await;
+    let result = sandbox.result("tk_1").await;
+    assert_eq!(result["error"]["data"]["type"], "too_large", "{result}");
+}
+
 #[tokio::test]
 async fn a_fenced_attempt_is_stopped_and_never_heard_of_again() {
     let mut sandbox = Sandbox::start().await;

@@ -69,6 +69,9 @@ pub struct Submitted {
     pub retry: RetryPolicy,
     /// The digest of the request, to tell a repetition from a different request under the same key.
     pub request_digest: Digest,
+    /// W3C trace context of the request, in which all that is done for the task goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// An agent has it in hand.

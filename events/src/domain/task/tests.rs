@@ -81,6 +81,7 @@ fn submitted(digest: &[u8], deadline_ms: Option<i64>) -> Submitted {
         retry: RetryPolicy::default(),
         subject: None,
         request_digest: Digest::of(digest),
+        traceparent: None,
     }
 }
 

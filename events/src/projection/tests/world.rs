@@ -204,6 +204,7 @@ impl World {
             retry: RetryPolicy::default(),
             subject: None,
             request_digest: Digest::of(b"request"),
+            traceparent: None,
         };
         let ended = task::AttemptEnded {
             attempt: 1,
