@@ -154,11 +154,9 @@ async fn deltas(
         return Err(Refusal::invalid("`deltas`: they are of one task; name it with `task`"));
     };
     let task: TaskId = parse("task", task)?;
-    api.settle(None).await?;
-    match api.views.task(tenant, &task).await.map_err(Problem::from)? {
-        Some(_) => Ok(Some(api.logs.deltas(&task))),
-        None => Err(Problem::not_found(EntityKind::Task, task.as_str()).into()),
-    }
+    let settled = api.settle(None).await?;
+    settled.found(api.views.task(tenant, &task).await, EntityKind::Task, task.as_str())?;
+    Ok(Some(api.logs.deltas(&task)))
 }
 
 /// What a reader that is up to date waits for.

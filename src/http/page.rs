@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use events::Position;
-use events::projection::{Direction, PAGE_ITEMS_MAX, Page, PageRequest};
+use events::api::{Problem, ProblemKind};
+use events::projection::{Direction, PAGE_ITEMS_MAX, Page, PageRequest, ViewError};
+use events::{EntityKind, Position};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -91,17 +92,43 @@ pub(super) struct Items<T> {
     pub(super) position: u64,
 }
 
+/// How far the views have come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settled {
+    is_current: bool,
+}
+
+impl Settled {
+    /// What was found, or that there is nothing of this id: unless the views are too far behind to know.
+    pub(super) fn found<T>(
+        self,
+        found: Result<Option<T>, ViewError>,
+        kind: EntityKind,
+        id: &str,
+    ) -> Result<T, Problem> {
+        found?.ok_or_else(|| match self.is_current {
+            true => Problem::not_found(kind, id),
+            false => {
+                let detail =
+                    format!("the views are behind the log, and know no {kind} `{id}` yet; ask again");
+                Problem::new(ProblemKind::Unavailable, detail)
+            }
+        })
+    }
+}
+
 impl Api {
     /// Waits until the views have come to `position`, for as long as a reader may wait; without one, until they have
     /// come to where the log ends now, for a short while: who asks after a command sees what it did.
-    pub(super) async fn settle(&self, position: Option<u64>) -> Result<(), Refusal> {
+    pub(super) async fn settle(&self, position: Option<u64>) -> Result<Settled, Refusal> {
         let Some(position) = position else { return self.catch_up().await };
         let limit = Duration::from_millis(self.limits.wait_ms_max);
         let waited = tokio::select! {
             waited = self.views.wait_for(Position(position), limit) => waited,
             () = self.stop.cancelled() => return Err(super::stopping().into()),
         };
-        Ok(waited.map_err(events::api::Problem::from)?)
+        waited.map_err(Problem::from)?;
+        Ok(Settled { is_current: true })
     }
 
     /// A page as it is answered.
@@ -113,11 +140,23 @@ impl Api {
         }
     }
 
-    async fn catch_up(&self) -> Result<(), Refusal> {
+    async fn catch_up(&self) -> Result<Settled, Refusal> {
         let head = self.store.head().await?;
         let limit = Duration::from_millis(self.limits.catch_up_ms);
-        // Views that stay behind have been asked; what they know is the answer.
-        let _ = self.views.wait_for(head.position, limit).await;
-        Ok(())
+        // Views that stay behind have been asked; what they know is the answer, but what they do not know is none.
+        let is_current = self.views.wait_for(head.position, limit).await.is_ok();
+        Ok(Settled { is_current })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_views_that_are_behind_do_not_know_may_be_there() {
+        let found = |is_current| Settled { is_current }.found::<()>(Ok(None), EntityKind::Task, "tk_1");
+        assert_eq!(found(true).expect_err("nothing").kind, ProblemKind::NotFound);
+        assert_eq!(found(false).expect_err("nothing").kind, ProblemKind::Unavailable);
     }
 }

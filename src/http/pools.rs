@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::Api;
 use super::extract::{Asker, Params, Segments};
 use super::page::{Items, Listing, Order, listing};
-use super::queries::{One, found};
+use super::queries::One;
 use crate::api::Refusal;
 
 /// The pools of this node.
@@ -242,9 +242,9 @@ pub(super) async fn read(
     Segments(name): Segments<String>,
     Params(query): Params<One>,
 ) -> Result<Json<PoolModel>, Refusal> {
-    api.settle(query.min_position()).await?;
+    let settled = api.settle(query.min_position()).await?;
     let shown: String = name.chars().take(80).collect();
-    let view = found(api.views.pool(&caller.tenant, &name).await, EntityKind::Pool, &shown)?;
+    let view = settled.found(api.views.pool(&caller.tenant, &name).await, EntityKind::Pool, &shown)?;
     Ok(Json(PoolModel::full(&view, &api.pools.figures())))
 }
 

@@ -10,7 +10,6 @@ use events::artifact::ArtifactError;
 use events::domain::message::{Body, MessageId};
 use events::projection::{
     AgentFilter, AuditFilter, CrewFilter, MessageFilter, Outcome, PageRequest, TaskFilter, TaskView,
-    ViewError,
 };
 use events::{AgentId, Digest, EntityKind, Incarnation, Principal, TaskId, domain};
 use schemars::JsonSchema;
@@ -79,24 +78,15 @@ impl One {
     }
 }
 
-/// What was found, or that there is nothing of this id.
-pub(super) fn found<T>(
-    found: Result<Option<T>, ViewError>,
-    kind: EntityKind,
-    id: &str,
-) -> Result<T, Problem> {
-    found?.ok_or_else(|| Problem::not_found(kind, id))
-}
-
 pub(super) async fn crew(
     State(api): State<Arc<Api>>,
     Asker(caller): Asker,
     Segments(crew): Segments<String>,
     Params(query): Params<One>,
 ) -> Answer<CrewModel> {
-    api.settle(query.min_position).await?;
+    let settled = api.settle(query.min_position).await?;
     let id = crew_id(&*api.store, &caller.tenant, &crew).await?;
-    let view = found(api.views.crew(&caller.tenant, &id).await, EntityKind::Crew, id.as_str())?;
+    let view = settled.found(api.views.crew(&caller.tenant, &id).await, EntityKind::Crew, id.as_str())?;
     Ok(Json(CrewModel::full(view)))
 }
 
@@ -144,9 +134,9 @@ pub(super) async fn agent(
     Segments(agent): Segments<String>,
     Params(query): Params<One>,
 ) -> Answer<AgentModel> {
-    api.settle(query.min_position).await?;
+    let settled = api.settle(query.min_position).await?;
     let id: AgentId = parse("agent", &agent)?;
-    let view = found(api.views.agent(&caller.tenant, &id).await, EntityKind::Agent, id.as_str())?;
+    let view = settled.found(api.views.agent(&caller.tenant, &id).await, EntityKind::Agent, id.as_str())?;
     let in_hand = api.views.in_hand(&caller.tenant, &id).await.map_err(Problem::from)?;
     Ok(Json(AgentModel::new(view, &api.sandbox).with_tasks(&in_hand)))
 }
@@ -185,9 +175,9 @@ pub(super) async fn agent_log(
     Segments(agent): Segments<String>,
     Params(query): Params<LogEnd>,
 ) -> Answer<AgentLog> {
-    api.settle(None).await?;
+    let settled = api.settle(None).await?;
     let id: AgentId = parse("agent", &agent)?;
-    let view = found(api.views.agent(&caller.tenant, &id).await, EntityKind::Agent, id.as_str())?;
+    let view = settled.found(api.views.agent(&caller.tenant, &id).await, EntityKind::Agent, id.as_str())?;
     let bytes = query.tail_bytes.unwrap_or(LOG_BYTES).min(LOG_BYTES_MAX);
     let state = &view.state;
     let incarnation = query.incarnation.map_or(state.incarnation, Incarnation);
@@ -261,14 +251,14 @@ pub(super) async fn task(
     Segments(task): Segments<String>,
     Params(query): Params<OneTask>,
 ) -> Answer<TaskModel> {
-    api.settle(query.min_position).await?;
+    let settled = api.settle(query.min_position).await?;
     let id: TaskId = parse("task", &task)?;
     let wait = Duration::from_millis(query.wait_ms.unwrap_or(0).min(api.limits.wait_ms_max));
     let until = Instant::now() + wait;
-    let mut view = found(api.views.task(&caller.tenant, &id).await, EntityKind::Task, id.as_str())?;
+    let mut view = settled.found(api.views.task(&caller.tenant, &id).await, EntityKind::Task, id.as_str())?;
     while !view.state.status.is_terminal() && Instant::now() < until && !api.stop.is_cancelled() {
         changed(&api, until).await;
-        view = found(api.views.task(&caller.tenant, &id).await, EntityKind::Task, id.as_str())?;
+        view = settled.found(api.views.task(&caller.tenant, &id).await, EntityKind::Task, id.as_str())?;
     }
     Ok(Json(whole(&api, &caller.tenant, view).await?))
 }
@@ -348,10 +338,13 @@ pub(super) async fn profile(
     Segments(name): Segments<String>,
     Params(query): Params<ProfileVersion>,
 ) -> Answer<ProfileModel> {
-    api.settle(query.min_position).await?;
+    let settled = api.settle(query.min_position).await?;
     let shown: String = name.chars().take(80).collect();
-    let view =
-        found(api.views.profile(&caller.tenant, &name, query.version).await, EntityKind::Profile, &shown)?;
+    let view = settled.found(
+        api.views.profile(&caller.tenant, &name, query.version).await,
+        EntityKind::Profile,
+        &shown,
+    )?;
     Ok(Json(view.into()))
 }
 

@@ -93,6 +93,51 @@ async fn a_handler_s_noise_and_second_answers_do_no_harm() {
     stage.leave().await;
 }
 
+/// A server whose health stands still has stopped working at what it has in hand, whatever it answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_gets_no_further_is_hung() {
+    const SERVER: &str = r#"
+import http.server, json, os, time
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def answer(self, body):
+        body = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        self.answer({"status": "Healthy", "time_of_last_update": 1})
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["Hypercode-Attempt"] == "1":
+            time.sleep(600)
+        self.answer({"said": "in the next attempt"})
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+    let stage = Stage::empty().await;
+    stage.home.write("deeds/server.py", SERVER);
+    let handler = "{command: [python3, server.py], source: ./deeds, protocol: http, grace: 2s}";
+    let crew = CREW
+        .replace("{command: [python3, deeds.py], source: ./deeds, concurrency: 4, grace: 2s}", handler)
+        .replace(
+            "liveness: {heartbeat: 500ms, missed: 60}",
+            "liveness: {heartbeat: 500ms, missed: 20, progress: 11s}",
+        );
+    stage.assemble(&crew).await.ok();
+    let ended = stage.ended(&stage.submit(&json!({})).await).await;
+    assert_eq!(
+        (&ended["status"], &ended["history"][0]["outcome"]),
+        (&json!("completed"), &json!("hung")),
+        "{ended:#}"
+    );
+    stage.leave().await;
+}
+
 /// A handler that works at several tasks is judged by each of them; a lease excuses one that is slow, and no other.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_several_tasks_only_the_silent_one_is_hung_and_a_lease_excuses_slowness() {

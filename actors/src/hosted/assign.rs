@@ -63,7 +63,7 @@ pub(super) async fn prepare(
         grace_ms: handler.grace.as_millis(),
         orphan_grace_ms: spec.liveness.orphan_grace.as_millis(),
     };
-    let timeout_only = matches!(handler.protocol, Protocol::Exec | Protocol::Http);
+    let timeout_only = handler.protocol == Protocol::Exec;
     let resources = checked.spec.resources.clone();
     let image = checked.image().map(str::to_owned);
     Ok(Prepared { assign, resources, image, timeout_only })
