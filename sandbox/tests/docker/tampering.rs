@@ -164,31 +164,6 @@ async fn an_execution_behind_a_lost_stream_is_found() {
     provider.destroy(&spec.id).await.unwrap();
 }
 
-/// It is told once, however often it takes to kill what was tampered with.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_breach_is_told_once_while_the_sandbox_cannot_be_killed() {
-    let place = Place::new();
-    let Some(_) = place.provider(&instance()).await else { return };
-    let proxy = Proxy::start(place.scratch());
-    let provider = proxy.provider(&place).await;
-    let mut breaches = provider.breaches();
-    let spec = spec(&place, IDLE);
-    let running = provider.create(&spec).await.unwrap();
-    written(&place, &running, "ready").await;
-    proxy.cut_off("/kill");
-    docker(&["exec", spec.id.as_str(), "/bin/true"]);
-    within("the breach", breaches.recv()).await.unwrap();
-    for _ in 0..3 {
-        provider.list().await.unwrap();
-    }
-    assert!(!alive(&spec.id).is_empty(), "it could be killed");
-    proxy.cut_off("/nothing-of-this-kind");
-    provider.list().await.unwrap();
-    until("it is killed", || alive(&spec.id).is_empty().then_some(())).await;
-    assert!(breaches.try_recv().is_err(), "it was told again");
-    provider.destroy(&spec.id).await.unwrap();
-}
-
 /// What is to stand still goes on when the platform says so, and not before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_that_somebody_else_unpaused_is_killed() {
