@@ -73,19 +73,15 @@ pub async fn check(options: &CheckOptions) -> Vec<Finding> {
     };
     match ready {
         Err(failure) => {
-            let mut found = failure.message;
-            if !failure.log_tail.is_empty() {
-                found = format!("{found}; the end of its log: {}", failure.log_tail.trim_end());
-            }
             findings.push(Finding::error(
                 "initialize",
-                found,
+                with_log(failure.message, &failure.log_tail),
                 "`initialize` is answered, if only with -32601",
             ));
         }
         Ok(ready) => {
             let mut checker =
-                Checker { options, stdio: ready.stdio, info: ready.info, desk: &desk, findings };
+                Checker { options, stdio: ready.stdio, info: ready.info, log, desk: &desk, findings };
             checker.run().await;
             findings = std::mem::take(&mut checker.findings);
         }
@@ -129,6 +125,14 @@ async fn prepare(
     Ok((Launch { spec, program, log, family: Family::of_guest(), platform }, initialize))
 }
 
+/// What was found, and the end of the handler's log where there is any.
+fn with_log(found: String, log_tail: &str) -> String {
+    match log_tail.trim_end() {
+        "" => found,
+        log_tail => format!("{found}; the end of its log: {log_tail}"),
+    }
+}
+
 /// The params of the first request of this method in a transcript.
 fn first_params<T: serde::de::DeserializeOwned>(
     transcripts: &[(&str, &str)],
@@ -158,6 +162,7 @@ struct Checker<'a> {
     options: &'a CheckOptions,
     stdio: stdio::Stdio,
     info: HandlerInfo,
+    log: Log,
     desk: &'a Desk,
     findings: Vec<Finding>,
 }
@@ -196,9 +201,12 @@ impl Checker<'_> {
         self.findings.push(Finding::warning(step, found, rule));
     }
 
-    /// Notes the end of the handler; whether it still lives is the answer.
-    fn ended(&mut self, step: &'static str) -> bool {
-        self.fault(step, "the handler ended", "a handler serves until it is told to end");
+    /// Notes the end of the handler with what it wrote last; whether it still lives is the answer.
+    async fn ended(&mut self, step: &'static str) -> bool {
+        let exit = self.stdio.child().ended().await;
+        self.stdio.child().last_words().await;
+        let found = with_log(format!("the handler ended: it {exit}"), &self.log.tail());
+        self.fault(step, found, "a handler serves until it is told to end");
         false
     }
 
@@ -235,7 +243,7 @@ impl Checker<'_> {
                 let found = format!("the task `{task}` got no answer in {} ms", self.options.step_ms_max);
                 self.fault(step, found, "every execute is answered, within the attempt's timeout");
             }
-            Outcome::Ended => return self.ended(step),
+            Outcome::Ended => return self.ended(step).await,
         }
         self.desk.end_task(&task);
         true
@@ -308,7 +316,7 @@ impl Checker<'_> {
                     "a message is answered with `{}` or an error within 30 s",
                 );
             }
-            Outcome::Ended => return self.ended(step),
+            Outcome::Ended => return self.ended(step).await,
         }
         true
     }
@@ -324,7 +332,7 @@ impl Checker<'_> {
                 self.doubt(step, format!("it was answered with {}", brief(&result.to_string())), rule)
             }
             Outcome::Silent => self.fault(step, "it got no answer", rule),
-            Outcome::Ended => return self.ended(step),
+            Outcome::Ended => return self.ended(step).await,
         }
         true
     }
@@ -375,7 +383,7 @@ impl Checker<'_> {
                 self.fault(step, found, rule);
                 return false;
             }
-            Outcome::Ended => return self.ended(step),
+            Outcome::Ended => return self.ended(step).await,
         }
         true
     }
@@ -397,7 +405,7 @@ impl Checker<'_> {
             Outcome::Silent => {
                 self.fault(step, "it got no answer", "a handler that said `ping: true` answers within 10 s")
             }
-            Outcome::Ended => return self.ended(step),
+            Outcome::Ended => return self.ended(step).await,
         }
         true
     }

@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use crate::{
+    carrier::LAST_WORDS_MS_MAX,
     log::Log,
     process::{Family, signal_group},
 };
@@ -56,6 +57,8 @@ impl std::fmt::Display for Exit {
 pub(crate) struct Child {
     pid: i32,
     exit: watch::Receiver<Option<Exit>>,
+    /// Whether its stderr is in the log to the end.
+    last_words: watch::Receiver<bool>,
 }
 
 /// The ends of the child's pipes.
@@ -79,7 +82,11 @@ impl Child {
             return Err(io::Error::other("the pipes of the child are missing"));
         };
         let log = log.clone();
-        tokio::spawn(async move { log.copy(stderr).await });
+        let (written, last_words) = watch::channel(false);
+        tokio::spawn(async move {
+            log.copy(stderr).await;
+            written.send_replace(true);
+        });
         let (ended, exit) = watch::channel(None);
         let family = family.clone();
         tokio::spawn(async move {
@@ -90,7 +97,7 @@ impl Child {
             family.reap_orphans();
             ended.send_replace(Some(status.map(Exit::from).unwrap_or_default()));
         });
-        Ok((Self { pid, exit }, Pipes { stdin, stdout }))
+        Ok((Self { pid, exit, last_words }, Pipes { stdin, stdout }))
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -108,6 +115,14 @@ impl Child {
             Ok(exit) => exit.unwrap_or_default(),
             Err(_) => Exit::default(),
         }
+    }
+
+    /// Waits until everything that it wrote to stderr is in the log, once it has ended; not for ever.
+    pub(crate) async fn last_words(&self) {
+        let mut last_words = self.last_words.clone();
+        let limit = Duration::from_millis(LAST_WORDS_MS_MAX);
+        // Its descendants may hold the pipe open: what has come by then is what there is.
+        let _ = tokio::time::timeout(limit, last_words.wait_for(|written| *written)).await;
     }
 
     /// Sends a signal to the child's group, unless the child has ended.

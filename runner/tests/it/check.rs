@@ -61,7 +61,14 @@ async fn each_fault_is_named() {
         ),
         ("serve({})", "error: task/execute: `task/execute` is not known"),
         ("serve({'task/execute': lambda params: {'outptu': 1}})", "unknown field `outptu`"),
-        ("serve({'task/execute': lambda params: os._exit(3)})", "error: task/execute: the handler ended"),
+        (
+            "serve({'task/execute': lambda params: os._exit(3)})",
+            "error: task/execute: the handler ended: it exited",
+        ),
+        (
+            "def torn(params):\n    print('out of luck', file=sys.stderr, flush=True)\n    os._exit(3)\nserve({'task/execute': torn})",
+            "it exited with code 3; the end of its log: out of luck",
+        ),
         (
             "def twice(params):\n    write({'id': 2, 'result': {}})\n    return {}\nserve({'task/execute': twice})",
             "handler.double_answer",
