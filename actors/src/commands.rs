@@ -1,14 +1,12 @@
 //! The command API over entities: one implementation behind every door.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use events::api::{Caller, Command, Problem, ProblemKind, Reply};
-use events::domain::crew::{self, Allowance, AssemblyStarted, OnBreach, Status};
+use events::domain::crew::{self, Status};
 use events::domain::{Decider, agent, profile, task};
-use events::supervision::{Backoff, ChildKind, OnExhausted, Policy, Strategy};
 use events::{AgentId, CommandId, CrewId, Digest, EntityKind, Meta, Position, TaskId};
-use manifest::{CrewSpec, ProfileSpec};
+use manifest::ProfileSpec;
 use serde_json::{Value, json};
 
 use crate::contents;
@@ -19,8 +17,11 @@ use crate::hosted;
 use crate::profiles;
 use crate::submit::{self, Order};
 
+mod assembly;
 mod pool;
 
+/// What to do about a profile that does not exist.
+const APPLY_FIRST: &str = "apply it first with `hypercode profile apply FILE`";
 /// Content of a task as it may come in, in bytes of JSON: what fits a frame of the link.
 const INPUT_BYTES_MAX: usize = 200 * 1024;
 
@@ -204,101 +205,31 @@ impl Answerer {
         Ok(reply(EntityKind::Crew, crew.as_str(), position, body))
     }
 
-    async fn assemble(
-        &self,
-        asked: &Asked<'_>,
-        name: String,
-        labels: BTreeMap<String, String>,
-        spec: Value,
-    ) -> Result<Reply, Problem> {
-        let checked: CrewSpec = serde_json::from_value(spec)
-            .map_err(|error| Problem::new(ProblemKind::Invalid, format!("crew `{name}`: {error}")))?;
-        gate(&name, &checked)?;
-        let command_id = asked.caller.command_id();
-        let crew = CrewId::derive(&["crew", &command_id.to_string()]);
-        self.check_pool(asked, &crew, &checked).await?;
-        let started = self.started(asked, &crew, name, labels, &checked).await?;
-        let command = crew::Command::Assemble(started);
-        let outcome = self.give(&self.core.crews, asked, crew.as_str(), command).await?;
-        // Who is told that it failed finds nothing of it left.
-        let is_settled = |state: &crew::State| !matches!(state.status, Status::Assembling | Status::Failed);
-        let settled = self.core.crews.wait(crew.as_str(), is_settled).await?;
-        let position = self.position(&outcome).await?.max(self.core.store.head().await?.position);
-        if settled.status.has_ended() {
-            let mut problem =
-                Problem::new(ProblemKind::Failed, format!("crew was not assembled: {}", settled.reason));
-            problem.position = Some(position);
-            return Err(problem);
-        }
-        let agents: Vec<Value> = settled
-            .kept()
-            .map(|held| {
-                let seat = &held.seat;
-                json!({ "agent": seat.agent, "member": seat.member, "replica": seat.replica })
-            })
-            .collect();
-        let body = json!({ "crew": crew, "status": settled.status, "agents": agents });
-        Ok(reply(EntityKind::Crew, crew.as_str(), position, body))
-    }
-
-    async fn started(
-        &self,
-        asked: &Asked<'_>,
-        crew: &CrewId,
-        name: String,
-        labels: BTreeMap<String, String>,
-        spec: &CrewSpec,
-    ) -> Result<AssemblyStarted, Problem> {
-        let limits = &self.core.options.limits;
-        let now = self.core.clock.now();
-        let mut seats = Vec::new();
-        let mut slowest_ms = 0;
-        for member in &spec.members {
-            let (applied, checked) = self.profile(asked, member.profile.as_str()).await?;
-            slowest_ms = slowest_ms.max(checked.handler.start_timeout.as_millis());
-            let profile = (applied.name.as_str(), applied.version, applied.digest);
-            let name = member.name.as_str();
-            seats.extend(hosted::seats(
-                crew,
-                name,
-                member.replicas,
-                &[],
-                0,
-                profile,
-                restart(member.restart),
-            ));
-        }
-        Ok(AssemblyStarted {
-            crew: crew.clone(),
-            tenant: asked.caller.tenant.clone(),
-            name,
-            labels,
-            spec: contents::wire(spec),
-            entry: spec.entry.as_str().to_owned(),
-            policy: policy(spec),
-            seats,
-            ready_by_ms: now.plus_ms(limits.assembly_ms + slowest_ms).millis(),
-            expires_at_ms: spec.ttl.map(|ttl| now.plus_ms(ttl.as_millis()).millis()),
-            allowance: allowance(spec),
-        })
-    }
-
+    /// The newest version of a profile.
     async fn profile(
         &self,
         asked: &Asked<'_>,
         name: &str,
     ) -> Result<(profile::Applied, ProfileSpec), Problem> {
+        let found = self.find_profile(asked, name).await?;
+        found.ok_or_else(|| {
+            let detail = format!("profile `{name}` does not exist; {APPLY_FIRST}");
+            Problem::new(ProblemKind::Invalid, detail)
+        })
+    }
+
+    /// The newest version of a profile, if it was ever applied.
+    async fn find_profile(
+        &self,
+        asked: &Asked<'_>,
+        name: &str,
+    ) -> Result<Option<(profile::Applied, ProfileSpec)>, Problem> {
         let id = profiles::entity_id(&asked.caller.tenant, name);
         // The profile may be another node's; the log has it all the same.
         let state = peek::<profile::Profile>(&self.core, &id).await?;
-        let applied = state.current.clone().ok_or_else(|| {
-            let detail = format!(
-                "profile `{name}` does not exist; apply it first with `hypercode profile apply FILE`"
-            );
-            Problem::new(ProblemKind::Invalid, detail)
-        })?;
+        let Some(applied) = state.current.clone() else { return Ok(None) };
         let checked = profiles::parse(&applied)?;
-        Ok((applied, checked.spec))
+        Ok(Some((applied, checked.spec)))
     }
 
     async fn scale(
@@ -373,6 +304,7 @@ impl Answerer {
         }
         let command_id = asked.caller.command_id();
         let id = TaskId::derive(&["task", &command_id.to_string()]);
+        self.check_replica(asked, &state, &id, (&*member, replica)).await?;
         let mut digest = json!([crew, member, replica, input, context, deadline_ms]);
         if let (Some(subject), Value::Array(asked)) = (&subject, &mut digest) {
             asked.push(subject.as_str().into());
@@ -399,6 +331,26 @@ impl Answerer {
         let position = self.position(&outcome).await?;
         let body = json!({ "task": id, "status": outcome.state.status });
         Ok(reply(EntityKind::Task, id.as_str(), position, body))
+    }
+
+    /// Refuses a task for a replica that the crew does not have now, as a channel does; one that was accepted while it had
+    /// it stays accepted.
+    async fn check_replica(
+        &self,
+        asked: &Asked<'_>,
+        crew: &crew::State,
+        task: &TaskId,
+        (member, replica): (&str, Option<u32>),
+    ) -> Result<(), Problem> {
+        let Some(replica) = replica else { return Ok(()) };
+        let is_meant = |seat: &crew::Seat| seat.member == member && seat.replica == replica;
+        if crew.kept().any(|held| is_meant(&held.seat)) {
+            return Ok(());
+        }
+        if !asked.is_first && self.core.tasks.read(task.as_str()).await?.submitted.is_some() {
+            return Ok(());
+        }
+        Err(Problem::new(ProblemKind::NotFound, format!("the crew has no agent `{member}[{replica}]`")))
     }
 
     async fn retry(&self, asked: &Asked<'_>, id: &TaskId) -> Result<Reply, Problem> {
@@ -452,21 +404,6 @@ impl Answerer {
     }
 }
 
-/// GY-1: nothing certifies agents here, so that a crew which requires certificates is never started.
-fn gate(name: &str, spec: &CrewSpec) -> Result<(), Problem> {
-    let required: Vec<&str> =
-        spec.gym.iter().flat_map(|gym| &gym.require).map(manifest::Name::as_str).collect();
-    if required.is_empty() {
-        return Ok(());
-    }
-    let detail = format!(
-        "crew `{name}` requires certificates of the suites {}, and none of its profiles has one; leave `spec.gym.require` out \
-         to run the crew without validation",
-        required.join(", ")
-    );
-    Err(Problem::new(ProblemKind::Failed, detail))
-}
-
 fn takes_tasks(status: Status) -> bool {
     matches!(status, Status::Running | Status::Paused)
 }
@@ -483,50 +420,5 @@ fn receiver(to: Option<&str>, entry: &str) -> Result<(String, Option<u32>), Prob
             ProblemKind::Invalid,
             format!("to `{to}`: a task goes to `member` or `member[n]`"),
         )),
-    }
-}
-
-fn restart(kind: manifest::Restart) -> ChildKind {
-    match kind {
-        manifest::Restart::Permanent => ChildKind::Permanent,
-        manifest::Restart::Transient => ChildKind::Transient,
-        manifest::Restart::Temporary => ChildKind::Temporary,
-    }
-}
-
-fn allowance(spec: &CrewSpec) -> Allowance {
-    let budget = &spec.budget;
-    Allowance {
-        tokens: budget.tokens,
-        wall_ms: budget.wall_time.map(manifest::Millis::as_millis),
-        messages: budget.messages,
-        on_breach: match budget.on_breach {
-            manifest::OnBreach::Suspend => OnBreach::Suspend,
-            manifest::OnBreach::Disband => OnBreach::Disband,
-        },
-    }
-}
-
-fn policy(spec: &CrewSpec) -> Policy {
-    let supervision = &spec.supervision;
-    Policy {
-        strategy: match supervision.strategy {
-            manifest::Strategy::OneForOne => Strategy::OneForOne,
-            manifest::Strategy::OneForAll => Strategy::OneForAll,
-            manifest::Strategy::RestForOne => Strategy::RestForOne,
-        },
-        max_restarts: supervision.max_restarts,
-        within_ms: supervision.within.as_millis(),
-        backoff: Backoff {
-            initial_ms: supervision.backoff.initial.as_millis(),
-            max_ms: supervision.backoff.max.as_millis(),
-            jitter: supervision.backoff.jitter,
-        },
-        on_exhausted: match supervision.on_exhausted {
-            manifest::OnExhausted::Quarantine => OnExhausted::Quarantine,
-            manifest::OnExhausted::Disband => OnExhausted::Disband,
-            manifest::OnExhausted::Escalate => OnExhausted::Escalate,
-        },
-        stable_after_ms: supervision.within.as_millis(),
     }
 }

@@ -122,6 +122,23 @@ pub trait DomainEvent: Clone + PartialEq + std::fmt::Debug + Send + Sync + 'stat
     fn decode(kind: &str, schema: u16, payload: &str) -> Result<Self, DecodeError>;
 }
 
+/// Every kind of event that this version knows, entity by entity.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    let kinds = [
+        profile::Event::KINDS,
+        pool::Event::KINDS,
+        crew::Event::KINDS,
+        agent::Event::KINDS,
+        task::Event::KINDS,
+        message::Event::KINDS,
+        artifact::Event::KINDS,
+        state::Event::KINDS,
+        platform::Event::KINDS,
+        access::Event::KINDS,
+    ];
+    kinds.into_iter().flatten().map(|(kind, _)| *kind)
+}
+
 /// Reads a payload of an older or the newest schema, step by step.
 pub fn decode_payload<T: DeserializeOwned>(
     kind: &str,

@@ -133,6 +133,8 @@ codes! {
     Conflict = "conflict",
     /// No profile has this name.
     UnknownProfile = "unknown profile",
+    /// No file or directory is where the field says.
+    MissingFile = "missing file or directory",
     /// This version reads the field and cannot do what it says.
     NotHeld = "not held by this version",
 }
@@ -154,6 +156,13 @@ impl Fault {
         Self { severity: Severity::Warning, ..Self::error(code, path, expected) }
     }
 
+    /// The fault as JSON, with its sentence as `message`.
+    pub fn to_json(&self) -> serde_json::Value {
+        let mut value = serde_json::json!(self);
+        value["message"] = self.to_string().into();
+        value
+    }
+
     pub(crate) fn found(mut self, found: impl Into<String>) -> Self {
         self.found = Some(found.into());
         self
@@ -172,8 +181,8 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Location { file, line, column }) = &self.location {
-            write!(f, "{}:{line}:{column}: ", Harmless(file))?;
+        if let Some(location) = &self.location {
+            write!(f, "{location}: ")?;
         }
         write!(f, "{}: ", self.severity)?;
         if !self.path.is_empty() {
@@ -188,6 +197,12 @@ impl fmt::Display for Fault {
             Some(nearest) => write!(f, " (did you mean {}?)", quoted(nearest)),
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", Harmless(&self.file), self.line, self.column)
     }
 }
 

@@ -17,6 +17,7 @@ mod plan;
 mod pool;
 mod profile;
 mod schema;
+mod source;
 mod text;
 mod tree;
 mod units;
@@ -29,12 +30,14 @@ pub use crew::{
 pub use fault::{Code, Fault, Location, Severity};
 pub use manifest::{ApiVersion, Kind, Manifest, Metadata};
 pub use name::{Name, NameError};
+pub use nearest::nearest;
 pub use parse::{Parsed, parse};
-pub use plan::{Edge, Matrix, Plan, PlannedMember, ProfileSummary, Total, plan};
+pub use plan::{Edge, Matrix, Plan, PlannedMember, ProfileSummary, Total, plan, unknown_profile};
 pub use pool::{Pool, PoolSize, PoolSpec, Queue, Refill, Standby, WhenEmpty};
 pub use profile::{
     Handler, Model, Profile, ProfileSpec, Protocol, Resources, Response, Retry, RetryClass, Secret,
     SecretSource, Stdin, Stdout, ToolServer,
 };
 pub use schema::schema;
+pub use source::Source;
 pub use units::{Bytes, Cpu, Millis, Quantity, Rate, UnitError};

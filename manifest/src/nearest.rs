@@ -6,7 +6,7 @@ const CHARS_MAX: usize = 64;
 /// The candidate that `word` is most probably a misspelling of, if any is near enough: a third of
 /// its characters may be wrong. Letter case, `-` and `_` do not count, so `max_restarts` finds
 /// `maxRestarts`. Of equally near candidates the first wins.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.chars().count() > CHARS_MAX {
         return None;
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::fault::{Code, Fault, Faults, Severity};
-use crate::{Manifest, decode, text, yaml};
+use crate::{Manifest, Source, decode, text, yaml};
 
 /// What a file contains.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +12,9 @@ pub struct Parsed {
     pub manifests: Vec<Manifest>,
     /// Everything that is wrong, in the order of the file.
     pub faults: Vec<Fault>,
+    /// Every document as it stands in the file. If no fault is an error, they are those of the
+    /// manifests.
+    pub sources: Vec<Source>,
 }
 
 impl Parsed {
@@ -29,14 +32,14 @@ impl Parsed {
 /// documents are passed over. `file` is only a name for the faults.
 pub fn parse(file: &str, bytes: &[u8]) -> Parsed {
     let mut faults = Faults::new(file);
-    let manifests = match text::decode(bytes, &mut faults) {
+    let (manifests, sources) = match text::decode(bytes, &mut faults) {
         Some(text) => read(text, &mut faults),
-        None => Vec::new(),
+        None => Default::default(),
     };
-    Parsed { manifests, faults: faults.finish() }
+    Parsed { manifests, faults: faults.finish(), sources }
 }
 
-fn read(text: &str, faults: &mut Faults) -> Vec<Manifest> {
+fn read(text: &str, faults: &mut Faults) -> (Vec<Manifest>, Vec<Source>) {
     let mut documents = yaml::read(text, faults);
     documents.retain(|document| !document.root.is_null());
     if documents.is_empty() && !faults.any_error() {
@@ -57,5 +60,6 @@ fn read(text: &str, faults: &mut Faults) -> Vec<Manifest> {
         }
         faults.append(own);
     }
-    manifests
+    let sources = documents.into_iter().map(|document| Source::new(faults.file(), document.root));
+    (manifests, sources.collect())
 }

@@ -151,7 +151,7 @@ pub fn plan(crew: &Crew, profiles: &BTreeMap<Name, ProfileSummary>) -> Plan {
         let summary = profiles.get(&member.profile);
         total.add(member.replicas, summary);
         if summary.is_none() {
-            faults.push(unknown_profile(index, &member.profile, profiles));
+            faults.push(unknown(index, &member.profile, profiles));
         }
         members.push(PlannedMember {
             name: member.name.clone(),
@@ -183,7 +183,7 @@ impl Total {
     }
 }
 
-fn unknown_profile(index: usize, profile: &Name, profiles: &BTreeMap<Name, ProfileSummary>) -> Fault {
+fn unknown(index: usize, profile: &Name, profiles: &BTreeMap<Name, ProfileSummary>) -> Fault {
     /// The most names that a fault lists.
     const LISTED_MAX: usize = 20;
     let names = || profiles.keys().map(Name::as_str);
@@ -195,9 +195,13 @@ fn unknown_profile(index: usize, profile: &Name, profiles: &BTreeMap<Name, Profi
         true => "no profile was applied yet; apply it with `hypercode profile apply FILE`".to_owned(),
         false => format!("the profiles are {listed}"),
     };
+    unknown_profile(index, profile, expected).nearest(nearest(profile, names()))
+}
+
+/// That the member at this index of a crew is of a profile that nobody has applied.
+pub fn unknown_profile(index: usize, profile: &Name, expected: impl Into<String>) -> Fault {
     Fault::error(Code::UnknownProfile, format!("spec.members[{index}].profile"), expected)
         .found(quoted(profile))
-        .nearest(nearest(profile, names()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 pub(crate) type Position = (usize, usize);
 
 /// A value and where it begins.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
     pub(crate) position: Position,
     pub(crate) value: Value,
@@ -15,7 +15,7 @@ pub(crate) struct Node {
 }
 
 /// What a value is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Scalar(Scalar, String),
     List(Vec<Node>),
@@ -33,7 +33,7 @@ pub(crate) enum Scalar {
 }
 
 /// A key of a mapping and its value. Keys are unique within a mapping.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) key: String,
     pub(crate) position: Position,

@@ -151,6 +151,9 @@ quantity!(
 quantity!(Rate, "Rate", "a rate per second such as `200/s`", "string", "^[0-9]+/s$", 0, [("/s", 1)]);
 
 impl Millis {
+    /// The longest duration that has no tighter limit: ten years.
+    pub const MAX: Self = Self::from_secs(3_650 * 86_400);
+
     /// A duration of `value` milliseconds.
     pub const fn new(value: u64) -> Self {
         Self(value)

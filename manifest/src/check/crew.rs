@@ -71,21 +71,19 @@ fn channels(spec: &CrewSpec, at: &At<'_>, faults: &mut Faults) {
     }
 }
 
-/// Warns of cycles of task channels, each member in at most one of them. They are allowed: the
-/// limits of depth and the refusal of deadlocks bound them.
+/// Warns of cycles of task channels until every channel that lies on any is in one that was reported. They are
+/// allowed: the limits of depth and the refusal of deadlocks bound them.
 fn cycles(spec: &CrewSpec, at: &At<'_>, faults: &mut Faults) {
     let edges = edges(spec, |kinds| kinds.contains(&ChannelKind::Task));
-    let mut reported: BTreeSet<&str> = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     for (index, channel) in spec.channels.iter().enumerate() {
         let (from, to) = (channel.from.as_str(), channel.to.as_str());
-        if from == to || !channel.kinds.contains(&ChannelKind::Task) || reported.contains(from) {
+        if from == to || !channel.kinds.contains(&ChannelKind::Task) || reported.contains(&(from, to)) {
             continue;
         }
         let Some(back) = shortest_path(&edges, to, from) else { continue };
-        if back.iter().any(|member| reported.contains(member)) {
-            continue;
-        }
-        reported.extend(&back);
+        reported.insert((from, to));
+        reported.extend(back.iter().zip(&back[1..]).map(|(from, to)| (*from, *to)));
         let at = at.item(index);
         let expected = "tasks may wait for each other; maxDepth bounds how deep they nest";
         let fault = Fault::warning(Code::TaskCycle, &at.path, expected);

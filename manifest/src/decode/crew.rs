@@ -9,8 +9,7 @@ use crate::{
     OnExhausted, Rate, Restart, SandboxChoice, Strategy, Supervision,
 };
 
-/// The longest of the durations that have no tighter limit: ten years.
-const DURATION_MAX: Millis = Millis::from_secs(3_650 * 86_400);
+const DURATION_MAX: Millis = Millis::MAX;
 const DURATION_MIN: Millis = Millis::from_secs(1);
 
 pub(crate) fn crew_spec(at: &At<'_>, faults: &mut Faults) -> CrewSpec {
