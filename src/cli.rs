@@ -41,7 +41,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::api::Details;
-use crate::output::{Format, Output, harmless, remark};
+use crate::output::{Format, Output, harmless, heard, remark};
 
 use session::Session;
 
@@ -171,9 +171,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version come this way too; nobody is left to tell if printing fails.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            // Help and version come this way too.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            return heard(error.print())
+                .map_or_else(|problem| fail(&problem, Format::Table), |()| code.into());
         }
     };
     // A built-in handler is a small program of its own, and needs no runtime.
@@ -191,10 +192,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = runtime.block_on(cli.command.run(&cli.global));
     // A read of standard input cannot be interrupted, and must not keep the program.
     runtime.shutdown_background();
-    outcome.unwrap_or_else(|problem| {
-        report(&problem, format);
-        ExitCode::from(problem.kind.exit_code())
-    })
+    outcome.unwrap_or_else(|problem| fail(&problem, format))
+}
+
+fn fail(problem: &Problem, format: Format) -> ExitCode {
+    report(problem, format);
+    ExitCode::from(problem.kind.exit_code())
 }
 
 /// The runtime, whose threads are tried first: where one cannot be started, tokio would panic, or wait for ever.
@@ -239,7 +242,7 @@ impl Command {
             Self::Doctor => Box::pin(doctor::run(global, output)).await,
             Self::Whoami => {
                 let session = Session::open(global, output)?;
-                output.details(&session.client.get("/v1/whoami", &[]).await?);
+                output.details(&session.client.get("/v1/whoami", &[]).await?)?;
                 Ok(ExitCode::SUCCESS)
             }
         }

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::code_health::{self, PackedTree};
 use crate::config::Config;
+use crate::output;
 use crate::platform::{Platform, StartError};
 
 mod chaos;
@@ -301,8 +302,7 @@ impl Show {
             timeline.table(),
             timeline.figures(assembly, report)
         );
-        // Whoever pipes the report into `head` has seen what he wanted.
-        let _ = io::stdout().lock().write_all(text.as_bytes());
+        output::print(&text)?;
         Ok(())
     }
 

@@ -14,12 +14,14 @@ use serde::Serialize;
 use tokio::process::Command;
 
 use crate::config::{Config, SandboxKind};
-use crate::sandboxes;
+use crate::{http, room, sandboxes};
 
 /// Free space below which the log may soon find no room, in MiB.
 const FREE_MIB_LEAST: u64 = 1_024;
 /// Open files that a platform with a few hundred agents needs.
 const OPEN_FILES_LEAST: u64 = 4_096;
+/// What to do where agents are isolated from nothing.
+const NOT_ISOLATED: &str = "run only handlers that you would run yourself";
 /// How long a program may take to say its version.
 const VERSION_WAIT: Duration = Duration::from_secs(5);
 
@@ -55,8 +57,8 @@ impl Finding {
     }
 }
 
-/// Looks at everything that needs no platform.
-pub async fn examine(config: &Config) -> Vec<Finding> {
+/// Looks at everything that needs no platform; `running` is what the agents of one that runs are held to.
+pub async fn examine(config: &Config, running: Option<&http::SandboxKind>) -> Vec<Finding> {
     let mut findings = vec![
         Finding::new("version", Verdict::Ok, format!("hypercode {}", env!("CARGO_PKG_VERSION")), ""),
         kernel(),
@@ -68,7 +70,10 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(free_space(&config.data_dir));
     findings.push(open_files());
     findings.push(python().await);
-    findings.push(isolation(config).await);
+    findings.push(match running {
+        Some(sandbox) => isolation_of(sandbox),
+        None => isolation(config).await,
+    });
     findings.push(control_groups());
     findings.push(user_namespaces());
     findings.extend(docker::examine(config).await);
@@ -109,8 +114,9 @@ async fn data_dir(dir: &Path) -> Finding {
             store.close().await;
             Finding::new(WHAT, Verdict::Ok, format!("`{shown}` can be used, and nobody uses it"), "")
         }
-        Err(error @ sqlite::OpenError::InUse { .. }) => {
-            Finding::new(WHAT, Verdict::Ok, error.to_string(), "")
+        Err(sqlite::OpenError::InUse { pid, .. }) => {
+            let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+            Finding::new(WHAT, Verdict::Ok, format!("`{shown}` is in use by {holder}"), "")
         }
         Err(error) => {
             Finding::new(WHAT, Verdict::Error, error.to_string(), "see what the message says of the file")
@@ -152,15 +158,14 @@ async fn database(database: &Database) -> Finding {
 
 fn free_space(dir: &Path) -> Option<Finding> {
     let existing: PathBuf = dir.ancestors().find(|dir| dir.exists())?.to_owned();
-    let stat = nix::sys::statvfs::statvfs(&existing).ok()?;
-    let free = (stat.blocks_available() * stat.fragment_size()) >> 20;
-    let found = format!("{free} MiB free at `{}`", existing.display());
-    Some(match free < FREE_MIB_LEAST {
-        true => {
-            Finding::new("free space", Verdict::Warning, found, "make room, or choose another data directory")
-        }
-        false => Finding::new("free space", Verdict::Ok, found, ""),
-    })
+    let free = room::free_kib(&existing)?;
+    let (verdict, mend) = match free {
+        ..room::KIB_LEAST => (Verdict::Error, "make room: nothing can be kept"),
+        _ if free >> 10 < FREE_MIB_LEAST => (Verdict::Warning, "make room, or choose another data directory"),
+        _ => (Verdict::Ok, ""),
+    };
+    let found = format!("{} MiB free at `{}`", free >> 10, existing.display());
+    Some(Finding::new("free space", verdict, found, mend))
 }
 
 fn open_files() -> Finding {
@@ -212,11 +217,10 @@ async fn isolation(config: &Config) -> Finding {
                 Ok(_) => "they are asked for; native ones could be used here".to_owned(),
                 Err(error) => format!("failed to {error}"),
             };
-            let mend = "run only handlers that you would run yourself";
             match of_processes().await {
                 Ok(isolation) => {
                     let found = format!("{}. why: {why}", in_words(Kind::Process, &isolation));
-                    Finding::new(WHAT, Verdict::Warning, found, mend)
+                    Finding::new(WHAT, Verdict::Warning, found, NOT_ISOLATED)
                 }
                 Err(reason) => Finding::new(WHAT, Verdict::Error, reason, "mend what the message names"),
             }
@@ -224,9 +228,22 @@ async fn isolation(config: &Config) -> Finding {
     }
 }
 
+/// What the agents of a platform that runs are held to, whatever this command would choose.
+fn isolation_of(sandbox: &http::SandboxKind) -> Finding {
+    let found = format!("of the platform that runs: {}", told(sandbox));
+    match sandbox.isolation == sandbox::Level::None.to_string() {
+        true => Finding::new("isolation", Verdict::Warning, found, NOT_ISOLATED),
+        false => Finding::new("isolation", Verdict::Ok, found, ""),
+    }
+}
+
 fn in_words(kind: Kind, isolation: &Isolation) -> String {
-    let Isolation { level, held, not_held } = isolation;
-    format!("{level} ({kind} sandboxes). held: {}. not held: {}", held.join("; "), not_held.join("; "))
+    told(&http::SandboxKind::new(kind, isolation))
+}
+
+fn told(sandbox: &http::SandboxKind) -> String {
+    let http::SandboxKind { kind, isolation, held, not_held } = sandbox;
+    format!("{isolation} ({kind} sandboxes). held: {}. not held: {}", held.join("; "), not_held.join("; "))
 }
 
 async fn of_processes() -> Result<Isolation, String> {
@@ -273,7 +290,8 @@ mod tests {
         assert!(data_dir(&dir.path().join("new")).await.found.contains("can be made"));
         let store = sqlite::Sqlite::open(dir.path(), sqlite::Options::default()).await.unwrap();
         let finding = data_dir(dir.path()).await;
-        assert!(finding.verdict == Verdict::Ok && finding.found.contains("use"), "{finding:?}");
+        assert!(finding.verdict == Verdict::Ok && finding.found.contains("is in use by"), "{finding:?}");
+        assert!(!finding.found.contains("stop"), "there is nothing to mend: {finding:?}");
         store.close().await;
         assert!(data_dir(dir.path()).await.found.contains("nobody uses it"));
 
@@ -286,5 +304,9 @@ mod tests {
         // The program of this test is no canary, so native sandboxes are not proven.
         let finding = isolation(&Config::default()).await;
         assert!(finding.verdict == Verdict::Warning && finding.found.starts_with("none"), "{finding:?}");
+        let held =
+            |isolation: &str| http::SandboxKind { isolation: isolation.to_owned(), ..Default::default() };
+        assert_eq!(isolation_of(&held("none")).verdict, Verdict::Warning);
+        assert_eq!(isolation_of(&held("namespaces")).verdict, Verdict::Ok);
     }
 }

@@ -36,11 +36,14 @@ use events::artifact::ArtifactStore;
 use events::lease::Leases;
 use events::projection::Views;
 use events::{EventStore, SandboxId, TaskId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Service;
+use crate::room::Room;
 
 pub(crate) use audit::ProofModel;
 pub use audit::{CheckpointModel, CheckpointPage, StandingModel};
@@ -116,19 +119,35 @@ pub trait Logs: Send + Sync + 'static {
     fn deltas(&self, task: &TaskId) -> broadcast::Receiver<Arc<str>>;
 }
 
-/// What kind of sandbox the platform's agents run in.
-#[derive(Clone, Debug)]
+/// What kind of sandbox the platform's agents run in, and what that holds them to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct SandboxKind {
     /// Its name, such as `process`.
     pub kind: String,
     /// What it isolates, honestly; `none` for a plain process.
     pub isolation: String,
+    /// What is enforced, a phrase each.
+    pub held: Vec<String>,
+    /// What is not enforced although one might think so, a phrase each.
+    pub not_held: Vec<String>,
 }
 
 impl SandboxKind {
     /// The kind that a provider makes.
     pub fn of(provider: &dyn sandbox::Provider) -> Self {
-        Self { kind: provider.kind().to_string(), isolation: provider.isolation().level.to_string() }
+        Self::new(provider.kind(), &provider.isolation())
+    }
+
+    pub(crate) fn new(kind: sandbox::Kind, isolation: &sandbox::Isolation) -> Self {
+        let phrases = |phrases: &[&str]| phrases.iter().map(ToString::to_string).collect();
+        let sandbox::Isolation { level, held, not_held } = isolation;
+        Self {
+            kind: kind.to_string(),
+            isolation: level.to_string(),
+            held: phrases(held),
+            not_held: phrases(not_held),
+        }
     }
 }
 
@@ -164,6 +183,8 @@ pub struct Parts {
     pub pools: Arc<dyn Pools>,
     /// What kind of sandbox agents run in.
     pub sandbox: SandboxKind,
+    /// The room for what is to be kept, where that is on a disk of this host.
+    pub room: Option<Room>,
     /// What it can do without for a while.
     pub dependencies: Vec<Arc<dyn Dependency>>,
     /// The bounds.

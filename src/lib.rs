@@ -18,6 +18,7 @@ pub mod image;
 mod lifetime;
 pub mod output;
 pub mod platform;
+pub mod room;
 pub mod sandboxes;
 pub mod sinks;
 pub mod storage;

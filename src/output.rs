@@ -6,6 +6,7 @@ mod yaml;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 
+use events::api::{Problem, ProblemKind};
 use serde_json::Value;
 
 pub use table::{Column, table};
@@ -40,29 +41,41 @@ impl Output {
     }
 
     /// Prints one value; `text` makes it readable for people.
-    pub fn value(self, value: &Value, text: impl FnOnce(&Value) -> String) {
+    ///
+    /// # Errors
+    /// As [`print`].
+    pub fn value(self, value: &Value, text: impl FnOnce(&Value) -> String) -> Result<(), Problem> {
         let text = match self.format {
             Format::Table => text(value),
             Format::Json => format!("{value:#}"),
             Format::Yaml => yaml(value),
         };
-        print(&text);
+        print(&text)
     }
 
     /// Prints the items of a page as a table, or the page as it is.
-    pub fn page(self, page: &Value, columns: &[Column]) {
+    ///
+    /// # Errors
+    /// As [`print`].
+    pub fn page(self, page: &Value, columns: &[Column]) -> Result<(), Problem> {
         self.value(page, |page| {
             table(page["items"].as_array().map_or(&[], Vec::as_slice), columns, self.is_coloured)
-        });
+        })
     }
 
     /// Prints one value with all its fields.
-    pub fn details(self, value: &Value) {
-        self.value(value, yaml);
+    ///
+    /// # Errors
+    /// As [`print`].
+    pub fn details(self, value: &Value) -> Result<(), Problem> {
+        self.value(value, yaml)
     }
 
     /// Prints one value of a stream: as JSON on one line, as YAML as one document.
-    pub fn item(self, value: &Value, text: impl FnOnce(&Value) -> String) {
+    ///
+    /// # Errors
+    /// As [`print`].
+    pub fn item(self, value: &Value, text: impl FnOnce(&Value) -> String) -> Result<(), Problem> {
         match self.format {
             Format::Table => print(&text(value)),
             Format::Json => print(&value.to_string()),
@@ -72,13 +85,30 @@ impl Output {
 }
 
 /// Prints text and a line's end. That nobody reads on, as with `| head`, is no fault.
-pub fn print(text: &str) {
+///
+/// # Errors
+/// When it cannot be written for any other reason, such as a full disk: whoever reads it later would miss it.
+pub fn print(text: &str) -> Result<(), Problem> {
     let mut stdout = io::stdout().lock();
     let end = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
-    let _ = stdout
+    let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.write_all(end.as_bytes()))
         .and_then(|()| stdout.flush());
+    heard(written)
+}
+
+/// What came of writing to standard output. That nobody reads on is no fault.
+///
+/// # Errors
+/// When it went wrong for any other reason.
+pub fn heard(written: io::Result<()>) -> Result<(), Problem> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Problem::new(ProblemKind::Unavailable, format!("write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Says something to the user beside the output: a line on standard error. That nobody reads it is no fault.

@@ -349,10 +349,14 @@ pub(super) struct Submit {
     /// The conversation it belongs to.
     #[serde(default)]
     context: Option<String>,
-    /// It must be finished in so many milliseconds.
+    /// It must be finished in so many milliseconds, at most ten years.
     #[serde(default)]
+    #[schemars(range(min = 1, max = DEADLINE_MS_MAX))]
     deadline_ms: Option<u64>,
 }
+
+/// The latest deadline: the longest duration that a manifest may name.
+const DEADLINE_MS_MAX: u64 = manifest::Millis::MAX.as_millis();
 
 impl Body for Submit {
     async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
@@ -361,6 +365,11 @@ impl Body for Submit {
         }
         if self.context.as_ref().is_some_and(|context| !(1..=64).contains(&context.len())) {
             return Err(Refusal::invalid("`context`: expected 1 to 64 characters"));
+        }
+        if let Some(ms) = self.deadline_ms.filter(|ms| !(1..=DEADLINE_MS_MAX).contains(ms)) {
+            let detail =
+                format!("`deadlineMs`: found {ms}, expected 1 to {DEADLINE_MS_MAX}, which is ten years");
+            return Err(Refusal::invalid(detail));
         }
         self.subject.as_deref().map_or(Ok(()), check_subject)?;
         let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
@@ -461,7 +470,7 @@ enum Action {
 impl Body for Answer {
     async fn deed(self, _: &Service, _: &Caller) -> Outcome {
         let task: TaskId = parse("task", &self.task)?;
-        if self.key.len() > 128 {
+        if self.key.len() > link::limits::KEY_BYTES_MAX {
             return Err(Problem::not_found(EntityKind::Task, &format!("{task}/inputs/…")).into());
         }
         let accept = self.action == Action::Accept;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use events::api::{Problem, ProblemKind};
+use events::domain::kinds;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -108,6 +109,19 @@ pub(crate) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
     text.parse().map_err(|error| Refusal::invalid(format!("`{field}`: {error}")))
 }
 
+/// A kind of events that there is.
+pub(crate) fn event_kind<'a>(field: &str, kind: &'a str) -> Result<&'a str, Refusal> {
+    if kinds().any(|known| known == kind) {
+        return Ok(kind);
+    }
+    let shown: String = kind.chars().take(80).collect();
+    let hint = match manifest::nearest(kind, kinds()) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None => format!("the kinds are {}", kinds().collect::<Vec<_>>().join(", ")),
+    };
+    Err(Refusal::invalid(format!("`{field}`: no events are of kind `{}`; {hint}", shown.escape_debug())))
+}
+
 /// Content of any of the forms that a handler may give, in its full form.
 pub(super) fn content(field: &str, value: Value) -> Result<Value, Refusal> {
     let faulty = |error: serde_json::Error| Refusal::invalid(format!("`{field}`: {error}"));
@@ -159,6 +173,15 @@ mod tests {
         let input = object(br#"{"inner": [1, "x"]}"#).unwrap();
         let text = format!("{:?}", fields::<Outer>(input).unwrap_err());
         assert!(text.contains("`inner[1]`") && text.contains("expected u32"), "{text}");
+    }
+
+    #[test]
+    fn a_kind_that_is_none_is_refused_with_the_nearest() {
+        assert_eq!(event_kind("kind", "task_completed").unwrap(), "task_completed");
+        let near = format!("{:?}", event_kind("kind", "task_complete").unwrap_err());
+        assert!(near.contains("did you mean `task_completed`?"), "{near}");
+        let far = format!("{:?}", event_kind("kind", "nosuch").unwrap_err());
+        assert!(far.contains("`nosuch`") && far.contains("crew_assembled"), "{far}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use events::Tenant;
 use events::api::{Problem, ProblemKind};
 use manifest::{Crew, Fault, Manifest, Profile};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::problem::Refusal;
 
@@ -31,8 +31,8 @@ pub(crate) fn read(source: Source<'_>, tenant: &Tenant) -> Result<Vec<Manifest>,
             .faults
             .into_iter()
             .map(|fault| match source {
-                Source::Text(_) => fault_value(&fault),
-                Source::Field(_) => fault_value(&Fault { location: None, ..fault }),
+                Source::Text(_) => fault.to_json(),
+                Source::Field(_) => Fault { location: None, ..fault }.to_json(),
             })
             .collect();
         return Err(problem.into());
@@ -67,11 +67,4 @@ pub(crate) fn crew_and_profiles(manifests: Vec<Manifest>) -> Result<(Crew, Vec<P
             Err(Refusal::invalid(format!("expected one manifest of kind `Crew`, found {found}")))
         }
     }
-}
-
-/// A fault with its sentence.
-pub(crate) fn fault_value(fault: &Fault) -> Value {
-    let mut value = json!(fault);
-    value["message"] = fault.to_string().into();
-    value
 }

@@ -56,7 +56,7 @@ impl Agent {
             }
             Self::Show { agent } => {
                 let agent = session.client.get(&format!("/v1/agents/{}", escape(&agent)), &[]).await?;
-                session.output.details(&agent);
+                session.output.details(&agent)?;
             }
             Self::Logs(logs) => logs.run(session).await?,
             Self::Restart { agent } => {
@@ -68,7 +68,7 @@ impl Agent {
                         done["id"].as_str().unwrap_or_default(),
                         done["position"]
                     )
-                });
+                })?;
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -86,6 +86,6 @@ async fn answer(
         },
         _ => problem,
     })?;
-    session.output.value(&done, |done| format!("answered (position {})", done["position"]));
+    session.output.value(&done, |done| format!("answered (position {})", done["position"]))?;
     Ok(())
 }

@@ -36,7 +36,7 @@ impl Artifact {
         match self {
             Self::Put { file } => {
                 let kept = put(&session.client, &file).await?;
-                session.output.value(&kept, |kept| kept["url"].as_str().unwrap_or_default().to_owned());
+                session.output.value(&kept, |kept| kept["url"].as_str().unwrap_or_default().to_owned())?;
             }
             Self::Get { digest, out } => get(&session.client, &digest, out.as_deref()).await?,
         }

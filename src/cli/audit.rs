@@ -54,7 +54,7 @@ impl Audit {
                 let session = Session::open(global, output)?;
                 let query = at.map(|at| ("at", at));
                 let page = session.client.get("/v1/roles", query.as_slice()).await?;
-                output.page(&page, &super::role::COLUMNS);
+                output.page(&page, &super::role::COLUMNS)?;
             }
             Self::Checkpoint(checkpoint) => checkpoint.run(&Session::open(global, output)?).await?,
             Self::Erase(erase) => erase.run(&Session::open(global, output)?).await?,

@@ -119,15 +119,14 @@ impl Crew {
                     let done = pool::apply(session, &found.manifest, None).await?;
                     crate::output::remark(pool::applied(&done));
                 }
-                let body = json!({ "manifest": crew });
-                let done =
-                    session.client.post("/v1/crews/assemble", &body, idempotency_key.as_deref()).await?;
-                say(session, &done, "assembled");
+                let body = json!({ "manifest": crew.manifest });
+                let done = session.client.post("/v1/crews/assemble", &body, idempotency_key.as_deref()).await;
+                say(session, &done.map_err(|problem| crew.placed(problem))?, "assembled")?;
             }
             Self::List { status } => session.list("/v1/crews", [("status", status)], &COLUMNS).await?,
             Self::Show { crew } => {
                 let crew = session.client.get(&format!("/v1/crews/{}", escape(&crew)), &[]).await?;
-                session.output.details(&crew);
+                session.output.details(&crew)?;
             }
             Self::Scale { crew, member: (member, replicas) } => {
                 let body = json!({"member": member, "replicas": replicas});
@@ -153,14 +152,13 @@ impl Crew {
 
 async fn command(session: &Session, crew: &str, verb: &str, body: &Value, did: &str) -> Result<(), Problem> {
     let done = session.client.post(&format!("/v1/crews/{}/{verb}", escape(crew)), body, None).await?;
-    say(session, &done, did);
-    Ok(())
+    say(session, &done, did)
 }
 
-fn say(session: &Session, done: &Value, did: &str) {
+fn say(session: &Session, done: &Value, did: &str) -> Result<(), Problem> {
     session.output.value(done, |done| {
         format!("crew {} {did} (position {})", done["id"].as_str().unwrap_or_default(), done["position"])
-    });
+    })
 }
 
 fn is_profile(found: &files::Found) -> bool {
@@ -168,11 +166,11 @@ fn is_profile(found: &files::Found) -> bool {
 }
 
 /// The one crew of these files, and what is beside it.
-fn split(paths: &[PathBuf]) -> Result<(Vec<files::Found>, Manifest), Problem> {
+fn split(paths: &[PathBuf]) -> Result<(Vec<files::Found>, files::Found), Problem> {
     let (mut crews, others): (Vec<_>, Vec<_>) =
         files::manifests(paths)?.into_iter().partition(|found| matches!(found.manifest, Manifest::Crew(_)));
     match (crews.pop(), crews.is_empty()) {
-        (Some(crew), true) => Ok((others, crew.manifest)),
+        (Some(crew), true) => Ok((others, crew)),
         (None, _) => {
             Err(Problem::new(ProblemKind::Invalid, "found no crew, expected one manifest of kind `Crew`"))
         }
@@ -187,9 +185,12 @@ async fn plan(session: &Session, paths: &[PathBuf]) -> Outcome {
     let (others, crew) = split(paths)?;
     let profiles: Vec<&Manifest> =
         others.iter().filter(|found| is_profile(found)).map(|found| &found.manifest).collect();
-    let body = json!({"manifest": crew, "profiles": profiles});
-    let plan = session.client.post("/v1/crews/plan", &body, None).await?;
-    session.output.value(&plan, |plan| readable_plan(plan, session.output.is_coloured));
+    let body = json!({"manifest": crew.manifest, "profiles": profiles});
+    let mut plan = session.client.post("/v1/crews/plan", &body, None).await?;
+    if let Some(faults) = plan["faults"].as_array_mut() {
+        crew.place(faults);
+    }
+    session.output.value(&plan, |plan| readable_plan(plan, session.output.is_coloured))?;
     let is_possible = plan["faults"].as_array().is_none_or(Vec::is_empty);
     Ok(ExitCode::from(u8::from(!is_possible)))
 }

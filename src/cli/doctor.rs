@@ -2,12 +2,15 @@
 
 use std::process::ExitCode;
 
+use events::api::Problem;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::session::{self, Session};
 use super::{Global, Outcome};
+use crate::client::Client;
 use crate::doctor::{Finding, Verdict, examine, sinks};
-use crate::http::StandingModel;
+use crate::http::{SandboxKind, StandingModel};
 use crate::output::{Column, Output, table};
 
 /// The exit code of an examination that found something missing.
@@ -15,11 +18,11 @@ const UNAVAILABLE: u8 = 5;
 
 pub(super) async fn run(global: &Global, output: Output) -> Outcome {
     let config = session::config(global, Vec::new())?;
-    let mut findings = examine(&config).await;
-    let (runs, standing) = platform(global, output).await;
+    let (runs, running) = platform(global, output).await;
+    let mut findings = examine(&config, running.sandbox.as_ref()).await;
     findings.push(runs);
-    findings.extend(match standing {
-        Some(standing) => Some(sinks::live(&standing)),
+    findings.extend(match &running.standing {
+        Some(standing) => Some(sinks::live(standing)),
         None => sinks::at_rest(&config).await,
     });
     let is_well = findings.iter().all(|finding| finding.verdict != Verdict::Error);
@@ -35,29 +38,51 @@ pub(super) async fn run(global: &Global, output: Output) -> Outcome {
             }
         }
         text
-    });
+    })?;
     Ok(ExitCode::from(if is_well { 0 } else { UNAVAILABLE }))
 }
 
-/// Whether a platform answers, and how its audit stands, where this token may see that. That none runs is no fault: it may not
-/// have been started yet.
-async fn platform(global: &Global, output: Output) -> (Finding, Option<StandingModel>) {
-    let (identity, standing) = match Session::open(global, output) {
-        Ok(session) => {
-            let identity = session.client.get("/v1/whoami", &[]).await;
-            let standing = session.client.get("/v1/audit/checkpoint", &[]).await.ok();
-            (identity, standing.and_then(|standing| serde_json::from_value(standing).ok()))
-        }
-        Err(problem) => (Err(problem), None),
+/// What a platform that answers says, as far as this token may hear it.
+#[derive(Default)]
+struct Running {
+    /// How its audit stands.
+    standing: Option<StandingModel>,
+    /// What its agents run in.
+    sandbox: Option<SandboxKind>,
+}
+
+/// Whether a platform answers, and takes work. That none runs is no fault: it may not have been started yet.
+async fn platform(global: &Global, output: Output) -> (Finding, Running) {
+    const WHAT: &str = "platform";
+    let asked = async {
+        let client = Session::open(global, output)?.client;
+        let identity = client.get("/v1/whoami", &[]).await?;
+        Ok::<_, Problem>((client, identity))
     };
-    let finding = match identity {
-        Ok(identity) => {
-            let principal = identity["principal"].as_str().unwrap_or_default();
-            Finding::new("platform", Verdict::Ok, format!("it runs, and knows this token as {principal}"), "")
-        }
+    let (client, identity) = match asked.await {
+        Ok(answered) => answered,
         Err(problem) => {
-            Finding::new("platform", Verdict::Warning, problem.detail, "start it with `hypercode up`")
+            let finding =
+                Finding::new(WHAT, Verdict::Warning, problem.detail, "start it with `hypercode up`");
+            return (finding, Running::default());
         }
     };
-    (finding, standing)
+    let running = Running {
+        standing: told(&client, "/v1/audit/checkpoint").await,
+        sandbox: told(&client, "/v1/isolation").await,
+    };
+    let principal = identity["principal"].as_str().unwrap_or_default();
+    let found = format!("it runs, and knows this token as {principal}");
+    let finding = match client.get("/readyz", &[]).await {
+        Ok(_) => Finding::new(WHAT, Verdict::Ok, found, ""),
+        Err(problem) => {
+            let found = format!("{found}, but is not ready: {}", problem.detail);
+            Finding::new(WHAT, Verdict::Error, found, "mend what the message names")
+        }
+    };
+    (finding, running)
+}
+
+async fn told<T: DeserializeOwned>(client: &Client, path: &str) -> Option<T> {
+    serde_json::from_value(client.get(path, &[]).await.ok()?).ok()
 }

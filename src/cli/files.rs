@@ -4,15 +4,39 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use events::api::{Problem, ProblemKind};
-use manifest::{Fault, Manifest, Parsed, Severity};
+use manifest::{Code, Fault, Kind, Manifest, Parsed, Severity, Source};
 use serde_json::{Value, json};
 
 use super::FILE_BYTES_MAX;
 
-/// A manifest and the directory that its relative paths start from.
+/// The field of a profile that names its handler's source.
+pub(super) const SOURCE_FIELD: &str = "spec.handler.source";
+
+/// A manifest, where it stands, and the directory that its relative paths start from.
 pub(super) struct Found {
     pub(super) manifest: Manifest,
+    pub(super) source: Source,
     pub(super) directory: PathBuf,
+}
+
+impl Found {
+    /// Gives faults that the platform found in the manifest, which it knows by their paths only, their places.
+    pub(super) fn place(&self, faults: &mut [Value]) {
+        for fault in
+            faults.iter_mut().filter(|fault| fault["code"].is_string() && fault["location"].is_null())
+        {
+            let location = self.source.locate(fault["path"].as_str().unwrap_or_default());
+            let message = fault["message"].as_str().unwrap_or_default();
+            fault["message"] = format!("{location}: {message}").into();
+            fault["location"] = json!(location);
+        }
+    }
+
+    /// The same for a problem.
+    pub(super) fn placed(&self, mut problem: Problem) -> Problem {
+        self.place(&mut problem.faults);
+        problem
+    }
 }
 
 /// Reads a file whole, or standard input for `-`.
@@ -32,9 +56,27 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     }
 }
 
-/// Parses and checks one file of manifests.
+/// Parses and checks one file of manifests, and looks whether the sources are there that its profiles name.
 pub(super) fn parse(path: &Path) -> Result<Parsed, Problem> {
-    Ok(manifest::parse(&path.display().to_string(), &read(path)?))
+    let mut parsed = manifest::parse(&path.display().to_string(), &read(path)?);
+    let missing: Vec<Fault> =
+        parsed.sources.iter().filter_map(|source| missing_source(source, directory(path))).collect();
+    parsed.faults.extend(missing);
+    parsed.faults.sort_by(|a, b| a.location.cmp(&b.location));
+    Ok(parsed)
+}
+
+/// The directory that relative paths in a file start from.
+fn directory(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
+}
+
+fn missing_source(source: &Source, directory: &Path) -> Option<Fault> {
+    let is_profile = source.text("kind") == Some(Kind::Profile.as_str());
+    let path = directory.join(source.text(SOURCE_FIELD).filter(|_| is_profile)?);
+    let error = path.metadata().err()?;
+    let expected = format!("expected the handler's source at `{}`: {error}", path.display());
+    Some(source.error(Code::MissingFile, SOURCE_FIELD, expected))
 }
 
 /// The manifests of these files; warnings go to standard error, any error is a problem with all faults.
@@ -43,29 +85,26 @@ pub(super) fn manifests(paths: &[PathBuf]) -> Result<Vec<Found>, Problem> {
     let mut faults = Vec::new();
     for path in paths {
         let parsed = parse(path)?;
-        let directory = path.parent().map(Path::to_owned).unwrap_or_default();
-        found.extend(
-            parsed.manifests.into_iter().map(|manifest| Found { manifest, directory: directory.clone() }),
-        );
+        // As many of the one as of the other, unless there are errors, and then nothing is found.
+        let both = parsed.manifests.into_iter().zip(parsed.sources);
+        let directory = directory(path);
+        found.extend(both.map(|(manifest, source)| Found {
+            manifest,
+            source,
+            directory: directory.to_owned(),
+        }));
         faults.extend(parsed.faults);
     }
     if faults.iter().any(|fault| fault.severity == Severity::Error) {
         let mut problem =
             Problem::new(ProblemKind::Invalid, format!("{} found", count(faults.len(), "fault")));
-        problem.faults = faults.iter().map(value).collect();
+        problem.faults = faults.iter().map(Fault::to_json).collect();
         return Err(problem);
     }
     for fault in &faults {
         crate::output::remark(fault);
     }
     Ok(found)
-}
-
-/// A fault as JSON, with its sentence.
-pub(super) fn value(fault: &Fault) -> Value {
-    let mut value = json!(fault);
-    value["message"] = fault.to_string().into();
-    value
 }
 
 /// `1 fault`, `2 faults`.

@@ -66,7 +66,7 @@ impl Check {
         let is_right = findings.iter().all(|finding| finding.severity != Severity::Error);
         output.value(&json!({"ok": is_right, "findings": findings}), |_| {
             findings.iter().map(|finding: &Finding| harmless(&finding.to_string()) + "\n").collect()
-        });
+        })?;
         Ok(ExitCode::from(u8::from(!is_right)))
     }
 }

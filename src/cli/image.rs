@@ -51,7 +51,7 @@ impl Image {
             const COLUMNS: [Column; 3] =
                 [Column::new("IMAGE", "/image"), Column::new("BYTES", "/bytes"), Column::new("ID", "/id")];
             table(&rows, &COLUMNS, output.is_coloured)
-        });
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }

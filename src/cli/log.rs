@@ -43,7 +43,7 @@ impl Log {
             "artifactsDamaged": copied.artifacts_damaged, "artifactsDeleted": copied.artifacts_deleted,
             "digests": digests, "names": names, "keys": keys,
         });
-        output.value(&shown, |_| tell(&from, &to, &copied));
+        output.value(&shown, |_| tell(&from, &to, &copied))?;
         // The log is whole, but not all that it refers to.
         Ok(if copied.artifacts_damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

@@ -28,6 +28,6 @@ pub(super) async fn run(global: &Global, output: Output) -> Outcome {
     output.value(&json!({"log": place, "changed": is_changed}), |_| match is_changed {
         true => format!("the log in {place} now has this program's schema\n"),
         false => format!("the log in {place} has this program's schema; nothing was done\n"),
-    });
+    })?;
     Ok(ExitCode::SUCCESS)
 }

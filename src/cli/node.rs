@@ -30,7 +30,7 @@ impl Node {
         for node in page["items"].as_array_mut().into_iter().flatten() {
             node["held"] = json!(node["shards"].as_array().map_or(0, Vec::len));
         }
-        session.output.page(&page, &COLUMNS);
+        session.output.page(&page, &COLUMNS)?;
         Ok(ExitCode::SUCCESS)
     }
 }

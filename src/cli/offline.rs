@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use events::api::{Problem, ProblemKind};
-use manifest::{Kind, Severity};
+use manifest::{Fault, Kind, Severity};
 use serde_json::{Value, json};
 
 use super::{Outcome, files};
@@ -35,7 +35,7 @@ impl Validate {
         let report = json!({
             "ok": errors == 0,
             "manifests": found,
-            "faults": faults.iter().map(files::value).collect::<Vec<_>>(),
+            "faults": faults.iter().map(Fault::to_json).collect::<Vec<_>>(),
         });
         output.value(&report, |_| {
             let mut text: String = faults.iter().map(|fault| format!("{fault}\n")).collect();
@@ -44,7 +44,7 @@ impl Validate {
                 errors => format!("{}\n", files::count(errors, "error")),
             };
             text
-        });
+        })?;
         Ok(ExitCode::from(u8::from(errors > 0)))
     }
 }
@@ -81,8 +81,8 @@ impl Schema {
             Problem::new(ProblemKind::NotFound, format!("there is no schema of `{}`", kind.as_str()))
         })?;
         match output.format {
-            Format::Yaml => output.details(&schema),
-            Format::Table | Format::Json => print(&format!("{schema:#}")),
+            Format::Yaml => output.details(&schema)?,
+            Format::Table | Format::Json => print(&format!("{schema:#}"))?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -79,13 +79,13 @@ impl Pool {
                 }
                 for found in pools {
                     let done = apply(session, &found.manifest, idempotency_key.as_deref()).await?;
-                    session.output.item(&done, applied);
+                    session.output.item(&done, applied)?;
                 }
             }
             Self::List => session.list("/v1/pools", [], &COLUMNS).await?,
             Self::Show { name } => {
                 let pool = session.client.get(&format!("/v1/pools/{}", escape(&name)), &[]).await?;
-                session.output.details(&pool);
+                session.output.details(&pool)?;
             }
             Self::Resize { name, min, max, target } => {
                 let body = json!({"min": min, "max": max, "target": target});
@@ -110,7 +110,7 @@ fn target(text: &str) -> Result<Value, String> {
 
 async fn command(session: &Session, name: &str, verb: &str, body: &Value) -> Result<(), Problem> {
     let done = session.client.post(&format!("/v1/pools/{}/{verb}", escape(name)), body, None).await?;
-    session.output.value(&done, applied);
+    session.output.value(&done, applied)?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use events::api::{Problem, ProblemKind};
-use manifest::Manifest;
+use manifest::{Code, Manifest};
 use serde_json::{Value, json};
 
 use super::session::Session;
@@ -50,7 +50,7 @@ impl Profile {
                 let mut count = 0;
                 for found in profiles {
                     let done = apply(session, found, idempotency_key.as_deref()).await?;
-                    session.output.item(&done, applied);
+                    session.output.item(&done, applied)?;
                     count += 1;
                 }
                 if count == 0 {
@@ -60,7 +60,7 @@ impl Profile {
             Self::List => session.list("/v1/profiles", [], &COLUMNS).await?,
             Self::Show { name } => {
                 let profile = session.client.get(&format!("/v1/profiles/{}", escape(&name)), &[]).await?;
-                session.output.details(&profile);
+                session.output.details(&profile)?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -85,7 +85,9 @@ pub(super) async fn apply(
     let mut bundle = None;
     if let Some(source) = &profile.spec.handler.source {
         let bytes = crate::bundle::pack(&found.directory.join(source)).map_err(|error| {
-            Problem::new(ProblemKind::Invalid, format!("profile `{}`: {error}", profile.metadata.name))
+            let detail = format!("the source of profile `{}` cannot be packed", profile.metadata.name);
+            let fault = found.source.error(Code::InvalidValue, files::SOURCE_FIELD, error.to_string());
+            Problem { faults: vec![fault.to_json()], ..Problem::new(ProblemKind::Invalid, detail) }
         })?;
         let kept = session.client.put_bytes("/v1/artifacts", "application/x-tar", bytes).await?;
         bundle = Some(kept["digest"].clone());

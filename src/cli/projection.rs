@@ -49,7 +49,7 @@ impl Projection {
                 rebuilt(session, begun).await?
             }
         };
-        session.output.value(&page, |page| tell(page, session.output));
+        session.output.value(&page, |page| tell(page, session.output))?;
         Ok(ExitCode::SUCCESS)
     }
 }

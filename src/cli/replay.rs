@@ -73,7 +73,7 @@ impl Replay {
             "position": registry.position(), "at": registry.at().rfc3339(), "skipped": registry.skipped(),
             "profiles": lists["profiles"], "crews": lists["crews"], "agents": lists["agents"], "tasks": lists["tasks"],
         });
-        output.value(&shown, |shown| tell(shown, self.all, output));
+        output.value(&shown, |shown| tell(shown, self.all, output))?;
         if self.follow {
             diff::follow(&mut source, registry, output).await?;
         }

@@ -40,13 +40,13 @@ impl Role {
         match self {
             Self::Grant { principal, role } => {
                 let done = change(session, "grant", &principal, &role).await?;
-                session.output.value(&done, |_| format!("{principal} has the role {role}"));
+                session.output.value(&done, |_| format!("{principal} has the role {role}"))?;
             }
             Self::Revoke { principal, role } => {
                 let done = change(session, "revoke", &principal, &role).await?;
-                session.output.value(&done, |_| format!("{principal} has the role {role} no longer"));
+                session.output.value(&done, |_| format!("{principal} has the role {role} no longer"))?;
             }
-            Self::List => session.output.page(&session.client.get("/v1/roles", &[]).await?, &COLUMNS),
+            Self::List => session.output.page(&session.client.get("/v1/roles", &[]).await?, &COLUMNS)?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -41,7 +41,7 @@ impl Session {
         if let Some(items) = page["items"].as_array_mut() {
             items.reverse();
         }
-        self.output.page(&page, columns);
+        self.output.page(&page, columns)?;
         if !page["next"].is_null() {
             crate::output::remark(format_args!(
                 "these are the newest {LIST_ITEMS_MAX}; `GET {path}` has them all, page by page"

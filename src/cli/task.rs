@@ -83,12 +83,9 @@ impl Task {
                 return result::result(session, &task, out.as_deref()).await;
             }
             Self::List { crew, status } => {
-                let fields = [("crew", crew), ("status", status)];
-                let query: Vec<_> =
-                    fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-                session.output.page(&session.client.get("/v1/tasks", &query).await?, &COLUMNS);
+                session.list("/v1/tasks", [("crew", crew), ("status", status)], &COLUMNS).await?;
             }
-            Self::Show { task } => session.output.details(&get(session, &task, 0).await?),
+            Self::Show { task } => session.output.details(&get(session, &task, 0).await?)?,
             Self::Cancel { task, reason } => {
                 command(session, &task, "cancel", &json!({ "reason": reason }), "is being cancelled").await?;
             }
@@ -108,7 +105,7 @@ async fn command(session: &Session, task: &str, verb: &str, body: &Value, did: &
     let done = session.client.post(&format!("/v1/tasks/{}/{verb}", escape(task)), body, None).await?;
     session.output.value(&done, |done| {
         format!("task {} {did} (position {})", done["id"].as_str().unwrap_or_default(), done["position"])
-    });
+    })?;
     Ok(())
 }
 
@@ -134,11 +131,11 @@ async fn watch(session: &Session, task: &str) -> Outcome {
         let event = match item {
             sse::Item::Event(event) => *event,
             sse::Item::Delta(text) => {
-                session.output.item(&json!({ "delta": text }), |_| output::harmless(&text));
+                session.output.item(&json!({ "delta": text }), |_| output::harmless(&text))?;
                 return Ok(ControlFlow::Continue(()));
             }
         };
-        session.output.item(&json!(event), |_| audit::line(&event));
+        session.output.item(&json!(event), |_| audit::line(&event))?;
         ended = ending(&event.kind);
         Ok(match ended.is_some() && event.position >= last {
             true => ControlFlow::Break(()),
@@ -155,9 +152,17 @@ fn verdict(session: &Session, task: &Value) -> Outcome {
         Some("completed") => Ok(ExitCode::SUCCESS),
         status => {
             let (id, status) = (task["id"].as_str().unwrap_or_default(), status.unwrap_or("unknown"));
-            let error = task["error"].as_str().unwrap_or("no reason was given");
             if session.output.format == Format::Table {
-                return Err(Problem::new(ProblemKind::Failed, format!("task {id} is {status}: {error}")));
+                return Err(match task["isTerminal"].as_bool() {
+                    Some(false) => {
+                        let hint = format!("it has not ended yet; `hypercode task watch {id}` follows it");
+                        Problem::new(ProblemKind::Conflict, format!("task {id} is {status}: {hint}"))
+                    }
+                    _ => {
+                        let error = task["error"].as_str().unwrap_or("no reason was given");
+                        Problem::new(ProblemKind::Failed, format!("task {id} is {status}: {error}"))
+                    }
+                });
             }
             Ok(ExitCode::from(1))
         }

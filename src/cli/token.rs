@@ -56,13 +56,13 @@ impl Token {
                 let body =
                     json!({"principal": principal, "roles": roles, "purpose": purpose, "expires": expires});
                 let done = session.client.post("/v1/tokens", &body, None).await?;
-                session.output.value(&done, minted);
+                session.output.value(&done, minted)?;
             }
-            Self::List => session.output.page(&session.client.get("/v1/tokens", &[]).await?, &COLUMNS),
+            Self::List => session.output.page(&session.client.get("/v1/tokens", &[]).await?, &COLUMNS)?,
             Self::Revoke { token, reason } => {
                 let path = format!("/v1/tokens/{}/revoke", escape(&token));
                 let done = session.client.post(&path, &json!({"reason": reason}), None).await?;
-                session.output.value(&done, |_| format!("token {token} opens nothing any more"));
+                session.output.value(&done, |_| format!("token {token} opens nothing any more"))?;
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -17,6 +17,7 @@ use crate::bus;
 use crate::config::{Config, LogFormat};
 use crate::http::{self, Limits, Parts};
 use crate::platform::Platform;
+use crate::room::Room;
 use crate::sinks::Standing;
 
 #[derive(Debug, Args)]
@@ -83,17 +84,21 @@ async fn serve(
         logs: Arc::clone(platform) as Arc<dyn http::Logs>,
         pools: Arc::clone(platform) as Arc<dyn http::Pools>,
         sandbox: http::SandboxKind::of(&*platform.provider),
+        room: config.database_url.is_none().then(|| Room::of(&config.data_dir)),
         dependencies,
         limits: limits.clone(),
         stop: stop.clone(),
     });
-    // Whoever reads this may have gone by now; the platform stays.
-    crate::output::print(&format!(
+    let said = crate::output::print(&format!(
         "hypercode {} listens on http://{address}\ndata in {}, admin token in {}",
         env!("CARGO_PKG_VERSION"),
         config.data_dir.display(),
         config.token_file().display()
     ));
+    if let Err(problem) = said {
+        // The platform works on where nobody hears of it.
+        tracing::warn!(%problem, "where it listens could not be said");
+    }
     let grace = Duration::from_millis(config.drain_ms);
     let serving = http::serve(listener, router, &limits, stop.clone(), grace);
     let stopping = async {

@@ -23,7 +23,7 @@ use super::Api;
 use super::envelope::Envelope;
 use super::extract::{Known, Params};
 use crate::access::Identity;
-use crate::api::{Admitted, Refusal, crew_id, parse};
+use crate::api::{Admitted, Refusal, crew_id, event_kind, parse};
 
 /// What a reader must be allowed to do, for as long as it reads.
 pub(super) const PERMISSION: &str = "audit:read";
@@ -76,12 +76,9 @@ struct Wanted {
 
 impl Wanted {
     async fn new(api: &Api, tenant: Tenant, filter: &Filter) -> Result<Self, Refusal> {
-        let kinds = filter
-            .kind
-            .iter()
-            .flat_map(|kinds| kinds.split(','))
-            .map(|kind| kind.trim().to_owned())
-            .collect();
+        let kinds = filter.kind.iter().flat_map(|kinds| kinds.split(','));
+        let kinds = kinds.map(|kind| event_kind("kind", kind.trim()).map(str::to_owned));
+        let kinds = kinds.collect::<Result<Vec<_>, Refusal>>()?;
         let entity = filter.entity.as_deref().map(|entity| parse("entity", entity)).transpose()?;
         let mut streams = Vec::new();
         if let Some(stream) = &filter.stream {

@@ -59,9 +59,8 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }
-    let content = bodies(route, generator);
-    if !content.is_empty() {
-        operation["requestBody"] = json!({ "content": content });
+    if let Some(body) = request_body(route, generator) {
+        operation["requestBody"] = body;
     }
     match route.permission {
         Some(permission) => operation["x-permission"] = permission.into(),
@@ -70,28 +69,40 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     operation
 }
 
-/// What the body may be. What stands in the path does not stand there again, and what has no fields left is no body.
-fn bodies(route: &Route, generator: &mut SchemaGenerator) -> Map<String, Value> {
-    let mut content = Map::new();
+/// What the body may be, and whether there must be one. What stands in the path does not stand there again, what has no
+/// fields left is no body, and where all fields may be left out, so may the body.
+fn request_body(route: &Route, generator: &mut SchemaGenerator) -> Option<Value> {
+    let (mut content, mut is_required) = (Map::new(), true);
     for body in &route.bodies {
-        let mut media = match segments(route).next() {
-            Some(_) => media(body, &mut inline(generator)),
-            None => media(body, generator),
+        let Some(schema) = body.schema else {
+            content.insert(body.media_type.to_owned(), json!({}));
+            continue;
         };
-        let schema = &mut media["schema"];
+        let mut whole = Value::from(schema(&mut inline(generator)));
+        let has_any = |schema: &Value, of: &str| match &schema[of] {
+            Value::Object(fields) => !fields.is_empty(),
+            Value::Array(names) => !names.is_empty(),
+            _ => false,
+        };
         for name in segments(route) {
-            schema["properties"].as_object_mut().map(|properties| properties.remove(name));
-            schema["required"]
-                .as_array_mut()
-                .into_iter()
-                .for_each(|required| required.retain(|field| field != name));
+            if let Some(properties) = whole.get_mut("properties").and_then(Value::as_object_mut) {
+                properties.remove(name);
+            }
+            if let Some(required) = whole.get_mut("required").and_then(Value::as_array_mut) {
+                required.retain(|field| field != name);
+            }
         }
-        let has_none = |schema: &Value| schema["properties"].as_object().is_some_and(Map::is_empty);
-        if !has_none(&media["schema"]) {
-            content.insert(body.media_type.to_owned(), media);
+        if !has_any(&whole, "properties") {
+            continue;
         }
+        is_required &= has_any(&whole, "required");
+        let shown = match segments(route).next() {
+            Some(_) => whole,
+            None => schema(generator).into(),
+        };
+        content.insert(body.media_type.to_owned(), json!({ "schema": shown }));
     }
-    content
+    (!content.is_empty()).then(|| json!({"required": is_required, "content": content}))
 }
 
 /// The names of the variable segments of a route's path.

@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Api;
 use super::extract::Known;
+use super::{Api, SandboxKind};
 use crate::api::{Admitted, Refusal};
 
 /// Who asks.
@@ -83,9 +83,16 @@ pub(super) async fn readiness(State(api): State<Arc<Api>>) -> Result<Json<Health
         return Err(super::stopping().into());
     }
     api.store.head().await?;
+    if let Some(room) = &api.room {
+        room.check().await?;
+    }
     let trouble =
         |part: &Arc<dyn super::Dependency>| Some(Trouble { part: part.name(), reason: part.trouble()? });
     Ok(Health::with(api.dependencies.iter().filter_map(trouble).collect()))
+}
+
+pub(super) async fn isolation(State(api): State<Arc<Api>>) -> Json<SandboxKind> {
+    Json(api.sandbox.clone())
 }
 
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Result<impl IntoResponse, Refusal> {

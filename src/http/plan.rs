@@ -8,7 +8,7 @@ use axum::extract::State;
 use events::Tenant;
 use events::api::{Problem, ProblemKind};
 use events::projection::PageRequest;
-use manifest::{Name, ProfileSpec, ProfileSummary};
+use manifest::{Fault, Name, ProfileSpec, ProfileSummary};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::extract::{Asker, ManifestBody};
 use crate::api::Refusal;
-use crate::api::{Source, crew_and_profiles, fault_value, read};
+use crate::api::{Source, crew_and_profiles, read};
 
 /// A crew to plan.
 #[derive(Deserialize, JsonSchema)]
@@ -50,7 +50,7 @@ pub(super) async fn plan(
     }
     let plan = manifest::plan(&crew, &profiles);
     let mut value = json!(plan);
-    value["faults"] = plan.faults.iter().map(fault_value).collect();
+    value["faults"] = plan.faults.iter().map(Fault::to_json).collect();
     Ok(Json(value))
 }
 

@@ -22,9 +22,7 @@ use super::Api;
 use super::extract::{Asker, Params, Segments};
 use super::model::{AgentModel, ApprovalModel, AuditModel, CrewModel, MessageModel, ProfileModel, TaskModel};
 use super::page::{Items, Listing, Order, listing};
-use crate::api::Refusal;
-use crate::api::crew_id;
-use crate::api::parse;
+use crate::api::{Refusal, crew_id, event_kind, parse};
 
 type Answer<T> = Result<Json<T>, Refusal>;
 
@@ -434,6 +432,7 @@ pub(super) async fn audit(
 ) -> Answer<Items<AuditModel>> {
     api.settle(query.min_position()).await?;
     let principal: Option<Principal> = optional!("principal", query.principal, parse);
+    query.kind.as_deref().map(|kind| event_kind("kind", kind)).transpose()?;
     let filter = AuditFilter {
         entity: query.entity.clone(),
         crew: optional_crew(&api, &caller.tenant, query.crew.as_deref()).await?,

@@ -13,7 +13,7 @@ use super::pools::PoolModel;
 /// The lists of a registry by their names, each item as the API would have shown it; but in what kind of sandbox an agent
 /// ran is no part of what replay folds.
 pub(crate) fn registry(registry: &Registry) -> BTreeMap<&'static str, Vec<Value>> {
-    let unknown = SandboxKind { kind: String::new(), isolation: String::new() };
+    let unknown = SandboxKind::default();
     let agent = |view| {
         let mut agent = value(AgentModel::new(view, &unknown));
         if let Some(fields) = agent.as_object_mut() {

@@ -14,8 +14,8 @@ use schemars::JsonSchema;
 use super::extract::{Known, Segments};
 use super::guard::{self, Guard};
 use super::{
-    Api, access, artifacts, audit, commands, feed, model, nodes, operations, page, plan, pools, projections,
-    queries,
+    Api, SandboxKind, access, artifacts, audit, commands, feed, model, nodes, operations, page, plan, pools,
+    projections, queries,
 };
 use crate::api::{Done, OPERATIONS, Operation, Pace, Refusal, SchemaOf, schema_of};
 
@@ -388,6 +388,14 @@ fn operations_routes() -> Vec<Route> {
         Route::get("/v1/whoami", "whoAmI", "Who asks, by the token that was shown", operations::whoami)
             .needs("identity:read")
             .answers::<operations::Identity>(),
+        Route::get(
+            "/v1/isolation",
+            "readIsolation",
+            "What the agents of the node that answers run in, and what that holds them to",
+            operations::isolation,
+        )
+        .needs("agent:read")
+        .answers::<SandboxKind>(),
         Route::get("/healthz", "health", "Answers while the process lives", operations::health)
             .answers::<operations::Health>(),
         Route::get(

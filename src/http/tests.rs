@@ -37,6 +37,39 @@ async fn every_route_is_in_the_document_and_says_what_it_needs() {
     }
 }
 
+/// Walks the document: whatever is called a schema is one, and every body says whether it must be there.
+#[test]
+fn the_document_is_valid_openapi() {
+    fn walk(value: &Value, path: &str) {
+        let Value::Object(fields) = value else {
+            if let Value::Array(items) = value {
+                items.iter().enumerate().for_each(|(index, item)| walk(item, &format!("{path}/{index}")));
+            }
+            return;
+        };
+        for (name, value) in fields {
+            let is_field = path.ends_with("/properties");
+            let path = format!("{path}/{name}");
+            match name.as_str() {
+                _ if is_field => {}
+                "schema" => assert!(value.is_object() || value.is_boolean(), "{path}: {value}"),
+                "requestBody" => assert!(value["required"].is_boolean(), "{path}: {value}"),
+                "description" => assert!(value.is_string(), "{path}: {value}"),
+                _ => {}
+            }
+            walk(value, &path);
+        }
+    }
+    let document = openapi();
+    walk(&document, "");
+    let body = |path: &str| &document["paths"][path]["post"]["requestBody"];
+    assert_eq!(body("/v1/tasks")["required"], true);
+    assert_eq!(body("/v1/artifacts")["required"], true);
+    assert_eq!(body("/v1/crews/assemble")["content"]["application/yaml"], json!({}));
+    assert_eq!(body("/v1/crews/{crew}/disband")["required"], false, "the reason may be left out");
+    assert!(body("/v1/crews/{crew}/pause").is_null());
+}
+
 #[tokio::test]
 async fn no_route_but_the_public_ones_answers_strangers() {
     let server = Server::start().await;

@@ -58,6 +58,10 @@ async fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
     fill(&data.join("fill"));
     let said = hypercode(&["task", "submit", "troupe", "--input", r#"{"do": "echo"}"#]).await.refused(5);
     assert!(said.contains("disk is full"), "{said}");
+    let ready = stage.api.get("/readyz").await.expect("an answer");
+    assert_eq!(ready.status, 503, "{ready:?}");
+    let doctor = hypercode(&["doctor"]).await;
+    assert!(doctor.code == 5 && doctor.out.contains("the disk of the data directory is full"), "{doctor:?}");
     // Its result cannot be kept yet; the handler is not asked again for what it has done.
     stage.home.write("go", "");
     hypercode(&["task", "list"]).await.ok();
@@ -66,6 +70,7 @@ async fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
     let ended = stage.api.ended(&held).await;
     assert_eq!((&ended["status"], &ended["attempts"]), (&json!("completed"), &json!(1)), "{ended:#}");
     let submit = ["task", "submit", "troupe", "--wait", "--input", r#"{"do": "echo"}"#];
+    assert!(stage.api.get("/readyz").await.expect("an answer").is_ok(), "there is room again");
     eventually("there is room again", async || (hypercode(&submit).await.code == 0).then_some(())).await;
     hypercode(&["audit", "verify"]).await.ok();
     hypercode(&["crew", "disband", "troupe"]).await.ok();

@@ -78,6 +78,12 @@ async fn a_crew_of_an_unknown_profile_is_refused() {
     let stage = Stage::empty().await;
     let said = stage.assemble(&CREW.replace("profile: deeds", "profile: deed")).await.refused(2);
     assert!(said.contains("profile `deed` does not exist"), "{said}");
+    // All at once, each where it stands.
+    assert!(said.contains("crew.yaml:15:29: error: spec.members[0].profile: unknown profile"), "{said}");
+    assert!(said.contains("crew.yaml:16:31: error: spec.members[1].profile: unknown profile"), "{said}");
+    let file = stage.home.path("crew.yaml");
+    let ran = stage.hypercode(&["crew", "plan", file.to_str().expect("text")]).await;
+    assert!(ran.code == 1 && ran.out.contains("crew.yaml:16:31: error: spec.members[1].profile"), "{ran:?}");
     assert!(stage.home.diary().is_empty());
     stage.leave().await;
 }
@@ -156,5 +162,15 @@ async fn of_several_tasks_only_the_silent_one_is_hung_and_a_lease_excuses_slowne
     assert_eq!((&ended["status"], &ended["attempts"]), (&json!("completed"), &json!(1)), "{ended:#}");
     let agent = stage.agent("lead", "the same incarnation", |agent| agent["incarnation"] == 1).await;
     assert!(agent["lastExit"].is_null(), "{agent:#}");
+    stage.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_taken_is_said_to_be_a_crew_s() {
+    let stage = Stage::with_crew().await;
+    let crew = stage.json(&["crew", "show", "troupe"]).await;
+    let said = stage.assemble(CREW).await.refused(1);
+    assert!(said.contains("a crew named `troupe` exists already"), "{said}");
+    assert!(said.contains(crew["id"].as_str().expect("an id")), "{said}");
     stage.leave().await;
 }

@@ -1,9 +1,11 @@
 //! Bad input: a clear error, the exit code or status for it, and a platform that goes on.
 
+use std::process::Stdio;
+
 use serde_json::json;
 
 use crate::stage::Stage;
-use crate::support::{Home, Ran};
+use crate::support::{Home, Ran, program};
 
 /// Files that are no manifests, and what must be said of each.
 fn bad_manifests() -> Vec<(&'static str, Vec<u8>, &'static str)> {
@@ -54,6 +56,37 @@ async fn bad_manifests_are_refused_with_file_and_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_not_there_is_a_fault_with_its_place() {
+    let home = Home::new();
+    let profile = "apiVersion: hypercode.dev/v1\nkind: Profile\nmetadata: {name: p}\nspec:\n  handler:\n    command: [sh]\n    source: ./gone\n    cwd: /\n";
+    home.write("p.yaml", profile);
+    let ran = home.run(&["validate", "p.yaml"]).await;
+    is_clear("p", &ran, 1, "p.yaml:7:13: error: spec.handler.source: missing file or directory \"./gone\"");
+    assert!(ran.out.contains("p.yaml:8:10: error: spec.handler.cwd"), "all faults at once: {ran:?}");
+    home.write("gone/main.sh", "");
+    home.write("p.yaml", profile.replace("    cwd: /\n", ""));
+    home.run(&["validate", "p.yaml"]).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_cannot_be_written_is_a_failure_and_a_reader_who_left_is_none() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("a full device");
+    let run = async |args: &[&str], stdout: Stdio| {
+        let child = program().args(args).stdout(stdout).stderr(Stdio::piped()).spawn().expect("it starts");
+        child.wait_with_output().await.expect("it ends")
+    };
+    for args in [&["schema", "crew"][..], &["--help"]] {
+        let ran = run(args, full().into()).await;
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.code() == Some(5) && said.contains("standard output"), "{args:?}: {ran:?}");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ran = run(args, writer.into()).await;
+        assert!(ran.status.success() && ran.stderr.is_empty(), "{args:?}: {ran:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_platform_refuses_bad_manifests_and_goes_on() {
     let stage = Stage::empty().await;
     for (name, bytes, word) in bad_manifests() {
@@ -93,6 +126,12 @@ async fn bad_requests_are_problems_and_the_platform_goes_on() {
         assert_eq!(answer.status, status, "{what}: {answer:?}");
         assert_eq!(answer.body["status"], status, "{what}: {answer:?}");
         assert!(answer.body["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{what}: {answer:?}");
+    }
+    for ms in [0, u64::MAX] {
+        let late = json!({"crew": "c", "input": 1, "deadlineMs": ms});
+        let answer = stage.api.post("/v1/tasks", &late, None).await.expect("an answer");
+        let detail = answer.body["detail"].as_str().unwrap_or_default();
+        assert!(answer.status == 400 && detail.contains("`deadlineMs`"), "{answer:?}");
     }
     let long = "k".repeat(10_000);
     let answer = stage.api.post("/v1/tasks", &json!({"crew": "c", "input": 1}), Some(&long)).await;

@@ -323,3 +323,57 @@ async fn deltas_reach_those_who_watch_and_are_no_events() {
     assert!(!told.contains("word by word") && !told.contains("task_progressed"), "{told}");
     stage.leave().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_goes_only_to_a_replica_that_there_is() {
+    let stage = Stage::with_crew().await;
+    let submit = ["task", "submit", "troupe", "--input", r#"{"do": "echo"}"#, "--wait", "--to"];
+    let said = stage.hypercode(&[&submit[..], &["worker[1]"]].concat()).await.refused(4);
+    assert!(said.contains("worker[1]"), "{said}");
+    assert_eq!(stage.api.list("/v1/tasks").await, Vec::<Value>::new());
+    stage.hypercode(&[&submit[..], &["worker[0]"]].concat()).await.ok();
+    stage.hypercode(&["crew", "scale", "troupe", "worker=2"]).await.ok();
+    stage.hypercode(&[&submit[..], &["worker[1]"]].concat()).await.ok();
+    // What was accepted while there was one stays accepted.
+    let body = json!({"crew": "troupe", "to": "worker[1]", "input": {"do": "echo"}});
+    let first = stage.api.insist("/v1/tasks", &body, "k").await.done();
+    stage.ended(first["id"].as_str().expect("an id")).await;
+    stage.hypercode(&["crew", "scale", "troupe", "worker=1"]).await.ok();
+    let again = stage.api.insist("/v1/tasks", &body, "k").await.done();
+    assert_eq!(again["id"], first["id"]);
+    stage.hypercode(&[&submit[..], &["worker[1]"]].concat()).await.refused(4);
+    stage.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_of_many_tasks_is_listed() {
+    let stage = Stage::with_crew().await;
+    stage.hypercode(&["crew", "pause", "troupe"]).await.ok();
+    let mut last = String::new();
+    for n in 0..=100 {
+        let body = json!({"crew": "troupe", "input": {"do": "echo"}});
+        let done = stage.api.insist("/v1/tasks", &body, &format!("k{n}")).await.done();
+        last = done["id"].as_str().expect("an id").to_owned();
+    }
+    let table = stage.hypercode(&["task", "list"]).await.ok();
+    assert!(table.lines().last().is_some_and(|line| line.starts_with(&last)), "{last} is not last: {table}");
+    stage.hypercode(&["crew", "resume", "troupe"]).await.ok();
+    stage.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_under_the_longest_key_is_answered() {
+    let stage = Stage::with_crew().await;
+    let key = "k".repeat(link::limits::KEY_BYTES_MAX);
+    let task = stage.submit(&json!({"do": "ask", "title": "may I?", "key": key})).await;
+    eventually("the question", async || {
+        let list = stage.json(&["approval", "list"]).await;
+        (list["items"][0]["key"] == key.as_str()).then_some(())
+    })
+    .await;
+    let said = stage.hypercode(&["task", "result", &task]).await.refused(1);
+    assert!(said.contains("has not ended yet"), "{said}");
+    stage.hypercode(&["approval", "approve", &task, &key]).await.ok();
+    assert_eq!(stage.ended(&task).await["status"], "completed");
+    stage.leave().await;
+}

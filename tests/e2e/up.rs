@@ -40,10 +40,32 @@ async fn what_does_not_exist_is_not_found() {
         &["agent", "show", "ag_00000000000000000000000000000000"],
         &["profile", "show", "nobody"],
         &["task", "submit", "nobody", "do it"],
+        &["audit", "show", "999999"],
+        &["audit", "show", "0"],
     ] {
         let ran = stage.hypercode(args).await;
         assert_eq!(ran.code, 4, "{args:?}: {ran:?}");
     }
+    let said = stage.hypercode(&["audit", "tail", "--kind", "task_complete"]).await.refused(2);
+    assert!(said.contains("did you mean `task_completed`?"), "{said}");
+    stage.leave().await;
+}
+
+/// What this command would choose itself says nothing of the agents that run.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_tells_of_the_platform_that_runs() {
+    let stage = Stage::empty().await;
+    let examined = stage.json(&["doctor", "--set", "sandbox=auto"]).await;
+    let finding = |what: &str| {
+        let findings = examined["findings"].as_array().expect("findings");
+        findings.iter().find(|finding| finding["what"] == what).expect("a finding").clone()
+    };
+    let isolation = finding("isolation");
+    assert_eq!(isolation["verdict"], "warning", "{isolation:#}");
+    let found = isolation["found"].as_str().expect("text");
+    assert!(found.contains("none (process sandboxes)"), "{found}");
+    let directory = finding("data directory");
+    assert!(!directory.to_string().contains("stop that process"), "{directory:#}");
     stage.leave().await;
 }
 

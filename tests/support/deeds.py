@@ -129,7 +129,7 @@ def execute(task, deed):
             raise Parked({key: asked})
         return {"attempt": task["attempt"], "answers": task["answers"]}
     if what == "ask":
-        return call("input/request", taskId=task_id, key="question", kind="approval", title=deed["title"])
+        return call("input/request", taskId=task_id, key=deed.get("key", "question"), kind="approval", title=deed["title"])
     raise Refused({"code": 422, "message": f"no such deed: {what}"})
 
 

@@ -35,7 +35,7 @@ impl Logs {
         session.output.value(&log, |log| match log["log"].as_str() {
             Some(text) => output::harmless(text.trim_end()),
             None => "nothing of its log is kept".to_owned(),
-        });
+        })?;
         match self.follow {
             true => self.go_on(session, log).await,
             false => Ok(()),
@@ -60,7 +60,7 @@ impl Logs {
             let new = news(known, now["log"].as_str().unwrap_or_default());
             if !new.is_empty() {
                 let item = serde_json::json!({"incarnation": now["incarnation"], "log": new});
-                session.output.item(&item, |_| output::harmless(new));
+                session.output.item(&item, |_| output::harmless(new))?;
             }
             before = now;
         }

@@ -36,7 +36,7 @@ impl Checkpoint {
                 || Problem::new(ProblemKind::NotFound, "there is no checkpoint yet; cut one with `--cut`");
             write(file, note.ok_or_else(none)?)?;
         }
-        session.output.value(&standing, tell);
+        session.output.value(&standing, tell)?;
         Ok(())
     }
 }
@@ -94,8 +94,8 @@ impl Prove {
         let text = proof["text"].as_str().unwrap_or_default();
         match (&self.out, output.format) {
             (Some(file), _) => write(file, text)?,
-            (None, Format::Table) => print(text),
-            (None, _) => output.details(&proof),
+            (None, Format::Table) => print(text)?,
+            (None, _) => output.details(&proof)?,
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ impl Erase {
                 body["artifacts"],
                 done["position"]
             )
-        });
+        })?;
         Ok(())
     }
 }

@@ -82,7 +82,7 @@ impl Export {
             false => export(wanted, &mut *evidence, &self.out).await?,
         };
         let shown = self.out.display().to_string();
-        output.value(&json!({"path": shown, "manifest": manifest}), |_| tell(&shown, &manifest));
+        output.value(&json!({"path": shown, "manifest": manifest}), |_| tell(&shown, &manifest))?;
         Ok(())
     }
 

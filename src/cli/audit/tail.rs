@@ -45,7 +45,7 @@ impl Tail {
             filter: fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
         };
         sse::follow(&session.client, query, |event| {
-            session.output.item(&json!(event), |_| line(&event));
+            session.output.item(&json!(event), |_| line(&event))?;
             Ok(ControlFlow::Continue(()))
         })
         .await
@@ -61,6 +61,15 @@ pub(in crate::cli) fn line(event: &Envelope) -> String {
 }
 
 pub(super) async fn show(session: &Session, position: u64) -> Result<(), Problem> {
+    let head = evidence::head(&session.client).await?.position.0;
+    let missing = || {
+        let detail = format!("the log has no event at position {position}: it ends at {head}");
+        Problem::new(ProblemKind::NotFound, detail)
+    };
+    // The feed would wait for it.
+    if position > head {
+        return Err(missing());
+    }
     let query = Query { after: position.saturating_sub(1), until: Some(position), filter: Vec::new() };
     let mut found = None;
     sse::follow(&session.client, query, |event| {
@@ -68,9 +77,5 @@ pub(super) async fn show(session: &Session, position: u64) -> Result<(), Problem
         Ok(ControlFlow::Break(()))
     })
     .await?;
-    let event = found.ok_or_else(|| {
-        Problem::new(ProblemKind::NotFound, format!("the log has no event at position {position} yet"))
-    })?;
-    session.output.details(&json!(event));
-    Ok(())
+    session.output.details(&json!(found.ok_or_else(missing)?))
 }

@@ -95,7 +95,7 @@ impl Verify {
             trust.keys = keys;
         }
         let report = verify(trust, &mut *evidence, progress()).await?;
-        output.value(&json!(report), |_| tell(&report, is_pinned));
+        output.value(&json!(report), |_| tell(&report, is_pinned))?;
         Ok(ExitCode::from(u8::from(!report.ok)))
     }
 
@@ -156,7 +156,7 @@ fn prove(text: &str, keys: &[PublicKey], output: Output) -> Outcome {
             event.stream,
             event.kind
         ))
-    });
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

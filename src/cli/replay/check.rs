@@ -45,7 +45,7 @@ pub(super) async fn run(path: Option<&Path>, global: &Global, output: Output) ->
     let shown = json!({
         "ok": difference.is_none(), "position": position, "rows": compared.rows, "difference": difference,
     });
-    output.value(&shown, |_| tell(&shown));
+    output.value(&shown, |_| tell(&shown))?;
     Ok(ExitCode::from(u8::from(difference.is_some())))
 }
 

@@ -88,7 +88,7 @@ pub(super) async fn run(
             text += "nothing changed in the registry\n";
         }
         text
-    });
+    })?;
     Ok(())
 }
 
@@ -155,9 +155,10 @@ pub(super) async fn follow(
             for change in changes(&before, &after) {
                 let shown = json!({"position": event.position, "at": event.recorded_at.rfc3339(), "kind": &*event.kind, "change": change});
                 let told = || format!("{:>6}  {}  {}", event.position, event.recorded_at.rfc3339(), line(&change));
-                output.item(&shown, |_| told());
+                output.item(&shown, |_| told())?;
             }
             before = after;
+            Ok(())
         })
         .await
 }

@@ -38,13 +38,12 @@ pub(super) async fn run(
         ));
     }
     let shown = json!({"entity": stream, "steps": steps.iter().map(value).collect::<Vec<_>>()});
-    output.value(&shown, |_| page(&stream, &steps));
+    output.value(&shown, |_| page(&stream, &steps))?;
     if follow {
         source
-            .follow(last, |event| {
-                if let Some(step) = life.step(event) {
-                    output.item(&value(&step), |_| line(&step));
-                }
+            .follow(last, |event| match life.step(event) {
+                Some(step) => output.item(&value(&step), |_| line(&step)),
+                None => Ok(()),
             })
             .await?;
     }

@@ -138,7 +138,7 @@ impl Source {
     pub(super) async fn follow(
         &self,
         after: Position,
-        mut take: impl FnMut(&Recorded),
+        mut take: impl FnMut(&Recorded) -> Result<(), Problem>,
     ) -> Result<(), Problem> {
         match &self.live {
             Live::Never => Ok(()),
@@ -146,13 +146,13 @@ impl Source {
                 let options = subscription::Options::default();
                 let mut subscription = Subscription::after(Arc::clone(store), after, options);
                 loop {
-                    subscription.next().await?.iter().for_each(&mut take);
+                    subscription.next().await?.iter().try_for_each(&mut take)?;
                 }
             }
             Live::Online(client) => {
                 let mut online = Online::new(client, after, None);
                 loop {
-                    online.events().await?.iter().for_each(&mut take);
+                    online.events().await?.iter().try_for_each(&mut take)?;
                 }
             }
         }

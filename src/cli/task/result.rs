@@ -16,9 +16,9 @@ pub(crate) async fn result(session: &Session, task: &Value, out: Option<&Path>) 
         write(session, task, out).await?;
     }
     match session.output.format {
-        Format::Table if out.is_none() => print(&harmless(&readable(&task["output"]))),
+        Format::Table if out.is_none() => print(&harmless(&readable(&task["output"])))?,
         Format::Table => {}
-        Format::Json | Format::Yaml => session.output.details(task),
+        Format::Json | Format::Yaml => session.output.details(task)?,
     }
     verdict(session, task)
 }

@@ -73,7 +73,7 @@ impl Submit {
         let done = session.client.post("/v1/tasks", &body, self.idempotency_key.as_deref()).await?;
         let id = done["id"].as_str().unwrap_or_default().to_owned();
         if !self.wait {
-            session.output.value(&done, |_| id.clone());
+            session.output.value(&done, |_| id.clone())?;
             return Ok(ExitCode::SUCCESS);
         }
         crate::output::remark(format_args!("task {id}"));

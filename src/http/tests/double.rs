@@ -81,7 +81,12 @@ impl Server {
             bodies: Arc::new(Inline),
             logs: Arc::new(Inline),
             pools: Arc::new(Inline),
-            sandbox: SandboxKind { kind: "process".to_owned(), isolation: "none".to_owned() },
+            sandbox: SandboxKind {
+                kind: "process".to_owned(),
+                isolation: "none".to_owned(),
+                ..SandboxKind::default()
+            },
+            room: None,
             dependencies: Vec::new(),
             limits: limits.clone(),
             stop: stop.clone(),
