@@ -119,7 +119,7 @@ impl Host {
         match self.core.posts.get(sandbox) {
             Some(post) => hosted::down(&self.core, &post.agent, post.incarnation, exit, detail).await,
             // It stood by, with a handler that was started ahead.
-            None => hosted::ended(&self.core, sandbox, detail),
+            None => hosted::ended(&self.core, sandbox, &detail),
         }
     }
 
@@ -252,7 +252,7 @@ impl gateway::Host for Host {
         if let Some(post) = self.core.posts.get(sandbox) {
             self.tell(&post, Sign::Heartbeat(Beat::from(beat)));
         } else if let Some(suspicion) = self.core.shelves.beat(sandbox, beat) {
-            hosted::suspect(&self.core, sandbox, suspicion);
+            hosted::suspect(&self.core, sandbox, &suspicion);
         }
     }
 
@@ -274,7 +274,7 @@ impl gateway::Host for Host {
             self.core.posts.unlinked(sandbox);
             self.tell(&post, Sign::LinkLost);
         } else {
-            hosted::ended(&self.core, sandbox, format!("its link was lost: {reason}"));
+            hosted::ended(&self.core, sandbox, &format!("its link was lost: {reason}"));
         }
     }
 

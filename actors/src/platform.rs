@@ -317,7 +317,7 @@ pub(crate) fn exited(core: &Arc<Core>, exit: &sandbox::Exit) {
         (None, None) => "its sandbox ended".to_owned(),
     };
     let reason = if exit.oom { format!("{how}: it ran out of memory") } else { how };
-    let Some(post) = core.posts.get(&id) else { return hosted::ended(core, &id, reason) };
+    let Some(post) = core.posts.get(&id) else { return hosted::ended(core, &id, &reason) };
     let subject = Subject { agent: post.agent, incarnation: post.incarnation };
     core.tell(Signal::Of(subject, Sign::SandboxExited { reason, oom: exit.oom }));
 }

@@ -318,15 +318,15 @@ async fn find_claim(core: &Core, sandbox: &SandboxId) -> Result<Option<Claimed>,
 }
 
 /// A sandbox that stands by is not to be trusted: it is not used any more.
-pub(crate) fn suspect(core: &Arc<Core>, sandbox: &SandboxId, reason: String) {
-    let spoil = Command::Spoil { sandboxes: vec![sandbox.clone()], reason: reason.clone() };
-    give_up(core, sandbox, &reason, spoil);
+pub(crate) fn suspect(core: &Arc<Core>, sandbox: &SandboxId, reason: &str) {
+    let spoil = Command::Spoil { sandboxes: vec![sandbox.clone()], reason: reason.to_owned() };
+    give_up(core, sandbox, reason, spoil);
 }
 
 /// A sandbox that stands by, or did, has ended by itself.
-pub(crate) fn ended(core: &Arc<Core>, sandbox: &SandboxId, detail: String) {
-    let fail = Command::Fail { sandbox: sandbox.clone(), detail: detail.clone() };
-    give_up(core, sandbox, &detail, fail);
+pub(crate) fn ended(core: &Arc<Core>, sandbox: &SandboxId, detail: &str) {
+    let fail = Command::Fail { sandbox: sandbox.clone(), detail: detail.to_owned() };
+    give_up(core, sandbox, detail, fail);
 }
 
 /// Takes a sandbox that stands by off its shelf, and tells its pool once.
