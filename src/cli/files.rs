@@ -68,7 +68,7 @@ pub(super) fn parse(path: &Path) -> Result<Parsed, Problem> {
 
 /// The directory that relative paths in a file start from.
 fn directory(file: &Path) -> &Path {
-    file.parent().unwrap_or(Path::new(""))
+    file.parent().unwrap_or_else(|| Path::new(""))
 }
 
 fn missing_source(source: &Source, directory: &Path) -> Option<Fault> {
