@@ -309,7 +309,12 @@ impl From<crate::store::AppendError> for Problem {
 
 impl From<crate::store::ReadError> for Problem {
     fn from(error: crate::store::ReadError) -> Self {
-        Self::new(ProblemKind::Unavailable, error.to_string())
+        // What is damaged is not mended by waiting.
+        let kind = match &error {
+            crate::store::ReadError::Damaged { .. } => ProblemKind::Internal,
+            crate::store::ReadError::Unavailable { .. } => ProblemKind::Unavailable,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::id::{Digest, StreamId, Timestamp};
+use crate::id::{Digest, Position, StreamId, Timestamp};
 use crate::lease::{Lease, Node, NodeState};
 
 /// The integers of databases are signed; a log's counters never come near the sign.
@@ -13,6 +13,20 @@ pub(crate) fn signed(value: u64) -> i64 {
 
 pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
+}
+
+/// A position or a version, which count from 1: whatever stands before is none.
+pub(super) fn counted(value: i64) -> Result<u64, String> {
+    match u64::try_from(value) {
+        Ok(value @ 1..) => Ok(value),
+        _ => Err(format!("{value} stands before the first, which is 1")),
+    }
+}
+
+/// The column above which the events after a position are read. From the beginning on it is what lies below every
+/// position, so that an event that was put before the first is met, and refused, instead of passed over.
+pub(super) fn above(after: Position) -> i64 {
+    if after == Position(0) { i64::MIN } else { signed(after.0) }
 }
 
 pub(crate) fn digest(bytes: &[u8]) -> Result<Digest, sqlx::Error> {

@@ -181,7 +181,9 @@ impl EventStore for Sqlite {
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError> {
-        match self.shared.tail.after(after, limit.min(READ_EVENTS_MAX)) {
+        // Whoever begins at the beginning wants to know what the file has.
+        let kept = (after > Position(0)).then(|| self.shared.tail.after(after, limit.min(READ_EVENTS_MAX)));
+        match kept.flatten() {
             Some(events) => Ok(events),
             None => self.shared.readers.log(after, limit).await,
         }

@@ -63,6 +63,17 @@ pub enum OpenError {
         /// The last event's position.
         last: Position,
     },
+    /// An event stands before the first.
+    #[error(
+        "open `{database}`: an event stands at position {found}, before the first of the log: somebody has put it there; \
+         `hypercode audit verify --offline` says what else was done"
+    )]
+    Misplaced {
+        /// The database.
+        database: Database,
+        /// Its position.
+        found: i64,
+    },
     /// The server cannot be reached, or refused.
     #[error("open `{database}`: {reason}")]
     Unreachable {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::event::{Meta, Recorded};
 use crate::id::{CommandId, EventId, Position, Timestamp, Version};
 use crate::store::ReadError;
-use crate::store::columns::{digest, is_stream, parse_stream, shared, signed, unsigned};
+use crate::store::columns::{counted, digest, is_stream, parse_stream, shared, signed, unsigned};
 
 type Insert = Query<'static, Postgres, PgArguments>;
 
@@ -57,12 +57,12 @@ fn event(row: &PgRow, before: Option<&Recorded>) -> Result<Recorded, sqlx::Error
     let meta = before.map(|before| &before.meta);
     let stream: &str = row.try_get(1)?;
     Ok(Recorded {
-        position: Position(unsigned(row.try_get(0)?)),
+        position: Position(count(row, 0)?),
         stream: match before.map(|before| &before.stream) {
             Some(before) if is_stream(before, stream) => before.clone(),
             _ => parse_stream(stream)?,
         },
-        version: Version(unsigned(row.try_get(2)?)),
+        version: Version(count(row, 2)?),
         kind: shared(row.try_get(3)?, before.map(|before| &before.kind)),
         schema: whole::<i16, _>(row, 4)?,
         event_id: EventId(row.try_get::<Uuid, _>(5)?),
@@ -86,6 +86,11 @@ fn event(row: &PgRow, before: Option<&Recorded>) -> Result<Recorded, sqlx::Error
         payload: row.try_get::<&str, _>(15)?.into(),
         hash: digest(row.try_get(16)?)?,
     })
+}
+
+/// A position or a version.
+fn count(row: &PgRow, column: usize) -> Result<u64, sqlx::Error> {
+    counted(row.try_get(column)?).map_err(|reason| sqlx::Error::Decode(reason.into()))
 }
 
 /// A column's number in the type that events have for it.

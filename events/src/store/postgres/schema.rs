@@ -11,6 +11,7 @@ use crate::id::Position;
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/postgres/0001_log.sql"),
     include_str!("../../../../migrations/postgres/0004_log_nodes.sql"),
+    include_str!("../../../../migrations/postgres/0005_log_positions.sql"),
 ];
 
 /// What a look may take, in milliseconds.

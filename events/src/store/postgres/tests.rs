@@ -17,7 +17,7 @@ use crate::lease::Leases;
 use crate::projection::Views;
 use crate::seal::Keys;
 use crate::store::conformance::{Fixture, events_of, log, name, request, stream};
-use crate::store::{AppendError, EventStore, Expected};
+use crate::store::{AppendError, EventStore, Expected, ReadError};
 
 struct Fresh {
     url: String,
@@ -215,6 +215,31 @@ async fn a_head_that_does_not_fit_the_log_is_refused() {
     execute(&fresh.url, "DELETE FROM events").await;
     let refused = Postgres::open(&database(&fresh.url), Options::default()).await.expect_err("it is damaged");
     assert!(matches!(refused, OpenError::Damaged { head: Position(1), last: Position(0), .. }), "{refused}");
+}
+
+/// Somebody who may insert events cannot put one before the first; where the owner of the tables did, it is not read.
+#[tokio::test]
+async fn an_event_before_the_first_is_neither_taken_nor_read_nor_opened() {
+    let fresh = Fresh::new(Options::default()).await;
+    append(&fresh.store, "s", "1").await.expect("it is appended");
+    let insert = "INSERT INTO events SELECT -7, stream, 9999, kind, schema, gen_random_uuid(), gen_random_uuid(),
+            ordinal, tenant, principal, correlation_id, causation_id, traceparent, recorded_at, epoch, payload, hash
+        FROM events WHERE position = 1";
+    let mut connection = PgConnection::connect(&fresh.url).await.expect("it connects");
+    let refused =
+        sqlx::raw_sql(insert).execute(&mut connection).await.expect_err("a constraint stands before it");
+    assert!(refused.to_string().contains("counts_from_one"), "{refused}");
+    let drop = "ALTER TABLE events DROP CONSTRAINT events_position_counts_from_one";
+    sqlx::raw_sql(drop).execute(&mut connection).await.expect("dropped");
+    sqlx::raw_sql(insert).execute(&mut connection).await.expect("inserted");
+    for read in
+        [fresh.store.read(Position(0), 10).await, fresh.store.read_stream(&stream("s"), Version(1), 10).await]
+    {
+        assert!(matches!(read, Err(ReadError::Damaged { position: Position(0), .. })), "{read:?}");
+    }
+    fresh.store.close().await;
+    let refused = Postgres::open(&database(&fresh.url), Options::default()).await.expect_err("it is damaged");
+    assert!(matches!(refused, OpenError::Misplaced { found: -7, .. }), "{refused}");
 }
 
 #[tokio::test]

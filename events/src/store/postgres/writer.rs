@@ -25,6 +25,15 @@ pub(super) struct Writer {
     answer: Duration,
 }
 
+/// What a new connection found.
+struct Opened {
+    writer: Writer,
+    known: Known,
+    last: Head,
+    /// The position of an event that stands before the first.
+    misplaced: Option<i64>,
+}
+
 impl Writer {
     /// Connects, raises the fence, and reads what is known before anything was looked up: head and epochs.
     /// After that, no statement of an earlier connection of this appender can still succeed.
@@ -32,15 +41,19 @@ impl Writer {
         let answer = Duration::from_millis(options.answer_ms);
         let opened = tokio::time::timeout(answer, Self::connect(database, options)).await;
         let opened = opened.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
-        let (writer, known, last) = opened.map_err(|error| OpenError::unreachable(database, &error))?;
+        let Opened { writer, known, last, misplaced } =
+            opened.map_err(|error| OpenError::unreachable(database, &error))?;
         if known.head != last {
             let (head, last) = (known.head.position, last.position);
             return Err(OpenError::Damaged { database: database.clone(), head, last });
         }
+        if let Some(found) = misplaced {
+            return Err(OpenError::Misplaced { database: database.clone(), found });
+        }
         Ok((writer, known))
     }
 
-    async fn connect(database: &Database, options: &Options) -> Result<(Self, Known, Head), sqlx::Error> {
+    async fn connect(database: &Database, options: &Options) -> Result<Opened, sqlx::Error> {
         let mut connection = PgConnection::connect_with(&database.settings(options.statement_ms)).await?;
         make_durable(&mut connection).await?;
         let mut tx = connection.begin().await?;
@@ -50,9 +63,12 @@ impl Writer {
         let fence = row.try_get(2)?;
         let last = sqlx::query(include_str!("sql/select_last_event.sql")).fetch_optional(&mut *tx).await?;
         let last = last.as_ref().map_or(Ok(Head::EMPTY), head_of)?;
+        let misplaced = include_str!("sql/select_misplaced.sql");
+        let misplaced = sqlx::query_scalar(misplaced).fetch_optional(&mut *tx).await?;
         known.epochs = epochs(&mut *tx).await?;
         tx.commit().await?;
-        Ok((Self { connection, fence, answer: Duration::from_millis(options.answer_ms) }, known, last))
+        let writer = Self { connection, fence, answer: Duration::from_millis(options.answer_ms) };
+        Ok(Opened { writer, known, last, misplaced })
     }
 
     /// Makes `changes` durable if the head is still at `before`; one statement.

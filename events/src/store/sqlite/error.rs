@@ -80,6 +80,18 @@ pub enum OpenError {
         /// The last event's position.
         last: Position,
     },
+    /// An event stands before the first.
+    #[error(
+        "open `{}`: an event stands at position {found}, before the first of the log: somebody has put it there; \
+         `hypercode audit verify --offline` says what else was done",
+        file.display()
+    )]
+    Misplaced {
+        /// The file.
+        file: PathBuf,
+        /// Its position.
+        found: i64,
+    },
     /// SQLite refused.
     #[error("open `{}`: {reason}", file.display())]
     Database {

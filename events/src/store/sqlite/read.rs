@@ -12,7 +12,7 @@ use super::rows::{self, Unreadable, digest, event, number};
 use super::{OpenError, Options, READ_EVENTS_MAX, connection, schema};
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
-use crate::store::columns::{signed, unsigned};
+use crate::store::columns::{above, signed, unsigned};
 use crate::store::{Appended, Head, ReadError, Reservation};
 
 /// The connections that read: one from the start, so that the file stays open whatever becomes of the writer, and
@@ -118,12 +118,7 @@ impl fmt::Debug for Readers {
 }
 
 fn log(connection: &Connection, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError> {
-    events(
-        connection,
-        include_str!("sql/read_log.sql"),
-        params![signed(after.0), signed(limit as u64)],
-        after,
-    )
+    events(connection, include_str!("sql/read_log.sql"), params![above(after), signed(limit as u64)], after)
 }
 
 fn stream(
@@ -148,8 +143,10 @@ fn events(
     let mut events: Vec<Recorded> = Vec::new();
     while let Some(row) = rows.next().map_err(|error| unavailable(&error))? {
         let found = event(row, events.last()).map_err(|error| ReadError::Damaged {
-            position: number(row, 0)
-                .map_or_else(|_| events.last().map_or(before, |last| last.position).next(), Position),
+            position: row.get(0).map_or_else(
+                |_| events.last().map_or(before, |last| last.position).next(),
+                |position| Position(unsigned(position)),
+            ),
             reason: error.to_string().into(),
         })?;
         events.push(found);

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::event::{Meta, Recorded};
 use crate::id::{CommandId, Digest, EventId, Position, Timestamp, Version};
-use crate::store::columns::{is_stream, shared, signed};
+use crate::store::columns::{counted, is_stream, shared, signed};
 
 /// Inserts `events`, one row each.
 pub(super) fn insert_events(connection: &Connection, events: &[Recorded]) -> rusqlite::Result<()> {
@@ -47,9 +47,9 @@ pub(super) fn insert_events(connection: &Connection, events: &[Recorded]) -> rus
 pub(super) fn event(row: &Row<'_>, before: Option<&Recorded>) -> Result<Recorded, Unreadable> {
     let meta = before.map(|before| &before.meta);
     Ok(Recorded {
-        position: Position(number(row, 0)?),
+        position: Position(count(row, 0)?),
         stream: same(row, 1, before.map(|before| &before.stream), is_stream)?,
-        version: Version(number(row, 2)?),
+        version: Version(count(row, 2)?),
         kind: shared(text(row, 3)?, before.map(|before| &before.kind)),
         schema: row.get(4)?,
         event_id: EventId(uuid(row, 5)?),
@@ -82,6 +82,11 @@ impl Unreadable {
     fn value(column: usize, reason: &impl ToString) -> Self {
         Self::Value { column, reason: reason.to_string() }
     }
+}
+
+/// A position or a version.
+fn count(row: &Row<'_>, column: usize) -> Result<u64, Unreadable> {
+    counted(row.get(column)?).map_err(|reason| Unreadable::value(column, &reason))
 }
 
 pub(super) fn number(row: &Row<'_>, column: usize) -> Result<u64, Unreadable> {

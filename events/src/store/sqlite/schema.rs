@@ -14,6 +14,7 @@ const APPLICATION_ID: i64 = 0x4843_6576;
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/sqlite/0001_log.sql"),
     include_str!("../../../../migrations/sqlite/0004_log_nodes.sql"),
+    include_str!("../../../../migrations/sqlite/0005_log_positions.sql"),
 ];
 
 /// What to do with a file of an older schema.

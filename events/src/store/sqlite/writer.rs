@@ -34,6 +34,10 @@ impl Writer {
             let (head, last) = (known.head.position, last.position);
             return Err(OpenError::Damaged { file: file.into(), head, last });
         }
+        let misplaced = connection.query_row(include_str!("sql/select_misplaced.sql"), [], |row| row.get(0));
+        if let Some(found) = misplaced.optional().map_err(|error| OpenError::database(file, &error))? {
+            return Err(OpenError::Misplaced { file: file.into(), found });
+        }
         Ok((Self { connection }, known))
     }
 
