@@ -3,6 +3,7 @@
 mod bus;
 mod docker;
 pub(crate) mod sinks;
+pub(crate) mod views;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

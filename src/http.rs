@@ -49,6 +49,7 @@ pub(crate) use audit::ProofModel;
 pub use audit::{CheckpointModel, CheckpointPage, StandingModel};
 pub use envelope::Envelope;
 pub use pools::Pools;
+pub use projections::Stopped;
 pub(crate) use registry::registry;
 pub use serve::{ServeError, bind, serve};
 

@@ -13,8 +13,9 @@ use events::artifact::ArtifactStore;
 use events::audit;
 use events::lease::Leases;
 use events::private_file;
-use events::projection::{Unfinished, ViewError, Views};
+use events::projection::{self, Unfinished, ViewError, Views};
 use events::seal::{Seal, SealError, Sealing};
+use events::store::Until;
 use events::{EventStore, Position};
 use gateway::{Gateway, SandboxTokens};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -160,7 +161,11 @@ impl Platform {
             artifacts: Arc::clone(&artifacts),
             provider: Arc::clone(&provider),
             leases: Arc::clone(&leases),
-            registry: Arc::new(Registry { views: views.clone(), mending: storage.mending() }),
+            registry: Arc::new(Registry {
+                views: views.clone(),
+                store: Arc::clone(&store),
+                seal: seal.clone(),
+            }),
             snapshots: Arc::new(views.clone()),
             bus: bus.clone().map(|bus| Arc::new(bus) as Arc<dyn nats::Bus>),
             clock: Clock::System,
@@ -367,27 +372,48 @@ pub(crate) async fn start_audit(
 /// What had not ended, as the views tell.
 struct Registry {
     views: Views,
-    /// How a person has all views made again.
-    mending: &'static str,
+    store: Arc<dyn EventStore>,
+    seal: Seal,
+}
+
+impl Registry {
+    /// What had not ended as the log itself tells, but for the events that cannot be read: views are made from it in a
+    /// directory of their own, and thrown away.
+    async fn from_log(&self) -> Result<Unfinished, Problem> {
+        let scratch = tempfile::tempdir()
+            .map_err(|error| Problem::new(ProblemKind::Unavailable, format!("make a directory: {error}")))?;
+        let head = self.store.head().await?;
+        let log = Arc::new(Until::new(Arc::clone(&self.store), head));
+        let options = projection::Options { passes_over: true, ..projection::Options::default() };
+        let views = Views::open(scratch.path(), log, options).await?.opened_by(self.seal.clone());
+        caught_up(&views, head.position).await;
+        let unfinished = views.unfinished().await;
+        views.close().await;
+        Ok(unfinished?)
+    }
+}
+
+async fn caught_up(views: &Views, position: Position) {
+    while views.wait_for(position, CATCH_UP).await.is_err() {
+        tracing::info!(at = %views.position(), wanted = %position, "the views read the log");
+    }
 }
 
 #[async_trait::async_trait]
 impl actors::Registry for Registry {
     async fn unfinished(&self, position: Position) -> Result<Unfinished, Problem> {
-        let Self { views, mending } = self;
-        while views.wait_for(position, CATCH_UP).await.is_err() {
-            tracing::info!(at = %views.position(), wanted = %position, "the views read the log");
-        }
+        caught_up(&self.views, position).await;
+        let status = self.views.status().await?;
+        let Some(stopped) = status.iter().find(|status| status.error.is_some()) else {
+            return Ok(self.views.unfinished().await?);
+        };
         // Work that a stopped projection does not know of would be forgotten (SV-1, TK-1).
-        let status = views.status().await?;
-        if let Some(stopped) = status.iter().find(|status| status.error.is_some()) {
-            let reason = stopped.error.as_deref().unwrap_or_default();
-            let detail = format!(
-                "read the views: projection `{}` has stopped ({reason}); {mending} and start again, to have all made anew",
-                stopped.name
-            );
-            return Err(Problem::new(ProblemKind::Failed, detail));
-        }
-        Ok(views.unfinished().await?)
+        let (projection, reason) = (&stopped.name, stopped.error.as_deref().unwrap_or_default());
+        tracing::error!(
+            projection,
+            reason,
+            "a projection has stopped; what was unfinished is read from the log"
+        );
+        self.from_log().await
     }
 }

@@ -101,14 +101,6 @@ impl Storage {
         }
     }
 
-    /// How a person has all views made again.
-    pub(crate) fn mending(&self) -> &'static str {
-        match self {
-            Self::Files(_) => "remove views.db",
-            Self::Common { .. } => "run `DROP TABLE hypercode_views.source` in the database",
-        }
-    }
-
     /// Makes durable what was taken in, and lets go of the log.
     pub(crate) async fn close(&self) {
         match self {

@@ -1,11 +1,12 @@
 //! After shards were taken: entities are folded, what runs is adopted, what should not run is removed.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use events::api::Problem;
+use events::api::{Problem, ProblemKind};
 use events::domain::agent::Agent;
 use events::lease::shard_of;
 use events::projection::Unfinished;
@@ -77,8 +78,9 @@ async fn recover(core: &Arc<Core>, tenures: &[Arc<Tenure>]) -> Result<(), Proble
 async fn bring_back(core: &Arc<Core>, mut unfinished: Unfinished) -> Result<(), Problem> {
     // Whose a sandbox is must be known before any runner links again.
     for pool in &unfinished.pools {
-        let state = core.pools.read(pool.as_str()).await?;
-        core.shelves.enroll(pool, &state);
+        if let Some(state) = legible(pool, core.pools.read(pool.as_str()).await)? {
+            core.shelves.enroll(pool, &state);
+        }
     }
     let mut agents = Vec::new();
     for (crew, spent) in &unfinished.spent {
@@ -86,10 +88,11 @@ async fn bring_back(core: &Arc<Core>, mut unfinished: Unfinished) -> Result<(), 
         core.links().know_sent(crew, spent.messages);
     }
     for crew in &unfinished.crews {
-        let state = core.crews.read(crew.as_str()).await?;
+        let Some(state) = legible(crew, core.crews.read(crew.as_str()).await)? else { continue };
         hosted::enroll_crew(core, &state);
         for held in &state.seats {
-            let agent = core.agents.read(held.seat.agent.as_str()).await?;
+            let agent = core.agents.read(held.seat.agent.as_str()).await;
+            let Some(agent) = legible(&held.seat.agent, agent)? else { continue };
             if let Some(requested) = &agent.requested {
                 hosted::enroll_agent(core, requested, &agent);
                 agents.push(held.seat.agent.clone());
@@ -97,7 +100,7 @@ async fn bring_back(core: &Arc<Core>, mut unfinished: Unfinished) -> Result<(), 
         }
     }
     for (_, task) in &unfinished.tasks {
-        let state = core.tasks.read(task.as_str()).await?;
+        let Some(state) = legible(task, core.tasks.read(task.as_str()).await)? else { continue };
         if let (Some(submitted), false) = (&state.submitted, state.status.is_terminal()) {
             core.tallies.note(submitted, state.status);
             if let Some(attempt) = &state.attempt {
@@ -112,24 +115,37 @@ async fn bring_back(core: &Arc<Core>, mut unfinished: Unfinished) -> Result<(), 
         .collect();
     core.links().restore(std::mem::take(&mut unfinished.messages)).await;
     for pool in &unfinished.pools {
-        core.pools.resume(pool.as_str()).await?;
+        legible(pool, core.pools.resume(pool.as_str()).await)?;
     }
     for agent in &agents {
-        core.agents.resume(agent.as_str()).await?;
+        legible(agent, core.agents.resume(agent.as_str()).await)?;
     }
     for crew in &unfinished.crews {
-        core.crews.resume(crew.as_str()).await?;
-        hosted::check_tokens(core, crew).await;
+        if legible(crew, core.crews.resume(crew.as_str()).await)?.is_some() {
+            hosted::check_tokens(core, crew).await;
+        }
     }
     for (crew, recipient) in &awaited {
         hibernation::awaken(core, crew, recipient);
     }
     for (_, task) in &unfinished.tasks {
-        hosted::end_if_orphaned(core, task).await?;
-        hosted::end_with_parent(core, task).await?;
-        core.tasks.resume(task.as_str()).await?;
+        legible(task, hosted::end_if_orphaned(core, task).await)?;
+        legible(task, hosted::end_with_parent(core, task).await)?;
+        legible(task, core.tasks.resume(task.as_str()).await)?;
     }
     Ok(())
+}
+
+/// What was found of an entity; nothing of one in whose stream stands what cannot be read. That one stays as it is until it
+/// can be, and holds up no other.
+fn legible<T>(entity: &impl Display, found: Result<T, Problem>) -> Result<Option<T>, Problem> {
+    match found {
+        Err(problem) if problem.kind == ProblemKind::Internal => {
+            tracing::error!(%entity, %problem, "it is not taken up");
+            Ok(None)
+        }
+        found => found.map(Some),
+    }
 }
 
 /// Compares what should run with what runs: removes what nobody owns (SB-3), reports what has ended unseen or is gone.

@@ -37,7 +37,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use self::database::{Reader, Writer};
-use self::projector::{Projector, Session};
+use self::projector::{Projector, Session, Told};
 use crate::event::Recorded;
 use crate::id::Position;
 use crate::seal::{Seal, SealError};
@@ -65,6 +65,9 @@ pub struct Options {
     /// The shortest time between two batches while the projector keeps up with the log, in milliseconds: what comes
     /// in between is applied at once, which costs little more than one event does.
     pub pace_ms: u64,
+    /// Whether an event that a projection cannot read is passed over, as one of an unknown kind is, instead of stopping
+    /// it. For views that only have to show what can be seen at all.
+    pub passes_over: bool,
     /// How long the projector waits after an error before it tries again, in milliseconds.
     pub retry_ms: u64,
     /// Connections that read.
@@ -81,6 +84,7 @@ impl Default for Options {
         Self {
             subscription,
             pace_ms: 20,
+            passes_over: false,
             retry_ms: 500,
             read_connections_max: 4,
             read_wait_ms: 10_000,
@@ -209,6 +213,7 @@ struct Shared {
     options: Options,
     reader: Reader,
     progress: watch::Receiver<Position>,
+    stopped: watch::Receiver<Vec<Status>>,
     rebuilding: watch::Sender<Option<Rebuilding>>,
     tasks: Mutex<Option<Tasks>>,
 }
@@ -275,7 +280,9 @@ impl Views {
         };
         let (close, closing) = oneshot::channel();
         let (progress_sender, progress) = watch::channel(Position(0));
-        let projector = Projector::new(session, Arc::clone(&store), options, closing, progress_sender);
+        let (stopped_sender, stopped) = watch::channel(Vec::new());
+        let told = Told { progress: progress_sender, stopped: stopped_sender };
+        let projector = Projector::new(session, Arc::clone(&store), options, closing, told);
         let projector = projector.await.map_err(|error| ViewError::unavailable(&place, &error))?;
         let tasks = Tasks { projector: tokio::spawn(projector.run()), close, rebuild: None };
         let shared = Shared {
@@ -285,6 +292,7 @@ impl Views {
             options,
             reader,
             progress,
+            stopped,
             rebuilding: watch::Sender::new(None),
             tasks: Mutex::new(Some(tasks)),
         };
@@ -309,6 +317,11 @@ impl Views {
     /// The position up to which every projection that is not stopped has come.
     pub fn position(&self) -> Position {
         *self.shared.progress.borrow()
+    }
+
+    /// The projections that have stopped, as far as this node knows.
+    pub fn stopped(&self) -> Vec<Status> {
+        self.shared.stopped.borrow().clone()
     }
 
     /// Stops following the log and closes the connections.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::session::{self, Session};
 use super::{Global, Outcome};
 use crate::client::Client;
-use crate::doctor::{Finding, Verdict, examine, sinks};
+use crate::doctor::{Finding, Verdict, examine, sinks, views};
 use crate::http::{SandboxKind, StandingModel};
 use crate::output::{Column, Output, table};
 
@@ -21,6 +21,10 @@ pub(super) async fn run(global: &Global, output: Output) -> Outcome {
     let (runs, running) = platform(global, output).await;
     let mut findings = examine(&config, running.sandbox.as_ref()).await;
     findings.push(runs);
+    findings.extend(match &running.projections {
+        Some(projections) => Some(views::live(projections)),
+        None => views::at_rest(&config).await,
+    });
     findings.extend(match &running.standing {
         Some(standing) => Some(sinks::live(standing)),
         None => sinks::at_rest(&config).await,
@@ -49,6 +53,8 @@ struct Running {
     standing: Option<StandingModel>,
     /// What its agents run in.
     sandbox: Option<SandboxKind>,
+    /// Where its projections stand.
+    projections: Option<Value>,
 }
 
 /// Whether a platform answers, and takes work. That none runs is no fault: it may not have been started yet.
@@ -70,6 +76,7 @@ async fn platform(global: &Global, output: Output) -> (Finding, Running) {
     let running = Running {
         standing: told(&client, "/v1/audit/checkpoint").await,
         sandbox: told(&client, "/v1/isolation").await,
+        projections: told(&client, "/v1/projections").await,
     };
     let principal = identity["principal"].as_str().unwrap_or_default();
     let found = format!("it runs, and knows this token as {principal}");

@@ -71,7 +71,8 @@ async fn serve(
             .with_eraser(Arc::clone(&platform.eraser)),
     );
     let joined = platform.bus.as_ref().map(|bus| join(config, bus, platform, Arc::clone(&service)));
-    let mut dependencies: Vec<Arc<dyn http::Dependency>> = vec![Arc::new(Standing(platform.audit.clone()))];
+    let mut dependencies: Vec<Arc<dyn http::Dependency>> =
+        vec![Arc::new(Standing(platform.audit.clone())), Arc::new(http::Stopped(platform.views.clone()))];
     dependencies.extend(joined.iter().map(|joined| Arc::clone(joined) as Arc<dyn http::Dependency>));
     let router = http::router(Parts {
         service,

@@ -6,12 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use events::api::Problem;
 use events::domain::platform::ProjectionRebuilt;
-use events::projection::{NAMES, Rebuilding, ViewError};
+use events::projection::{NAMES, Rebuilding, ViewError, Views};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Api;
 use super::extract::{Asker, Json as Body};
+use super::{Api, Dependency};
 use crate::acts;
 use crate::api::Refusal;
 
@@ -23,6 +23,32 @@ pub(super) struct Projections {
     items: Vec<Projection>,
     /// Where the log ends.
     head: u64,
+}
+
+/// The views as a part of which the platform can do without what has stopped.
+pub struct Stopped(pub Views);
+
+impl Dependency for Stopped {
+    fn name(&self) -> &'static str {
+        "views"
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let stopped = self.0.stopped();
+        let told =
+            stopped.iter().map(|status| format!("`{}` after position {}", status.name, status.position));
+        let told: Vec<String> = told.collect();
+        // What stands in an event is shown to those who may read it.
+        (!told.is_empty()).then(|| {
+            let told = told.join(", ");
+            format!("projections have stopped: {told}; `hypercode projection status` says why")
+        })
+    }
+
+    fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let stopped = self.0.stopped().len() as u64;
+        vec![("hypercode_projections_stopped", "Projections that an event has stopped.", stopped)]
+    }
 }
 
 /// Where a projection stands.

@@ -1,12 +1,13 @@
 //! What queries read: where it stands, and what stops it.
 
 use events::store::postgres::{self, Database, Postgres};
+use events::store::sqlite::{self, Sqlite};
 use events::store::{AppendRequest, Expected, conformance};
 use events::{EntityKind, EventStore, NewEvent, StreamId};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::stage::Stage;
-use crate::support::{Home, eventually};
+use crate::stage::{CREW, Stage, wait_for};
+use crate::support::{Home, Up, eventually};
 
 /// An event that a newer program has written stops the view that should read it, and that one alone; its position and
 /// what to do are said, while the platform runs and when it is to start again.
@@ -44,10 +45,61 @@ async fn an_event_of_a_newer_program_is_named_and_stops_one_view() {
     assert!(says_so(&refused) && refused.contains("the old one stays"), "{refused}");
     stage.hypercode(&["projection", "rebuild", "tasks"]).await.ok();
 
+    let Stage { home, up, api } = stage;
+    assert!(up.stop().await.success());
+    let stage = Stage { up: Up::start(&home).await, home, api };
+    let log = stage.up.log();
+    assert!(says_so(&log) && log.contains("a projection has stopped"), "{log}");
+    stage.assemble(&CREW.replace("troupe", "others")).await.ok();
+    let Stage { up, .. } = stage;
+    assert!(up.stop().await.success());
+}
+
+/// One crew in whose stream stands what cannot be read stays as it is; the others go on after a crash, and it is said
+/// wherever a person looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poison_event_holds_up_no_other_crew() {
+    let stage = Stage::with_crew().await;
+    let poisoned = stage.assemble(&CREW.replace("troupe", "others")).await.json();
+    let poisoned = poisoned["id"].as_str().or_else(|| poisoned["crew"].as_str()).expect("an id").to_owned();
+    let task = stage.submit(&wait_for(&stage.home, "go")).await;
+    stage.in_hand(&task, 1).await;
+    let Stage { home, api, mut up } = stage;
+    up.kill().await;
+    let log = Sqlite::open(home.data(), sqlite::Options::default()).await.expect("it opens");
+    let event = NewEvent { kind: "crew_paused".into(), schema: 99, payload: "{}".into() };
+    let stream = StreamId::new(EntityKind::Crew, &poisoned);
+    let request = conformance::request(&stream, Expected::Any, &[]);
+    let position =
+        log.append(AppendRequest { events: vec![event], ..request }).await.expect("appended").position;
+    log.close().await;
+
+    let stage = Stage { up: Up::start(&home).await, home, api };
+    stage.home.write("go", "");
+    assert_eq!(stage.ended(&task).await["status"], "completed", "it went on");
+    let again = stage.submit(&json!({"do": "echo"})).await;
+    assert_eq!(stage.ended(&again).await["status"], "completed");
+    let refused = stage.hypercode(&["crew", "disband", &poisoned]).await;
+    assert!(refused.code != 0 && refused.err.contains("schema 99"), "{refused:?}");
+
+    let ready = stage.api.get("/readyz").await.expect("an answer");
+    assert_eq!((ready.status, &ready.body["status"]), (200, &json!("degraded")), "{ready:?}");
+    assert!(ready.body["troubles"].to_string().contains("`crews` after position"), "{ready:?}");
+    let stops = format!("event at position {position}");
+    let finding = async |home: &Home| {
+        let found = home.hypercode(&["doctor", "--output", "json"]).await;
+        let found: Value = serde_json::from_str(&found.out).expect("JSON");
+        let views = found["findings"].as_array().expect("findings").iter().find(|it| it["what"] == "views");
+        views.expect("the views are looked at").clone()
+    };
+    let found = finding(&stage.home).await;
+    assert!(found["verdict"] == "warning" && found["found"].to_string().contains(&stops), "{found:#}");
+    let checked = stage.hypercode(&["replay", "--check"]).await;
+    assert!(checked.code == 1 && checked.out.contains(&stops), "{checked:?}");
     let Stage { home, up, .. } = stage;
     assert!(up.stop().await.success());
-    let said = home.hypercode(&["up", "--listen", "127.0.0.1:0"]).await.refused(5);
-    assert!(says_so(&said), "{said}");
+    let found = finding(&home).await;
+    assert!(found["verdict"] == "warning" && found["found"].to_string().contains(&stops), "{found:#}");
 }
 
 /// The position of an event whose schema nobody here knows.

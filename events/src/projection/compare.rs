@@ -9,7 +9,8 @@ use sqlx::AssertSqlSafe;
 
 use super::database::{Statement, Writer};
 use super::dump::{COLUMNS, TABLES};
-use super::{ViewError, common, file, origin};
+use super::projector::{self, LOAD_STATUSES};
+use super::{Status, ViewError, common, file, origin};
 use crate::store::Head;
 use crate::store::postgres::Database;
 
@@ -74,6 +75,15 @@ impl Frozen {
     /// The log's event up to which the views were made.
     pub fn source(&self) -> Head {
         self.source
+    }
+
+    /// The projections that have stopped: what came after their positions is not in the views.
+    pub async fn stopped(&mut self) -> Result<Vec<Status>, ViewError> {
+        let rows = self.db.fetch(LOAD_STATUSES, []).await;
+        let statuses = rows.and_then(|rows| projector::statuses(&rows));
+        let mut statuses = statuses.map_err(|error| ViewError::unavailable(&self.place, &error))?;
+        statuses.retain(|status| status.error.is_some());
+        Ok(statuses)
     }
 
     /// Compares every row of every view with those of another place.

@@ -41,13 +41,21 @@ pub(super) enum Session {
     Common { database: Box<Database>, writer: Option<Writer>, leads: bool },
 }
 
+/// What others are told of it.
+pub(super) struct Told {
+    /// How far every projection has come that is not stopped.
+    pub(super) progress: watch::Sender<Position>,
+    /// Those that are stopped.
+    pub(super) stopped: watch::Sender<Vec<Status>>,
+}
+
 pub(super) struct Projector {
     session: Session,
     subscription: Subscription,
     options: Options,
     /// When its other end is used or gone, the projector ends.
     closing: oneshot::Receiver<()>,
-    progress: watch::Sender<Position>,
+    told: Told,
     projections: Vec<Running>,
     /// When the next batch may be read.
     not_before: Instant,
@@ -87,12 +95,12 @@ impl Projector {
         store: Arc<dyn EventStore>,
         options: Options,
         closing: oneshot::Receiver<()>,
-        progress: watch::Sender<Position>,
+        told: Told,
     ) -> Result<Self, sqlx::Error> {
         let subscription = Subscription::after(store, Position(0), options.subscription);
         let not_before = Instant::now();
         let mut projector =
-            Self { session, subscription, options, closing, progress, projections: all(None), not_before };
+            Self { session, subscription, options, closing, told, projections: all(None), not_before };
         match projector.leads() {
             false => projector.try_lead().await?,
             true => {
@@ -235,7 +243,14 @@ impl Projector {
         let newest = self.projections.iter().map(|running| running.status.position).max();
         let cursor = slowest.or(newest).unwrap_or_default();
         self.subscription.seek(cursor);
-        self.progress.send_replace(cursor);
+        let stopped = self.projections.iter().map(|running| &running.status);
+        let stopped: Vec<Status> = stopped.filter(|status| status.error.is_some()).cloned().collect();
+        self.told.stopped.send_if_modified(|known| {
+            let is_new = *known != stopped;
+            *known = stopped;
+            is_new
+        });
+        self.told.progress.send_replace(cursor);
     }
 
     /// What stopped a projection may be mended by now, so it is tried again.
@@ -274,7 +289,8 @@ impl Projector {
             return Ok(());
         }
         let mut projections = std::mem::take(&mut self.projections);
-        let applied = apply_all(self.writer().await?, &mut projections, events).await;
+        let passes_over = self.options.passes_over;
+        let applied = apply_all(self.writer().await?, &mut projections, events, passes_over).await;
         self.projections = projections;
         let statuses = applied?;
         let writer = self.writer().await?;
@@ -294,10 +310,11 @@ async fn apply_all(
     db: &mut Writer,
     projections: &mut [Running],
     events: &[Recorded],
+    passes_over: bool,
 ) -> Result<Vec<Status>, sqlx::Error> {
     let mut statuses = Vec::with_capacity(projections.len());
     for running in projections {
-        statuses.push(running.advance(db, events).await?);
+        statuses.push(running.advance(db, events, passes_over).await?);
     }
     store(db, &statuses).await?;
     Ok(statuses)
@@ -309,33 +326,42 @@ impl Running {
         self.projection.tables()
     }
 
-    /// Applies what it has not applied yet; an event that it cannot read stops it just before.
+    /// Applies what it has not applied yet; an event that it cannot read stops it just before, or is passed over.
     pub(super) async fn advance(
         &mut self,
         db: &mut Writer,
         events: &[Recorded],
+        passes_over: bool,
     ) -> Result<Status, sqlx::Error> {
         let mut status = self.status.clone();
         if status.error.is_some() {
             return Ok(status);
         }
-        let new = events.partition_point(|event| event.position <= status.position);
-        let mut events = &events[new..];
+        let mut start = events.partition_point(|event| event.position <= status.position);
+        let mut end = events.len();
         loop {
             db.save_point().await?;
-            match self.projection.apply(db, events).await {
+            match self.projection.apply(db, &events[start..end]).await {
                 Ok(skipped) => {
                     db.release().await?;
                     status.skipped += skipped;
-                    status.position = events.last().map_or(status.position, |last| last.position);
-                    return Ok(status);
+                    status.position = events[start..end].last().map_or(status.position, |last| last.position);
+                    if status.error.is_some() || end == events.len() {
+                        return Ok(status);
+                    }
+                    // What stands at the end is passed over.
+                    status.skipped += 1;
+                    status.position = events[end].position;
+                    (start, end) = (end + 1, events.len());
                 }
                 Err(Fault::Poison { position, reason }) => {
                     db.roll_back_to_save_point().await?;
                     db.release().await?;
-                    tracing::error!(projection = status.name, %position, reason, "a projection stopped");
-                    status.error = Some(format!("event at position {position}: {reason}"));
-                    events = &events[..events.partition_point(|event| event.position < position)];
+                    end = start + events[start..end].partition_point(|event| event.position < position);
+                    if !passes_over {
+                        tracing::error!(projection = status.name, %position, reason, "a projection stopped");
+                        status.error = Some(format!("event at position {position}: {reason}"));
+                    }
                 }
                 Err(Fault::Database(error)) => return Err(error),
             }

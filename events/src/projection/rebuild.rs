@@ -99,7 +99,8 @@ impl Rebuild {
             return Err(ViewError::Unavailable { place: Arc::clone(&self.place), reason });
         };
         for running in projections {
-            running.status = running.advance(db, &events).await.map_err(|error| self.failed(&error))?;
+            running.status =
+                running.advance(db, &events, false).await.map_err(|error| self.failed(&error))?;
             if let Some(error) = &running.status.error {
                 let name = running.status.name.clone();
                 return Err(ViewError::Stopped { name, reason: error.as_str().into() });

@@ -207,10 +207,26 @@ async fn an_event_that_one_projection_cannot_read_stops_that_one_alone(home: Hom
             assert_eq!(status.skipped, skipped, "{}", status.name);
         }
     }
+    let stopped = views.stopped();
+    assert_eq!(stopped.iter().map(|status| &*status.name).collect::<Vec<_>>(), ["agents"]);
     let agent = views.agent(&world.tenant, &world.agents[0]).await.expect("read").expect("it is there");
     assert_eq!(agent.state.status, agent::Status::Ready);
     let task = views.task(&world.tenant, &world.task).await.expect("read").expect("it is there");
     assert_eq!(task.state.status, task::Status::Completed);
+    views.close().await;
+
+    // What comes behind it is seen by those who pass it over.
+    let draining =
+        NewEvent { kind: "agent_draining".into(), schema: 1, payload: r#"{"reason":"enough"}"#.into() };
+    world.append(EntityKind::Agent, world.agents[1].as_str(), vec![draining]).await;
+    let scratch = tempfile::tempdir().expect("a directory");
+    let options = Options { passes_over: true, ..Options::default() };
+    let views = Views::open(scratch.path(), Arc::new(world.store.clone()), options).await.expect("opened");
+    world.caught_up(&views).await;
+    assert_eq!(views.stopped(), []);
+    let agent = views.agent(&world.tenant, &world.agents[1]).await.expect("read").expect("it is there");
+    assert_eq!(agent.state.status, agent::Status::Draining);
+    views.close().await;
 }
 
 async fn views_go_on_after_a_restart_and_are_made_anew_when_they_are_of_another_log(home: Home) {

@@ -41,12 +41,15 @@ pub(super) async fn run(path: Option<&Path>, global: &Global, output: Output) ->
         .difference
         .as_ref()
         .map(|found| json!({"table": found.table, "live": found.here, "replayed": found.there}));
+    // What came after the event that stopped a projection is in neither.
+    let stopped = live.stopped().await?;
     let position = live.source().position;
+    let is_well = difference.is_none() && stopped.is_empty();
     let shown = json!({
-        "ok": difference.is_none(), "position": position, "rows": compared.rows, "difference": difference,
+        "ok": is_well, "position": position, "rows": compared.rows, "difference": difference, "stopped": stopped,
     });
     output.value(&shown, |_| tell(&shown))?;
-    Ok(ExitCode::from(u8::from(difference.is_some())))
+    Ok(ExitCode::from(u8::from(!is_well)))
 }
 
 /// The views in a data directory.
@@ -92,6 +95,19 @@ fn around(row: &str, other: &str) -> String {
 
 fn tell(shown: &Value) -> String {
     let difference = &shown["difference"];
+    let stopped = shown["stopped"].as_array().map_or(&[][..], Vec::as_slice);
+    if difference.is_null() && !stopped.is_empty() {
+        let told = stopped.iter().map(|status| {
+            let (name, error) = (status["name"].as_str(), status["error"].as_str());
+            format!("  `{}`: {}\n", name.unwrap_or_default(), error.unwrap_or_default())
+        });
+        return harmless(&format!(
+            "NOT OK: projections have stopped, and show nothing of what came after\n{}\
+             what the live views show is what the log says, {} rows\n",
+            told.collect::<String>(),
+            shown["rows"]
+        ));
+    }
     if difference.is_null() {
         return format!(
             "ok: replaying {} events gives the live views byte for byte, {} rows",
