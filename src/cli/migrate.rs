@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use events::api::{Problem, ProblemKind};
+use events::{EventStore, Position};
 use serde_json::json;
 
 use super::{Global, Outcome, session};
@@ -17,7 +18,7 @@ pub(super) async fn run(global: &Global, output: Output) -> Outcome {
     if is_changed {
         let log = Storage::open(&config).await;
         let log = log.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))?;
-        let recorded = lifetime::record_migration(&*log.store()).await;
+        let recorded = record(&*log.store()).await;
         log.close().await;
         recorded?;
     }
@@ -30,4 +31,13 @@ pub(super) async fn run(global: &Global, output: Output) -> Outcome {
         false => format!("the log in {place} has this program's schema; nothing was done\n"),
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Records the migration in the log. One that was only now made has nothing that was migrated: it stays empty, so that another
+/// log can be copied into it.
+async fn record(log: &dyn EventStore) -> Result<(), Problem> {
+    match log.head().await?.position {
+        Position(0) => Ok(()),
+        _ => lifetime::record_migration(log).await,
+    }
 }

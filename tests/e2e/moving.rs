@@ -34,6 +34,9 @@ async fn a_platform_moves_to_postgres_with_all_that_it_has() {
     let Stage { mut home, api, up } = stage;
     assert!(up.stop().await.success());
     let registry = home.hypercode(&["replay", "--all", "--output", "json"]).await.json();
+    // As the documentation has it: first the tables, then what is in them.
+    home.move_to(&url);
+    home.hypercode(&["migrate"]).await.ok();
     let copied = home.hypercode(&copy).await.json();
     assert_eq!(
         (&copied["verified"], &copied["position"]),
@@ -44,7 +47,6 @@ async fn a_platform_moves_to_postgres_with_all_that_it_has() {
     let told = home.hypercode(&copy[..6]).await.ok();
     assert!(told.contains("0 events and 0 artifacts now"), "{told}");
 
-    home.move_to(&url);
     let moved = home.hypercode(&["replay", "--all", "--output", "json"]).await.json();
     assert_eq!(moved, registry);
     home.hypercode(&["audit", "verify", "--offline", "--against", kept]).await.ok();
