@@ -11,6 +11,8 @@ const SUBJECTS: &str = "hypercode.checkpoint.>";
 
 /// For how long the stream knows a checkpoint again, in milliseconds.
 const DUPLICATE_MS: u64 = 120_000;
+/// Messages that are looked through at once for one that was sent.
+const LOOK_MESSAGES: usize = 100;
 /// How often a checkpoint is sent again because another node's came before it.
 const RACES_MAX: usize = 10;
 
@@ -54,10 +56,31 @@ impl<B: Bus + Streams> Stream<B> {
     }
 }
 
+impl<B: Bus + Streams> Stream<B> {
+    /// Looks for a checkpoint from the stream's end on: what was sent last is there, but for those of other logs.
+    async fn find(&self, note: &Note) -> Result<bool, BusError> {
+        let mut end = self.bus.open_stream(&self.spec).await?.last;
+        while end > 0 {
+            let start = end.saturating_sub(LOOK_MESSAGES as u64);
+            let page = self.bus.read(&self.spec.name, start, LOOK_MESSAGES).await?;
+            if page.iter().any(|(_, message)| *message.body == *note.as_str().as_bytes()) {
+                return Ok(true);
+            }
+            end = start;
+        }
+        Ok(false)
+    }
+}
+
 #[async_trait]
 impl<B: Bus + Streams> Sink for Stream<B> {
     fn name(&self) -> &str {
         "nats:HYPERCODE_CHECKPOINTS"
+    }
+
+    async fn has(&self, note: &Note) -> Result<bool, SinkError> {
+        let failed = |error: BusError| SinkError { sink: self.name().to_owned(), reason: error.to_string() };
+        self.find(note).await.map_err(failed)
     }
 
     async fn put(&self, note: &Note) -> Result<(), SinkError> {
@@ -99,5 +122,55 @@ mod tests {
         let found: Vec<&[u8]> = kept.iter().map(|(_, message)| &message.body[..]).collect();
         assert_eq!(found, notes.each_ref().map(|note| note.as_str().as_bytes()));
         assert_eq!(kept[0].1.subject.as_str(), "hypercode.checkpoint.one%2F1");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_was_wiped_gets_all_checkpoints_again() {
+        let mut server = Server::start();
+        let bus = connect(&server).await;
+        let dir = tempfile::tempdir().expect("a directory");
+        let log = events::store::Memory::new();
+        let ledger = events::audit::Ledger::open(dir.path()).await.expect("a ledger");
+        let sink: std::sync::Arc<dyn Sink> = std::sync::Arc::new(Stream::new(bus.clone(), "one/1", 1));
+        let options = events::audit::Options {
+            checkpoint_events: 1,
+            retry_ms: 50,
+            ..events::audit::Options::default()
+        };
+        let tailer = events::audit::Tailer::start(
+            std::sync::Arc::new(log.clone()),
+            ledger,
+            Signer::generate("one/1"),
+            vec![sink],
+            options,
+        );
+        let tailer = tailer.await.expect("it starts");
+        let append = async || {
+            let stream = events::store::conformance::stream("s");
+            let request = events::store::conformance::request(&stream, events::store::Expected::Any, &["1"]);
+            events::EventStore::append(&log, request).await.expect("appended");
+        };
+        let kept = async |wanted: usize| {
+            let reached = async {
+                loop {
+                    let kept = bus.read(STREAM, 0, 10).await.unwrap_or_default().len();
+                    if kept == wanted {
+                        return;
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            };
+            let reached = tokio::time::timeout(std::time::Duration::from_secs(60), reached).await;
+            reached.unwrap_or_else(|_| panic!("the stream never had {wanted} checkpoints"));
+        };
+        append().await;
+        append().await;
+        kept(2).await;
+        server.kill();
+        server.wipe();
+        server.resume();
+        append().await;
+        kept(3).await;
+        tailer.close().await;
     }
 }

@@ -41,6 +41,11 @@ pub trait Sink: Send + Sync + 'static {
     fn wants_newest_only(&self) -> bool {
         false
     }
+    /// Whether it still has a checkpoint that it has taken: one that was emptied gets all of them again. A place whose
+    /// emptying is to be found by whoever verifies, and not to be made good, does not say no.
+    async fn has(&self, _: &Note) -> Result<bool, SinkError> {
+        Ok(true)
+    }
     /// Keeps a checkpoint for good.
     async fn put(&self, note: &Note) -> Result<(), SinkError>;
 }

@@ -75,7 +75,7 @@ impl Delivery {
 
     async fn catch_up(&self, newest: u64) -> Result<(), String> {
         let name = self.sink.name();
-        let mut delivered = self.ledger.delivered(name).await.map_err(|error| error.to_string())?;
+        let mut delivered = self.delivered().await?;
         while delivered < newest {
             let waiting = self.waiting(delivered).await?;
             if waiting.is_empty() {
@@ -89,6 +89,21 @@ impl Delivery {
             }
         }
         Ok(())
+    }
+
+    /// Up to which size the sink has the checkpoints; 0 once it has lost them.
+    async fn delivered(&self) -> Result<u64, String> {
+        let name = self.sink.name();
+        let delivered = self.ledger.delivered(name).await.map_err(|error| error.to_string())?;
+        let Some(before) = delivered.checked_sub(1) else { return Ok(0) };
+        let last = self.ledger.checkpoints(before, 1).await.map_err(|error| error.to_string())?;
+        let Some(last) = last.first().filter(|entry| entry.size == delivered) else { return Ok(delivered) };
+        let last = Note::parse(&last.note).map_err(|error| error.to_string())?;
+        if self.sink.has(&last).await.map_err(|error| error.to_string())? {
+            return Ok(delivered);
+        }
+        tracing::warn!(sink = name, "the checkpoints that it had are gone; it gets them again");
+        Ok(0)
     }
 
     async fn waiting(&self, delivered: u64) -> Result<Vec<Entry>, String> {
