@@ -26,7 +26,7 @@ pub(super) struct Replay {
     /// data directory, or over HTTP the platform that `--server` names].
     #[arg(value_name = "SOURCE")]
     source: Option<PathBuf>,
-    /// Show crews, agents and tasks as they were at a position, or at a time such as 2026-11-23T01:30:00Z [default: the end
+    /// Show pools, crews, agents and tasks as they were at a position, or at a time such as 2026-11-23T01:30:00Z [default: the end
     /// of the log].
     #[arg(long, value_name = "POSITION|TIME")]
     to: Option<Moment>,
@@ -64,14 +64,14 @@ impl Replay {
         }
         let mut registry = Registry::default();
         let came = source.replay(&mut registry, self.to.as_ref()).await?;
-        if let Some(to) = self.to.filter(|to| !came && !to.is_time()) {
-            let end = registry.position();
-            return Err(Problem::new(ProblemKind::NotFound, format!("the log ends at {end}, before {to}")));
+        if let Some(to) = &self.to {
+            must_have_come(&registry, came, to)?;
         }
         let lists = http::registry(&registry);
         let shown = json!({
             "position": registry.position(), "at": registry.at().rfc3339(), "skipped": registry.skipped(),
-            "profiles": lists["profiles"], "crews": lists["crews"], "agents": lists["agents"], "tasks": lists["tasks"],
+            "profiles": lists["profiles"], "pools": lists["pools"], "crews": lists["crews"], "agents": lists["agents"],
+            "tasks": lists["tasks"],
         });
         output.value(&shown, |shown| tell(shown, self.all, output))?;
         if self.follow {
@@ -81,6 +81,24 @@ impl Replay {
     }
 }
 
+/// Refuses a position that the log does not have.
+fn must_have_come(registry: &Registry, came: bool, to: &Moment) -> Result<(), Problem> {
+    if came || to.is_time() {
+        return Ok(());
+    }
+    let end = registry.position();
+    Err(Problem::new(ProblemKind::NotFound, format!("the log ends at {end}, before {to}")))
+}
+
+const POOLS: &[Column] = &[
+    Column::new("NAME", "/name"),
+    Column::new("ID", "/id"),
+    Column::new("STATUS", "/status"),
+    Column::new("READY", "/ready"),
+    Column::new("WARMING", "/warming"),
+    Column::new("CLAIMED", "/claimed"),
+    Column::new("CREATED", "/createdAt"),
+];
 const CREWS: &[Column] = &[
     Column::new("NAME", "/name"),
     Column::new("ID", "/id"),
@@ -121,7 +139,7 @@ fn tell(shown: &Value, all: bool, output: Output) -> String {
     if shown["skipped"] != 0 {
         text += &format!("{} events are of kinds that this version does not know\n", shown["skipped"]);
     }
-    for (name, columns) in [("crew", CREWS), ("agent", AGENTS), ("task", TASKS)] {
+    for (name, columns) in [("pool", POOLS), ("crew", CREWS), ("agent", AGENTS), ("task", TASKS)] {
         let items = shown[format!("{name}s")].as_array().map_or(&[][..], Vec::as_slice);
         let kept: Vec<Value> = items.iter().filter(|item| all || !has_ended(item)).cloned().collect();
         let ended = items.len() - kept.len();

@@ -8,7 +8,7 @@ use crate::stage::{CREW, Stage};
 use crate::support::eventually;
 
 /// A pool that always has three.
-const POOL: &str = r#"
+pub(crate) const POOL: &str = r#"
 apiVersion: hypercode.dev/v1
 kind: Pool
 metadata: {name: small}

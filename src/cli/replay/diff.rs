@@ -7,6 +7,7 @@ use events::replay::Registry;
 use serde_json::{Map, Value, json};
 
 use super::moment::Moment;
+use super::must_have_come;
 use super::source::{Source, apply};
 use crate::http;
 use crate::output::{Output, harmless};
@@ -68,9 +69,11 @@ pub(super) async fn run(
 ) -> Result<(), Problem> {
     let mut registry = Registry::default();
     let came = source.replay(&mut registry, Some(from)).await?;
-    in_order(&registry, came, from, to)?;
+    must_have_come(&registry, came, from)?;
+    in_order(&registry, from, to)?;
     let (before, began) = (items(&registry), (registry.position(), registry.at()));
-    source.replay(&mut registry, Some(to)).await?;
+    let came = source.replay(&mut registry, Some(to)).await?;
+    must_have_come(&registry, came, to)?;
     let ended = (registry.position(), registry.at());
     let changes = changes(&before, &items(&registry));
     let end = |(position, at): (events::Position, events::Timestamp)| json!({"position": position, "at": at.rfc3339()});
@@ -93,14 +96,8 @@ pub(super) async fn run(
 }
 
 /// Refuses moments of which the second comes before the first, which nothing leads to.
-fn in_order(at_first: &Registry, came: bool, from: &Moment, to: &Moment) -> Result<(), Problem> {
+fn in_order(at_first: &Registry, from: &Moment, to: &Moment) -> Result<(), Problem> {
     let (position, at) = (at_first.position(), at_first.at());
-    if !came && !from.is_time() {
-        return Err(Problem::new(
-            ProblemKind::NotFound,
-            format!("the log ends at {position}, before {from}"),
-        ));
-    }
     let is_before = match (from, to) {
         (Moment::Time(from), Moment::Time(to)) => to < from,
         (_, Moment::Position(to)) => *to < position,

@@ -52,7 +52,7 @@ pub(super) async fn run(
 
 /// An entity by its stream, or by its id where that says its kind.
 fn stream(entity: &str) -> Result<StreamId, Problem> {
-    let kind = [("cr_", "crew"), ("ag_", "agent"), ("tk_", "task")];
+    let kind = [("cr_", "crew"), ("ag_", "agent"), ("tk_", "task"), ("pl_", "pool")];
     let kind = kind.iter().find(|(prefix, _)| entity.starts_with(prefix)).map(|(_, kind)| *kind);
     let named = kind.map_or_else(|| entity.to_owned(), |kind| format!("{kind}/{entity}"));
     named.parse().map_err(|_| {
@@ -139,6 +139,7 @@ mod tests {
     #[test]
     fn an_id_that_says_its_kind_is_enough() {
         assert_eq!(stream("tk_1").expect("a stream").to_string(), "task/tk_1");
+        assert_eq!(stream("pl_1").expect("a stream").to_string(), "pool/pl_1");
         assert_eq!(stream("outbox/ag_1/2").expect("a stream").to_string(), "outbox/ag_1/2");
         assert!(stream("nonsense").is_err());
     }
