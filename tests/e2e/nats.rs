@@ -16,7 +16,10 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A platform that is told of this server, whether it is there or not.
 async fn stage_at(url: &str) -> Stage {
-    let home = Home::new();
+    stage_of(Home::new(), url).await
+}
+
+async fn stage_of(home: Home, url: &str) -> Stage {
     let (api, mut up) = (Api::of(&home), spawn(&home, url));
     up.ready(&api).await;
     Stage { home, api, up }
@@ -55,7 +58,13 @@ async fn all_is_published(stage: &Stage, server: &Server) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_in_another_language_assembles_a_crew_and_follows_its_events() {
     let server = Server::deployed();
-    let stage = stage_at(&server.url_of("platform")).await;
+    let mut home = Home::on_its_own_postgres().await;
+    let owner = home.places().remove(0);
+    let role = |role: &str| owner.replace("//postgres@", &format!("//{role}@"));
+    home.hypercode(&["migrate"]).await.ok();
+    psql(&owner, "deploy/postgres/roles.sql").await;
+    home.move_to(&role("hypercode_node"));
+    let stage = stage_of(home, &server.url_of("platform")).await;
     let example = |name: &str| format!("{ROOT}/deploy/examples/{name}");
     stage.hypercode(&["profile", "apply", &example("word-count/profiles.yaml")]).await.ok();
     readiness(&stage.api, "ok").await;
@@ -85,7 +94,36 @@ async fn a_client_in_another_language_assembles_a_crew_and_follows_its_events() 
         assert!(said.contains(expected), "`{expected}` is not in:\n{said}");
     }
     all_is_published(&stage, &server).await;
+
+    // The registry, as somebody reads it who may only read.
+    let auditor = role("hypercode_auditor");
+    let shown = eventually("the views have come so far", async || {
+        let shown = psql(&auditor, "deploy/examples/psql/registry.sql").await;
+        shown.contains("disbanded").then_some(shown)
+    })
+    .await;
+    for expected in ["word-count", "splitter", "terminated", "completed", "crew_disbanded", "user:admin"] {
+        assert!(shown.contains(expected), "`{expected}` is not in:\n{shown}");
+    }
+    let changed = Command::new("psql")
+        .args(["-X", "-c", "UPDATE hypercode_views.crews SET status = 'running'", &auditor])
+        .output();
+    let changed = changed.await.expect("psql is there");
+    let refused = String::from_utf8_lossy(&changed.stderr);
+    assert!(!changed.status.success() && refused.contains("permission denied"), "{refused}");
     stage.leave().await;
+}
+
+/// What psql shows when it carries out a file of ours over this database.
+async fn psql(database: &str, file: &str) -> String {
+    let file = format!("{ROOT}/{file}");
+    let ran = Command::new("psql")
+        .args(["-X", "-v", "ON_ERROR_STOP=1", "-f", &file, database])
+        .stdin(Stdio::null())
+        .output();
+    let ran = ran.await.expect("psql is there");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8_lossy(&ran.stdout).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
