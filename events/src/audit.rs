@@ -22,6 +22,7 @@ mod line;
 mod local;
 mod proof;
 mod sink;
+mod streams;
 mod tailer;
 #[cfg(test)]
 mod tests;

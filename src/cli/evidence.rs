@@ -1,13 +1,17 @@
 //! Where the commands that verify and replay take the log from: a platform, or the files of a data directory.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use events::api::{Problem, ProblemKind};
-use events::audit::{Bundle, Evidence, Kept, Ledger, Local, Next, Note, PublicKey, Trust, notes};
+use events::audit::{
+    self, Bundle, Evidence, Kept, Ledger, Local, Malformed, Next, Note, PublicKey, Sink as _, Table, Trust,
+    WitnessKey, notes,
+};
 use events::store::postgres::{self, Database};
 use events::store::{Head, sqlite};
 use events::{Digest, EventStore, Position, Recorded};
@@ -36,6 +40,9 @@ fn strange(what: &str) -> Problem {
 pub(super) struct Online {
     client: Client,
     feed: Option<Feed>,
+    /// The last position that came, and the last that is wanted.
+    read: Position,
+    until: Option<Position>,
 }
 
 impl Online {
@@ -43,7 +50,12 @@ impl Online {
     pub(super) fn new(client: &Client, after: Position, until: Option<Position>) -> Self {
         let query = Query { after: after.0, until: until.map(|until| until.0), filter: Vec::new() };
         let is_empty = until.is_some_and(|until| until <= after);
-        Self { client: client.clone(), feed: (!is_empty).then(|| Feed::new(client, query)) }
+        Self {
+            client: client.clone(),
+            feed: (!is_empty).then(|| Feed::new(client, query)),
+            read: after,
+            until,
+        }
     }
 
     /// The next events; none at the end.
@@ -56,7 +68,16 @@ impl Online {
             ),
             Item::Delta(_) => None,
         };
-        feed.next().await?.iter().filter_map(recorded).collect()
+        let events: Vec<Recorded> =
+            feed.next().await?.iter().filter_map(recorded).collect::<Result<_, _>>()?;
+        self.read = events.last().map_or(self.read, |last| last.position);
+        Ok(events)
+    }
+
+    /// What the platform says of the event after those that came, if it cannot read it.
+    async fn refused(&mut self) -> Option<String> {
+        let next = [("after", self.read.to_string()), ("until", self.read.next().to_string())];
+        self.client.stream("/v1/events", &next).await.err().map(|problem| problem.detail)
     }
 
     /// The whole log until now, and what it is to be held to.
@@ -91,8 +112,27 @@ impl Online {
 #[async_trait]
 impl Evidence for Online {
     async fn next(&mut self) -> Result<Next, Problem> {
-        let events = self.events().await?;
-        Ok(if events.is_empty() { Next::End } else { Next::Events(events) })
+        let events = match self.events().await {
+            Ok(events) => events,
+            Err(problem) if problem.kind == ProblemKind::Internal => {
+                return Ok(Next::Damaged { position: self.read.next(), reason: problem.detail });
+            }
+            Err(problem) => return Err(problem),
+        };
+        if !events.is_empty() {
+            return Ok(Next::Events(events));
+        }
+        let is_cut = self.until.is_some_and(|until| self.read < until);
+        let refused = if is_cut { self.refused().await } else { None };
+        Ok(refused.map_or(Next::End, |reason| Next::Damaged { position: self.read.next(), reason }))
+    }
+
+    async fn signed(&mut self) -> Result<u64, Problem> {
+        let client = self.client.clone();
+        let standing = client.get("/v1/audit/checkpoint", &[]).await?;
+        let standing: StandingModel =
+            serde_json::from_value(standing).map_err(|_| strange("how the audit stands"))?;
+        Ok(standing.newest.map_or(0, |newest| newest.size))
     }
 
     async fn tile(&mut self, level: u8, number: u64) -> Result<Option<Vec<u8>>, Problem> {
@@ -106,28 +146,93 @@ impl Evidence for Online {
 }
 
 /// The log of a data directory, or the one in the database that is configured, beside the platform that runs on it or
-/// without one; also held to the file of checkpoints in the data directory, and to what the configured witnesses cosigned.
+/// without one; also held to the file of checkpoints in the data directory, to the table of the database, and to what the
+/// configured witnesses cosigned.
 pub(super) async fn offline(config: &Config) -> Result<(Local, Trust), Problem> {
     let store = configured(config).await?;
     let ledger = Ledger::read(&config.data_dir).await?;
+    // What the sinks have is read first: the ledger, which a platform may be adding to, had all of it before.
+    let given = Given::read(config, ledger.as_ref()).await?;
+    let has_ledger = ledger.is_some();
     let (local, mut trust) = Local::new(store, ledger).await?;
-    let file = config.checkpoint_file();
-    match std::fs::read_to_string(&file) {
-        Ok(text) => trust.hold_to(&format!("in `{}`", file.display()), notes(&text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(unreadable(&file, &error)),
+    let is_begun = trust.head.is_some_and(|head| head.position > Position(0));
+    if !has_ledger && is_begun && was_run(config) {
+        trust.lost(&config.data_dir.join(audit::LEDGER_FILE).display().to_string());
     }
-    for witness in &config.checkpoint_witness_key {
-        let file = config.cosigned_file(witness);
-        match std::fs::read_to_string(&file) {
-            Ok(text) => {
-                trust.hold_to_witnessed(&format!("in `{}`", file.display()), notes(&text), witness);
+    given.hold(config, &mut trust);
+    Ok((local, trust))
+}
+
+/// Whether a platform has worked with this data directory: then it has signed what it did.
+fn was_run(config: &Config) -> bool {
+    ["instance", audit::KEY_FILE].iter().any(|file| config.data_dir.join(file).exists())
+}
+
+/// What the sinks have that can be read from here.
+struct Given {
+    /// Up to which size each sink has got the checkpoints.
+    sinks: BTreeMap<String, u64>,
+    file: Option<String>,
+    table: Vec<(u64, String)>,
+    /// What each configured witness cosigned, and the file that it is in.
+    cosigned: Vec<(WitnessKey, PathBuf, String)>,
+}
+
+impl Given {
+    async fn read(config: &Config, ledger: Option<&Ledger>) -> Result<Self, Problem> {
+        let (sinks, newest) = match ledger {
+            Some(ledger) => (ledger.sinks().await?, ledger.newest().await?),
+            None => Default::default(),
+        };
+        let origin =
+            newest.and_then(|newest| Some(Note::parse(&newest.note).ok()?.checkpoint().origin.clone()));
+        let table = match (&config.database_url, origin) {
+            (Some(database), Some(origin)) => Table::kept(database, &origin).await.map_err(|error| {
+                Problem::new(ProblemKind::Unavailable, format!("read the table of checkpoints: {error}"))
+            })?,
+            _ => Vec::new(),
+        };
+        let mut cosigned = Vec::new();
+        for witness in &config.checkpoint_witness_key {
+            let file = config.cosigned_file(witness);
+            if let Some(text) = text(&file)? {
+                cosigned.push((witness.clone(), file, text));
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(unreadable(&file, &error)),
+        }
+        Ok(Self { sinks, file: text(&config.checkpoint_file())?, table, cosigned })
+    }
+
+    /// Holds the log to it, and it to what the ledger says was given.
+    fn hold(self, config: &Config, trust: &mut Trust) {
+        let given = |sink: &str| self.sinks.get(sink).copied().unwrap_or_default();
+        let sizes = |notes: &[Result<Note, Malformed>]| -> Vec<u64> {
+            notes.iter().flatten().map(|note| note.checkpoint().size).collect()
+        };
+        let file = audit::AppendFile::new(config.checkpoint_file());
+        let place = format!("in `{}`", file.path().display());
+        let notes_there = notes(self.file.as_deref().unwrap_or_default());
+        trust.must_have(&place, given(file.name()), &sizes(&notes_there));
+        trust.hold_to(&place, notes_there);
+        if let Some(database) = &config.database_url {
+            let place = "in the table `hypercode_audit.checkpoints`";
+            let there: Vec<u64> = self.table.iter().map(|(size, _)| *size).collect();
+            trust.must_have(place, given(&Table::name_of(database)), &there);
+            let table = self.table.iter().map(|(size, note)| (*size, Note::parse(note)));
+            trust.hold_to_sized(place, table.collect());
+        }
+        for (witness, file, cosigned) in &self.cosigned {
+            trust.hold_to_witnessed(&format!("in `{}`", file.display()), notes(cosigned), witness);
         }
     }
-    Ok((local, trust))
+}
+
+/// The text of a file; `None` where there is none.
+fn text(file: &Path) -> Result<Option<String>, Problem> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unreadable(file, &error)),
+    }
 }
 
 /// The ledger of the data directory, which a platform has made that runs or ran there.

@@ -120,6 +120,8 @@ pub(super) async fn follow(
         (Some(position), _) | (None, Some(position)) => Position(position),
         (None, None) => api.store.head().await?.position,
     };
+    // A feed can only end; what cannot be read is said while there still is an answer to say it with.
+    api.store.read(cursor, 1).await?;
     let Admitted { caller, identity } = admitted;
     let deltas = deltas(&api, &caller.tenant, &filter).await?;
     let feed = Feed {

@@ -10,6 +10,7 @@ use events::audit::witness::double::Witness;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
+use crate::pool::POOL;
 use crate::stage::Stage;
 use crate::support::{Api, Home, PATIENCE, Up, eventually, program};
 
@@ -146,6 +147,8 @@ async fn the_acts_of_operators_are_events() {
 /// What is replayed at the end of the log is what the API says now.
 async fn what_was_is_shown(home: Home) {
     let stage = Stage::with_crew_at(home).await;
+    stage.apply(POOL).await;
+    let pool = stage.pool("there", |pool| pool["id"].is_string()).await;
     let done = stage.json(&["task", "submit", "troupe", "--input", r#"{"do":"echo"}"#]).await;
     let task = done["id"].as_str().expect("an id").to_owned();
     stage.ended(&task).await;
@@ -159,6 +162,12 @@ async fn what_was_is_shown(home: Home) {
         fields.retain(|name, _| name != "sandboxKind" && name != "isolation");
     }
     assert_eq!(now["agents"], Value::from(agents));
+
+    assert_eq!((&now["pools"][0]["id"], &now["pools"][0]["name"]), (&pool["id"], &pool["name"]), "{now:#}");
+    let told = stage.hypercode(&["replay"]).await.ok();
+    assert!(told.contains("1 pool") && told.contains(pool["id"].as_str().expect("an id")), "{told}");
+    let life = stage.hypercode(&["replay", "--entity", pool["id"].as_str().expect("an id")]).await.ok();
+    assert!(life.contains("pool_applied"), "{life}");
 
     let submitted = now["tasks"][0]["created"].as_u64().expect("a position");
     let before = (submitted - 1).to_string();
@@ -184,6 +193,7 @@ async fn what_was_is_shown(home: Home) {
     assert!(life.contains("task_submitted") && life.contains("task_completed"), "{life}");
     stage.hypercode(&["replay", "--entity", "task/nobody"]).await.refused(4);
     stage.hypercode(&["replay", "--to", "999999"]).await.refused(4);
+    stage.hypercode(&["replay", "--diff", "1", "999999"]).await.refused(4);
     let checked = stage.json(&["replay", "--check"]).await;
     assert_eq!(checked["ok"], true, "{checked:#}");
 
@@ -205,7 +215,7 @@ async fn what_was_is_shown(home: Home) {
     assert!(items.iter().all(|item| item["rebuild"]["status"] == "done"), "{rebuilt:#}");
     assert_eq!(stage.json(&["replay", "--check"]).await["ok"], true);
     what_comes_is_followed(&stage).await;
-    stage.leave().await;
+    stage.leave_pool().await;
 }
 
 /// Changes are shown as they happen.
@@ -235,6 +245,68 @@ fn execute(file: &Path, sql: &str) -> Output {
     let program =
         "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute(sys.argv[2]); db.commit()";
     Command::new("python3").args(["-c", program, text(file), sql]).output().expect("python3 runs")
+}
+
+/// What the places have where checkpoints were given to is held to what was given, and named where it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_that_are_gone_from_where_they_were_given_are_missed() {
+    let stage = Stage::with_crew().await;
+    for _ in 0..4 {
+        let task = stage.submit(&json!({"do": "echo"})).await;
+        stage.ended(&task).await;
+        stage.hypercode(&["audit", "checkpoint", "--cut"]).await.ok();
+        // Beside a platform that goes on signing nothing is missed.
+        stage.hypercode(&["audit", "verify", "--offline"]).await.ok();
+    }
+    let Stage { home, up, .. } = stage;
+    assert!(up.stop().await.success());
+    let file = home.data().join("checkpoints");
+    let whole = std::fs::read_to_string(&file).expect("the file");
+    let notes: Vec<&str> = whole.split_inclusive("\n\n").collect();
+    let notes: Vec<String> = notes.chunks(2).map(<[&str]>::concat).collect();
+    assert!(notes.len() > 4 && notes.concat() == whole, "{notes:#?}");
+    let faults = async |kind: &str| {
+        let ran = home.hypercode(&["audit", "verify", "--offline"]).await;
+        assert!(ran.code == 1 && ran.out.contains(kind), "{kind}: {ran:?}");
+    };
+    let last = notes.len() - 1;
+    for (kind, text) in [
+        ("checkpoint_missing", [&notes[..1], &notes[2..]].concat().concat()),
+        ("checkpoint_missing", notes[..last].concat()),
+        ("checkpoint_missing", String::new()),
+        ("checkpoint_misplaced", [&notes[1..2], &notes[..1], &notes[2..]].concat().concat()),
+        ("checkpoint_misplaced", whole.repeat(2)),
+    ] {
+        std::fs::write(&file, text).expect("written");
+        faults(kind).await;
+    }
+    std::fs::remove_file(&file).expect("removed");
+    faults("checkpoint_missing").await;
+    for name in ["audit.db", "audit.db-wal", "audit.db-shm"] {
+        let _ = std::fs::remove_file(home.data().join(name));
+    }
+    faults("ledger_missing").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_that_are_gone_from_the_database_are_missed() {
+    let stage = Stage::with_crew_at(Home::on_postgres("s3cret").await).await;
+    stage.hypercode(&["audit", "checkpoint", "--cut"]).await.ok();
+    let Stage { home, up, .. } = stage;
+    assert!(up.stop().await.success());
+    let verify = ["audit", "verify", "--offline"];
+    home.hypercode(&verify).await.ok();
+    let first = "size = (SELECT min(size) FROM hypercode_audit.checkpoints)";
+    for change in [
+        format!(
+            "UPDATE hypercode_audit.checkpoints SET note = replace(note, 'hypercode/', 'someother/') WHERE {first}"
+        ),
+        format!("DELETE FROM hypercode_audit.checkpoints WHERE {first}"),
+    ] {
+        home.execute(&change).await;
+        let ran = home.hypercode(&verify).await;
+        assert!(ran.code == 1 && ran.out.contains("in the table `hypercode_audit"), "{change}: {ran:?}");
+    }
 }
 
 /// A witness on a port of its own: its URL and its key.

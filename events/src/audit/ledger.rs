@@ -138,6 +138,15 @@ impl Ledger {
         query.fetch_optional(&self.pool).await.map_err(|error| self.failed(&error))
     }
 
+    /// A tile, by level and number, that the tree of the newest checkpoint does not have.
+    pub(super) async fn surplus(&self) -> Result<Option<(i64, i64)>, LedgerError> {
+        let sql = "SELECT level, number FROM tiles, (SELECT coalesce(max(size), 0) AS size FROM checkpoints)
+                   WHERE level < 0 OR number < 0 OR number >= ((size >> (8 * level)) + 255) >> 8
+                   ORDER BY level, number LIMIT 1";
+        let query = sqlx::query_as(sql).fetch_optional(&self.pool);
+        query.await.map_err(|error| self.failed(&error))
+    }
+
     /// The keys that have signed, the oldest first.
     pub async fn keys(&self) -> Result<Vec<String>, LedgerError> {
         let query = sqlx::query_scalar("SELECT key FROM keys ORDER BY since, key");

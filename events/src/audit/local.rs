@@ -40,6 +40,8 @@ impl Local {
     pub async fn new(store: Arc<dyn EventStore>, ledger: Option<Ledger>) -> Result<(Self, Trust), Problem> {
         let mut trust = Trust::default();
         if let Some(ledger) = &ledger {
+            // Before the checkpoints: what was given away by now is in the ledger.
+            let given = ledger.sinks().await?;
             trust.keys = ledger.keys().await?.iter().filter_map(|key| PublicKey::parse(key).ok()).collect();
             loop {
                 let above = trust.checkpoints.last().map_or(0, |kept: &Kept| kept.size);
@@ -55,6 +57,9 @@ impl Local {
                 }
             }
             trust.tiles = trust.checkpoints.last().map_or(0, |kept| kept.size);
+            for (sink, size) in given.iter().filter(|(_, size)| **size > 0) {
+                trust.expect(&[*size], &format!("with the sink `{sink}`"));
+            }
         }
         let head = store.head().await?;
         trust.head = Some(head);
@@ -167,6 +172,20 @@ impl Evidence for Local {
     async fn tile(&mut self, level: u8, number: u64) -> Result<Option<Vec<u8>>, Problem> {
         match &self.ledger {
             Some(ledger) => Ok(ledger.tile(level, number).await?),
+            None => Ok(None),
+        }
+    }
+
+    async fn signed(&mut self) -> Result<u64, Problem> {
+        match &self.ledger {
+            Some(ledger) => Ok(ledger.newest().await?.map_or(0, |newest| newest.size)),
+            None => Ok(0),
+        }
+    }
+
+    async fn surplus(&mut self) -> Result<Option<(i64, i64)>, Problem> {
+        match &self.ledger {
+            Some(ledger) => Ok(ledger.surplus().await?),
             None => Ok(None),
         }
     }

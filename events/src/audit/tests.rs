@@ -131,6 +131,24 @@ const TAMPERINGS: &[(&str, &str, FaultKind, u64)] = &[
         20,
     ),
     (
+        "insert before the first",
+        "DROP TRIGGER events_count_from_one;
+         INSERT INTO events SELECT 0, stream, 9999, kind, schema, randomblob(16), randomblob(16), ordinal, tenant,
+             principal, correlation_id, causation_id, traceparent, recorded_at, epoch, payload, hash
+         FROM events WHERE position = 700",
+        FaultKind::EventDamaged,
+        0,
+    ),
+    (
+        "insert far before the first",
+        "DROP TRIGGER events_count_from_one;
+         INSERT INTO events SELECT -7, stream, 9999, kind, schema, randomblob(16), randomblob(16), ordinal, tenant,
+             principal, correlation_id, causation_id, traceparent, recorded_at, epoch, payload, hash
+         FROM events WHERE position = 700",
+        FaultKind::EventDamaged,
+        0,
+    ),
+    (
         "truncate",
         "DELETE FROM events WHERE position > 640;
          UPDATE head SET position = 640, hash = (SELECT hash FROM events WHERE position = 640)",
@@ -153,6 +171,55 @@ async fn es_7_what_was_done_to_the_log_is_named() {
     }
 }
 
+/// Whoever chains an event anew still has to say where in its stream it stands.
+#[tokio::test]
+async fn an_event_that_does_not_follow_in_its_stream_is_named() {
+    let desk = Desk::new().await;
+    let dir = desk.dir.path();
+    let store = sqlite::ReadOnly::open(dir, &sqlite::Options::default()).await.expect("a log");
+    let mut last = store.read(Position(EVENTS - 2), 2).await.expect("read");
+    store.close().await;
+    let (mut forged, before) = (last.remove(1), last.remove(0));
+    forged.version = crate::id::Version(9_999);
+    let hash = crate::chain::hash(before.hash, &forged);
+    let sql = format!(
+        "UPDATE events SET version = 9999, hash = x'{hash}' WHERE position = 700; UPDATE head SET hash = x'{hash}'"
+    );
+    desk.sql(sqlite::LOG_FILE, sql.leak()).await;
+    let faults = desk.faults().await;
+    assert_eq!(faults.first(), Some(&(FaultKind::EventMisplaced, EVENTS, EVENTS)), "{faults:?}");
+}
+
+/// A log into which an event was put before its first is not worked with.
+#[tokio::test]
+async fn an_event_before_the_first_is_neither_taken_nor_read_nor_opened() {
+    let desk = Desk::new().await;
+    let insert =
+        "INSERT INTO events SELECT -7, stream, 9999, kind, schema, randomblob(16), randomblob(16), ordinal,
+            tenant, principal, correlation_id, causation_id, traceparent, recorded_at, epoch, payload, hash
+        FROM events WHERE position = 700";
+    let options = SqliteConnectOptions::new().filename(desk.dir.path().join(sqlite::LOG_FILE));
+    let mut db = SqliteConnection::connect_with(&options).await.expect("a database");
+    let refused = sqlx::raw_sql(insert).execute(&mut db).await.expect_err("a trigger stands before it");
+    assert!(refused.to_string().contains("count from 1"), "{refused}");
+    sqlx::raw_sql("DROP TRIGGER events_count_from_one").execute(&mut db).await.expect("dropped");
+    sqlx::raw_sql(insert).execute(&mut db).await.expect("inserted");
+    db.close().await.expect("closed");
+
+    let store = sqlite::ReadOnly::open(desk.dir.path(), &sqlite::Options::default()).await.expect("a log");
+    let of = store.read(Position(EVENTS - 1), 1).await.expect("read").remove(0);
+    let read = store.read_stream(&of.stream, of.version, 10).await;
+    let is_damaged = |read: &Result<Vec<_>, _>| {
+        matches!(read, Err(crate::store::ReadError::Damaged { position: Position(0), .. }))
+    };
+    assert!(is_damaged(&read), "{read:?}");
+    let read = store.read(Position(0), 10).await;
+    assert!(is_damaged(&read), "{read:?}");
+    store.close().await;
+    let opened = Sqlite::open(desk.dir.path(), sqlite::Options::default()).await.expect_err("it is refused");
+    assert!(matches!(opened, sqlite::OpenError::Misplaced { found: -7, .. }), "{opened}");
+}
+
 #[tokio::test]
 async fn what_was_done_to_the_tree_is_named() {
     let leaf = "UPDATE tiles SET hashes = CAST(substr(hashes, 1, 320) || randomblob(32) || substr(hashes, 353) AS BLOB)
@@ -170,6 +237,21 @@ async fn what_was_done_to_the_tree_is_named() {
              UPDATE tiles SET number = number - 10 WHERE number >= 10",
             (FaultKind::TileChanged, 1, 1),
         ),
+        (
+            "UPDATE tiles SET hashes = CAST(hashes || randomblob(32) AS BLOB) WHERE level = 0 AND number = 2",
+            (FaultKind::TileChanged, 701, 701),
+        ),
+        (
+            "UPDATE tiles SET hashes = CAST(hashes || randomblob(32) AS BLOB) WHERE level = 0 AND number = 0",
+            (FaultKind::TileChanged, 257, 257),
+        ),
+        (
+            "UPDATE tiles SET hashes = CAST(hashes || randomblob(7) AS BLOB) WHERE level = 0 AND number = 2",
+            (FaultKind::TileChanged, 701, 701),
+        ),
+        ("INSERT INTO tiles VALUES (0, 3, randomblob(64))", (FaultKind::TileChanged, 769, 769)),
+        ("INSERT INTO tiles VALUES (2, 0, randomblob(64))", (FaultKind::TileChanged, 1, 1)),
+        ("INSERT INTO tiles VALUES (40, -1, randomblob(64))", (FaultKind::TileChanged, 0, 0)),
     ];
     for (sql, expected) in cases {
         let desk = Desk::new().await;
@@ -177,6 +259,20 @@ async fn what_was_done_to_the_tree_is_named() {
         let faults = desk.faults().await;
         assert_eq!(faults.first(), Some(expected), "{sql}: {faults:?}");
     }
+}
+
+/// A platform that runs goes on signing while its log is verified.
+#[tokio::test]
+async fn what_is_signed_meanwhile_is_no_fault() {
+    let desk = Desk::new().await;
+    let (store, tailer) = desk.open().await;
+    let ledger = tailer.ledger().clone();
+    let (mut evidence, trust) = Local::new(Arc::new(store.clone()), Some(ledger)).await.expect("evidence");
+    desk.append_until(&store, EVENTS + 30).await;
+    tailer.cut().await.expect("a checkpoint");
+    let report = verify(trust, &mut evidence, |_| ()).await.expect("readable");
+    assert!(report.ok, "{report:#?}");
+    desk.close(store, tailer).await;
 }
 
 #[tokio::test]
@@ -196,7 +292,9 @@ async fn what_was_done_to_checkpoints_is_named() {
         ),
         ("UPDATE checkpoints SET note = 'x' WHERE size = 600", (FaultKind::CheckpointMalformed, 600, 600)),
         ("DELETE FROM checkpoints WHERE size = 600", (FaultKind::CheckpointMissing, 600, 600)),
-        ("DELETE FROM checkpoints WHERE size = 700", (FaultKind::CheckpointMissing, 700, 700)),
+        // What the tree has beyond the newest that is left was signed by nobody.
+        ("DELETE FROM checkpoints WHERE size = 700", (FaultKind::TileChanged, 601, 601)),
+        ("DELETE FROM checkpoints", (FaultKind::TileChanged, 1, 1)),
         (
             "UPDATE checkpoints SET note = (SELECT note FROM checkpoints WHERE size = 300) WHERE size = 600",
             (FaultKind::CheckpointMalformed, 600, 600),
@@ -208,6 +306,29 @@ async fn what_was_done_to_checkpoints_is_named() {
         let faults = desk.faults().await;
         assert_eq!(faults.first(), Some(expected), "{sql}: {faults:?}");
     }
+}
+
+/// What a place has that was given every checkpoint, and what it should have.
+#[test]
+fn a_place_lacks_what_it_was_given_and_has_it_in_order() {
+    let found = |given: u64, there: &[u64]| -> Vec<(FaultKind, u64)> {
+        let signer = Signer::generate("o");
+        let note =
+            |size| Ok(signer.sign(&Checkpoint { origin: "o".into(), size, root: crate::id::Digest::ZERO }));
+        let kept = |size| Kept { place: "in the ledger".into(), size, note: note(size) };
+        let mut trust = Trust { checkpoints: [3, 5, 9].map(kept).into(), ..Trust::default() };
+        trust.must_have("there", given, there);
+        trust.found.iter().map(|fault| (fault.kind, fault.position)).collect()
+    };
+    let (missing, misplaced) = (FaultKind::CheckpointMissing, FaultKind::CheckpointMisplaced);
+    assert_eq!(found(9, &[3, 5, 9]), []);
+    assert_eq!(found(5, &[3, 5]), [], "what it was not given yet it need not have");
+    assert_eq!(found(9, &[3, 9]), [(missing, 5)]);
+    assert_eq!(found(9, &[3, 5]), [(missing, 9)]);
+    assert_eq!(found(9, &[]), [(missing, 3), (missing, 5), (missing, 9)]);
+    assert_eq!(found(0, &[]), [], "it was added later");
+    assert_eq!(found(9, &[5, 3, 9]), [(misplaced, 3)]);
+    assert_eq!(found(9, &[3, 5, 9, 3, 5, 9]), [(misplaced, 3)]);
 }
 
 /// Whoever owns database and key can make all anew and consistent, but not what was given away.

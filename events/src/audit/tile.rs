@@ -39,6 +39,13 @@ impl Tile {
         (first + 1, first + leaves)
     }
 
+    /// How many hashes a tree with `size` leaves has in this tile.
+    pub(super) fn width(&self, size: u64) -> usize {
+        let hashes = size.checked_shr(u32::from(HEIGHT) * u32::from(self.level)).unwrap_or(0);
+        let here = hashes.saturating_sub(self.number.saturating_mul(TILE_HASHES as u64));
+        usize::try_from(here).unwrap_or(TILE_HASHES).min(TILE_HASHES)
+    }
+
     /// The incomplete tile of every level of a tree with `size` leaves, filled with zeros; empty where the level ends
     /// with a complete tile.
     pub(super) fn edge(size: u64) -> impl Iterator<Item = Self> {

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::checkpoint::{Malformed, Note};
 use super::key::PublicKey;
-use super::tile::Tile;
+use super::streams::Streams;
+use super::tile::{TILE_HASHES, Tile};
 use super::tree::{Edge, Range};
 use super::witness::WitnessKey;
 use crate::api::Problem;
@@ -42,6 +43,14 @@ pub trait Evidence: Send {
     async fn next(&mut self) -> Result<Next, Problem>;
     /// The hashes of a stored tile; `None` if it is missing.
     async fn tile(&mut self, level: u8, number: u64) -> Result<Option<Vec<u8>>, Problem>;
+    /// The size of the newest checkpoint by now, where the evidence may grow while it is verified.
+    async fn signed(&mut self) -> Result<u64, Problem> {
+        Ok(0)
+    }
+    /// A stored tile, by level and number, that the tree of the newest checkpoint does not have.
+    async fn surplus(&mut self) -> Result<Option<(i64, i64)>, Problem> {
+        Ok(None)
+    }
 }
 
 /// A checkpoint that the log is held to, and where it was kept.
@@ -74,8 +83,8 @@ pub struct Trust {
     pub beyond: Option<Beyond>,
     /// Files that do not have their checksums.
     pub changed: Vec<String>,
-    /// Checkpoints that should be there and are not, each with the place that knows of it.
-    pub(super) missing: Vec<(u64, String)>,
+    /// What is wrong with the places where checkpoints are, as far as it is known before they are read.
+    pub(super) found: Vec<Fault>,
     /// Checkpoints that a witness should have cosigned and has not, each with the place that it is in.
     pub(super) unwitnessed: Vec<(u64, String)>,
 }
@@ -95,14 +104,56 @@ impl Trust {
     /// Also holds the evidence to checkpoints that were kept elsewhere, in `place`. One that the evidence itself should
     /// have and has not is a fault.
     pub fn hold_to(&mut self, place: &str, notes: Vec<Result<Note, Malformed>>) {
-        let own: BTreeSet<u64> = self.checkpoints.iter().map(|kept| kept.size).collect();
-        for note in notes {
+        let sized = |note: Result<Note, Malformed>| {
             let size = note.as_ref().map_or(0, |note| note.checkpoint().size);
+            (size, note)
+        };
+        self.hold_to_sized(place, notes.into_iter().map(sized).collect());
+    }
+
+    /// Like [`Trust::hold_to`], where the place says of which size each checkpoint is.
+    pub fn hold_to_sized(&mut self, place: &str, notes: Vec<(u64, Result<Note, Malformed>)>) {
+        let own = self.sizes();
+        for (size, note) in notes {
             if note.is_ok() && !own.contains(&size) {
-                self.missing.push((size, place.to_owned()));
+                self.missing(size, format!("the checkpoint is only {place}"));
             }
             self.checkpoints.push(Kept { place: place.to_owned(), size, note });
         }
+    }
+
+    /// Every checkpoint of the evidence up to `given` was given to `place`, which has those of `sizes`, in this order: one
+    /// that is gone there, or stands where it cannot have been put, is a fault.
+    pub fn must_have(&mut self, place: &str, given: u64, sizes: &[u64]) {
+        let there: BTreeSet<u64> = sizes.iter().copied().collect();
+        for size in self.sizes().range(..=given).filter(|size| !there.contains(size)) {
+            self.missing(*size, format!("the checkpoint is gone {place}"));
+        }
+        for pair in sizes.windows(2).filter(|pair| pair[1] <= pair[0]) {
+            let detail = format!("it stands behind the checkpoint of {} events, {place}", pair[0]);
+            self.found(FaultKind::CheckpointMisplaced, pair[1], detail);
+        }
+    }
+
+    /// There is no ledger at `place`, although checkpoints were signed there.
+    pub fn lost(&mut self, place: &str) {
+        self.found(
+            FaultKind::LedgerMissing,
+            0,
+            format!("checkpoints were signed here, but `{place}` is gone"),
+        );
+    }
+
+    fn sizes(&self) -> BTreeSet<u64> {
+        self.checkpoints.iter().map(|kept| kept.size).collect()
+    }
+
+    fn missing(&mut self, size: u64, detail: String) {
+        self.found(FaultKind::CheckpointMissing, size, detail);
+    }
+
+    fn found(&mut self, kind: FaultKind, size: u64, detail: String) {
+        self.found.push(Fault { kind, position: size, until: size, detail });
     }
 
     /// Like [`Trust::hold_to`], with checkpoints that this witness must have cosigned.
@@ -119,9 +170,10 @@ impl Trust {
 
     /// Checkpoints of these sizes should be there, as `place` says.
     pub(super) fn expect(&mut self, sizes: &[u64], place: &str) {
-        let own: BTreeSet<u64> = self.checkpoints.iter().map(|kept| kept.size).collect();
-        let missing = sizes.iter().filter(|size| !own.contains(*size));
-        self.missing.extend(missing.map(|size| (*size, place.to_owned())));
+        let own = self.sizes();
+        for size in sizes.iter().filter(|size| !own.contains(*size)) {
+            self.missing(*size, format!("the checkpoint is only {place}"));
+        }
     }
 }
 
@@ -135,6 +187,8 @@ pub enum FaultKind {
     EventChanged,
     /// An event cannot be read.
     EventDamaged,
+    /// An event's version does not follow the one before it in its stream.
+    EventMisplaced,
     /// The log does not end where it says.
     HeadChanged,
     /// Events that were signed are gone from the log's end.
@@ -153,6 +207,10 @@ pub enum FaultKind {
     CheckpointForeign,
     /// A checkpoint that another place has is missing.
     CheckpointMissing,
+    /// A checkpoint stands behind one that was signed after it.
+    CheckpointMisplaced,
+    /// The ledger is gone, with all of its checkpoints.
+    LedgerMissing,
     /// A checkpoint does not bear the cosignature of the witness that should have seen it.
     CheckpointUnwitnessed,
     /// A checkpoint is of fewer events than come before the first of the evidence, which cannot be held to it.
@@ -166,10 +224,11 @@ impl FaultKind {
     fn rank(self) -> u8 {
         use FaultKind as K;
         match self {
-            K::EventMissing | K::EventChanged | K::EventDamaged | K::HeadChanged => 0,
+            K::EventMissing | K::EventChanged | K::EventDamaged | K::EventMisplaced | K::HeadChanged => 0,
             K::LogTruncated | K::LogRewritten | K::TileChanged | K::TileMissing => 0,
             K::CheckpointMalformed | K::CheckpointForged | K::CheckpointForeign => 1,
             K::CheckpointMissing | K::CheckpointUnchecked | K::CheckpointUnwitnessed => 1,
+            K::CheckpointMisplaced | K::LedgerMissing => 1,
             K::FileChanged => 2,
         }
     }
@@ -234,7 +293,13 @@ pub async fn verify(
                     }
                     for tile in verifier.grown() {
                         let stored = evidence.tile(tile.level, tile.number).await?;
-                        verifier.compare(&tile, stored.as_deref());
+                        // What is there beyond the log that was read is of a checkpoint that was cut meanwhile, or of nobody.
+                        let size =
+                            match stored.as_ref().is_some_and(|stored| stored.len() > tile.hashes.len()) {
+                                true => evidence.signed().await?.max(verifier.trust.tiles),
+                                false => verifier.trust.tiles,
+                            };
+                        verifier.compare(&tile, stored.as_deref(), size);
                     }
                 }
                 progress(verifier.chain.head().position);
@@ -244,6 +309,9 @@ pub async fn verify(
                 return Ok(verifier.end());
             }
             Next::End => {
+                if let Some((level, number)) = evidence.surplus().await? {
+                    verifier.surplus(level, number);
+                }
                 verifier.check_head();
                 verifier.check_beyond();
                 return Ok(verifier.end());
@@ -257,6 +325,7 @@ struct Verifier {
     origin: Option<String>,
     chain: chain::Verifier,
     first: u64,
+    streams: Streams,
     range: Range,
     edge: Edge,
     complete: Vec<Tile>,
@@ -278,6 +347,7 @@ impl Verifier {
             origin: None,
             chain: chain::Verifier::after(head),
             first: 0,
+            streams: Streams::new(before.size() == 0),
             range: before,
             edge: Edge::default(),
             complete: Vec::new(),
@@ -287,9 +357,8 @@ impl Verifier {
             tiles: 0,
             faults: Vec::new(),
         };
-        for (size, place) in std::mem::take(&mut verifier.trust.missing) {
-            let detail = format!("the checkpoint is only {place}");
-            verifier.fault(FaultKind::CheckpointMissing, size, size, detail);
+        for Fault { kind, position, until, detail } in std::mem::take(&mut verifier.trust.found) {
+            verifier.fault(kind, position, until, detail);
         }
         for (size, place) in std::mem::take(&mut verifier.trust.unwitnessed) {
             let detail = format!("it bears no good cosignature of the witness, {place}");
@@ -340,7 +409,14 @@ impl Verifier {
             self.first = expected.0;
         }
         match self.chain.check(event) {
-            Ok(()) => {}
+            Ok(()) => {
+                if let Some(version) = self.streams.follow(event) {
+                    let (found, stream) = (event.version, &event.stream);
+                    let detail =
+                        format!("it is version {found} of `{stream}`, where {version} should follow");
+                    self.fault(FaultKind::EventMisplaced, expected.0, expected.0, detail);
+                }
+            }
             Err(chain::Broken::Gap { found, .. }) => {
                 let until = if found > expected { found.0 - 1 } else { expected.0 };
                 let detail = format!("position {found} stands where {expected} should");
@@ -350,6 +426,7 @@ impl Verifier {
             Err(_) => {
                 let detail = format!("{} of `{}` does not match its hash", event.kind, event.stream);
                 self.fault(FaultKind::EventChanged, expected.0, expected.0, detail);
+                self.streams.pass(event);
                 // What follows was chained to the hash that stands here.
                 self.chain = chain::Verifier::after(Head { position: expected, hash: event.hash });
             }
@@ -371,7 +448,8 @@ impl Verifier {
         tiles
     }
 
-    fn compare(&mut self, tile: &Tile, stored: Option<&[u8]>) {
+    /// Compares a stored tile of the tree of `size` leaves with what the log says of it.
+    fn compare(&mut self, tile: &Tile, stored: Option<&[u8]>, size: u64) {
         let name = format!("tile {} of level {}", tile.number, tile.level);
         let hashes = |bytes: &[u8]| bytes.chunks(32).map(<[u8]>::to_vec).collect::<Vec<_>>();
         let expected = hashes(&tile.hashes);
@@ -379,7 +457,10 @@ impl Verifier {
             let (first, last) = (tile.positions(0).0, tile.positions(expected.len() - 1).1);
             return self.fault(FaultKind::TileMissing, first, last, format!("{name} is missing"));
         };
-        match (0..expected.len()).find(|i| stored.get(*i) != Some(&expected[*i])) {
+        let most = tile.width(size).max(expected.len());
+        let torn = stored.iter().position(|hash| hash.len() != 32);
+        let beyond = torn.or_else(|| (stored.len() > most).then_some(most));
+        match (0..expected.len()).find(|i| stored.get(*i) != Some(&expected[*i])).or(beyond) {
             None => self.tiles += 1,
             Some(index) => {
                 let (first, last) = tile.positions(index);
@@ -387,6 +468,17 @@ impl Verifier {
                 self.fault(FaultKind::TileChanged, first, last, detail);
             }
         }
+    }
+
+    /// A tile is stored that no tree has which was signed.
+    fn surplus(&mut self, level: i64, number: i64) {
+        let first = u32::try_from(level).ok().and_then(|level| {
+            let leaves = (TILE_HASHES as u64).checked_pow(level.checked_add(1)?)?;
+            u64::try_from(number).ok()?.checked_mul(leaves)?.checked_add(1)
+        });
+        let position = first.unwrap_or_default();
+        let detail = format!("tile {number} of level {level} is none of the tree that was signed");
+        self.fault(FaultKind::TileChanged, position, position, detail);
     }
 
     /// Holds the tree to the checkpoints of its size.

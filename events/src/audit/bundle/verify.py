@@ -14,7 +14,8 @@ import uuid
 from datetime import datetime, timedelta, timezone
 
 FAULTS_MAX = 100
-EVENT_FAULTS = {"event_missing", "event_changed", "event_damaged", "head_changed", "log_truncated", "log_rewritten"}
+EVENT_FAULTS = {"event_missing", "event_changed", "event_damaged", "event_misplaced", "head_changed", "log_truncated",
+                "log_rewritten"}
 
 
 class Unusable(Exception):
@@ -306,7 +307,7 @@ class Verifier:
         except NOT_LEGAL as error:
             raise Unusable(f"`manifest.json` cannot be read: {error!r}") from error
         self.keys = keys or [Key(line) for line in self.text("keys.txt").splitlines() if line]
-        self.waiting, self.origin = [], None
+        self.waiting, self.origin, self.versions = [], None, {}
         self.admit_all(against)
 
     def text(self, name):
@@ -382,6 +383,7 @@ class Verifier:
                 try:
                     event = json.loads(line.decode())
                     position, hash_ = event["position"], digest(event["hash"])
+                    stream, version = event["stream"], event["version"]
                     computed = chain_hash(self.previous, event) if position == expected else None
                 except NOT_LEGAL as error:
                     self.fault("event_damaged", expected, expected, f"it cannot be read: {error!r}")
@@ -394,6 +396,11 @@ class Verifier:
                 if computed != hash_:
                     detail = f"{event['kind']} of `{event['stream']}` does not match its hash"
                     self.fault("event_changed", expected, expected, detail)
+                    version = self.versions.get(stream, 0) + 1
+                elif version != (follows := self.versions.get(stream, version - 1 if self.first > 1 else 0) + 1):
+                    detail = f"it is version {version} of `{stream}`, where {follows} should follow"
+                    self.fault("event_misplaced", expected, expected, detail)
+                self.versions[stream] = version
                 self.previous = hash_
                 self.range.push(hash_)
                 self.hold_to_checkpoints()

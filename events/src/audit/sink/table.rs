@@ -1,7 +1,8 @@
 //! A table of the database that nodes share: every node's checkpoints beside each other.
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use tokio::sync::OnceCell;
 
 use super::{Sink, SinkError};
@@ -36,7 +37,35 @@ pub struct Table {
 impl Table {
     /// The table in `database`, which is made with the first checkpoint if it is missing.
     pub fn new(database: &Database) -> Self {
-        Self { name: format!("database:{database}"), database: database.clone(), pool: OnceCell::new() }
+        Self { name: Self::name_of(database), database: database.clone(), pool: OnceCell::new() }
+    }
+
+    /// The checkpoints of the log `origin` that the table has, each with the size under which it is there, the smallest
+    /// first; none where there is no table.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn kept(database: &Database, origin: &str) -> Result<Vec<(u64, String)>, SinkError> {
+        const KEPT: &str =
+            "SELECT size, note FROM hypercode_audit.checkpoints WHERE origin = $1 ORDER BY size";
+        let read = async {
+            let mut connection = PgConnection::connect_with(&database.settings(STATEMENT_MS)).await?;
+            if !sqlx::query_scalar::<_, bool>(IS_THERE).fetch_one(&mut connection).await? {
+                return Ok(Vec::new());
+            }
+            let kept: Vec<(i64, String)> =
+                sqlx::query_as(KEPT).bind(origin).fetch_all(&mut connection).await?;
+            connection.close().await?;
+            Ok(kept.into_iter().map(|(size, note)| (u64::try_from(size).unwrap_or_default(), note)).collect())
+        };
+        let failed =
+            |error: sqlx::Error| SinkError { sink: Self::name_of(database), reason: error.to_string() };
+        read.await.map_err(failed)
+    }
+
+    /// The name of the sink over a database.
+    pub fn name_of(database: &Database) -> String {
+        format!("database:{database}")
     }
 
     async fn pool(&self) -> Result<&PgPool, sqlx::Error> {
