@@ -47,6 +47,7 @@ impl Door {
             logs: Arc::clone(platform) as Arc<dyn http::Logs>,
             pools: Arc::clone(platform) as Arc<dyn http::Pools>,
             sandbox: http::SandboxKind::of(&*platform.provider),
+            room: None,
             dependencies: Vec::new(),
             limits: limits.clone(),
             stop: stop.clone(),
