@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ use super::database::{Reader, Statement, Writer};
 use super::origin::{fingerprint, is_of, source};
 use super::{Options, ViewError};
 use crate::store::EventStore;
-use crate::store::postgres::{Database, connections, within};
+use crate::store::postgres::{Database, within};
 
 /// The schema of the views.
 const SCHEMA: &str = include_str!("../../../migrations/postgres/0002_views.sql");
@@ -170,7 +170,9 @@ async fn make(db: &mut Writer) -> Result<(), sqlx::Error> {
 }
 
 pub(super) async fn reader(database: &Database, options: &Options) -> Result<Reader, ViewError> {
-    connections(options.read_connections_max, Duration::from_millis(options.read_wait_ms))
+    PgPoolOptions::new()
+        .max_connections(options.read_connections_max)
+        .acquire_timeout(Duration::from_millis(options.read_wait_ms))
         .connect_with(settings(database).options([("statement_timeout", READ_MS.to_string())]))
         .await
         .map(|pool| Reader::Postgres { pool, answer: Duration::from_millis(READ_MS) + ANSWER })

@@ -38,7 +38,7 @@ use super::{AppendError, AppendRequest, Appended, EventStore, Head, ReadError, R
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
 
-pub(crate) use self::answer::{answered, connections, give_back, within};
+pub(crate) use self::answer::{answered, give_back, within};
 pub(super) use self::copy::Side;
 pub use self::database::{Database, InvalidUrl};
 pub use self::error::OpenError;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
-use sqlx::{Connection as _, Postgres};
 
 use super::{Database, OpenError, Options};
 
@@ -31,26 +31,6 @@ pub(crate) async fn answered(
     rows
 }
 
-/// A connection that was used so recently is not asked whether the server is still there: that would be as much of a
-/// round trip as most of what is read.
-const FRESH: Duration = Duration::from_secs(1);
-
-/// A pool of connections that read.
-pub(crate) fn connections(connections_max: u32, wait: Duration) -> PgPoolOptions {
-    PgPoolOptions::new()
-        .max_connections(connections_max)
-        .acquire_timeout(wait)
-        .test_before_acquire(false)
-        .before_acquire(|connection, used| {
-            Box::pin(async move {
-                if used.idle_for > FRESH {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-}
-
 /// Gives a connection back to its pool, unless what was asked over it was not answered in time.
 pub(crate) fn give_back<T>(connection: PoolConnection<Postgres>, answer: &Result<T, sqlx::Error>) {
     if matches!(answer, Err(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut) {
@@ -67,7 +47,9 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) async fn open(database: &Database, options: &Options) -> Result<Self, OpenError> {
-        let pool = connections(options.read_connections_max, Duration::from_millis(options.read_wait_ms))
+        let pool = PgPoolOptions::new()
+            .max_connections(options.read_connections_max)
+            .acquire_timeout(Duration::from_millis(options.read_wait_ms))
             .connect_with(database.settings(options.statement_ms))
             .await
             .map_err(|error| OpenError::unreachable(database, &error))?;
