@@ -379,7 +379,7 @@ struct Registry {
 impl Registry {
     /// What had not ended as the log itself tells, but for the events that cannot be read: views are made from it in a
     /// directory of their own, and thrown away.
-    async fn from_log(&self) -> Result<Unfinished, Problem> {
+    async fn read_from_log(&self) -> Result<Unfinished, Problem> {
         let scratch = tempfile::tempdir()
             .map_err(|error| Problem::new(ProblemKind::Unavailable, format!("make a directory: {error}")))?;
         let head = self.store.head().await?;
@@ -414,6 +414,6 @@ impl actors::Registry for Registry {
             reason,
             "a projection has stopped; what was unfinished is read from the log"
         );
-        self.from_log().await
+        self.read_from_log().await
     }
 }
