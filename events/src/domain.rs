@@ -211,3 +211,62 @@ macro_rules! domain_events {
         })+
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+    use serde_json::{Value, json};
+
+    use super::{DecodeError, DomainEvent as _};
+
+    /// In its first schema there was no unit; until the second, `length` was `size`.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Renamed {
+        length: u32,
+        unit: String,
+    }
+
+    crate::domain_events! {
+        /// Events of an entity that has changed twice.
+        enum Event {
+            "thing_renamed" v 3 [1 => with_unit, 2 => renamed] => Renamed,
+            "thing_measured" v 3 [2 => renamed] => Measured,
+        }
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Measured {
+        length: u32,
+    }
+
+    fn with_unit(mut payload: Value) -> Value {
+        payload["unit"] = json!("mm");
+        payload
+    }
+
+    fn renamed(mut payload: Value) -> Value {
+        payload["length"] = payload["size"].take();
+        payload
+    }
+
+    #[test]
+    fn an_old_payload_is_read_step_by_step() {
+        let newest = Event::from(Renamed { length: 7, unit: "mm".to_owned() });
+        for (schema, payload) in
+            [(1, r#"{"size":7}"#), (2, r#"{"size":7,"unit":"mm"}"#), (3, r#"{"length":7,"unit":"mm"}"#)]
+        {
+            assert_eq!(Event::decode("thing_renamed", schema, payload).as_ref(), Ok(&newest), "{schema}");
+        }
+        assert_eq!(newest.encode().schema, 3, "what is written is of the newest schema");
+    }
+
+    #[test]
+    fn what_no_way_leads_from_is_refused() {
+        let read = |schema, payload| Event::decode("thing_measured", schema, payload);
+        assert!(matches!(read(1, r#"{"size":7}"#), Err(DecodeError::Malformed { .. })), "a step is missing");
+        assert!(matches!(read(4, "{}"), Err(DecodeError::NewerSchema { found: 4, known: 3, .. })));
+        assert!(matches!(read(0, "{}"), Err(DecodeError::NewerSchema { .. })), "there is no schema 0");
+        assert!(matches!(read(2, "{"), Err(DecodeError::Malformed { .. })));
+        assert_eq!(read(2, r#"{"size":7}"#), Ok(Measured { length: 7 }.into()));
+    }
+}
