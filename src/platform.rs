@@ -29,6 +29,8 @@ use crate::lifetime::{Lifetime, fingerprint};
 use crate::sandboxes::{self, Sandboxes};
 use crate::storage::{self, Storage};
 
+mod door;
+
 /// How often the runtime that reads the links shows the watchdog that it is alive, in milliseconds.
 const PULSE_MS: u64 = 100;
 /// How often it is said that a start still waits for the views.

@@ -39,12 +39,12 @@ pub(crate) async fn watch(core: Arc<Core>, breaches: Arc<Mutex<Receiver<Breach>>
 async fn tenant(core: &Arc<Core>, labels: &Labels) -> Tenant {
     let found = match labels {
         Labels { agent: Some(agent), .. } => {
-            let state = core.answered("whose an agent is", || peek::<Agent>(core, agent)).await;
-            state.requested.as_ref().map(|requested| requested.tenant.clone())
+            let state = core.insist("whose an agent is", || peek::<Agent>(core, agent)).await.ok();
+            state.and_then(|state| Some(state.requested.as_ref()?.tenant.clone()))
         }
         Labels { pool: Some(pool), .. } => {
-            let state = core.answered("whose a pool is", || peek::<Pool>(core, pool)).await;
-            state.applied.as_ref().map(|applied| applied.tenant.clone())
+            let state = core.insist("whose a pool is", || peek::<Pool>(core, pool)).await.ok();
+            state.and_then(|state| Some(state.applied.as_ref()?.tenant.clone()))
         }
         _ => None,
     };

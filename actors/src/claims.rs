@@ -76,12 +76,13 @@ impl Claimant {
                 }
                 Err(problem) if problem.kind == ProblemKind::Conflict => {
                     let Held::Standby(taken) = held else { return Err(problem) };
-                    let holder = insist(core, || holder(core, &sandbox)).await?;
+                    let holder = core.insist("who has a sandbox", || holder(core, &sandbox)).await?;
                     let Some(holder) = holder.filter(|holder| *holder.id != *id) else { return Err(problem) };
                     tracing::warn!(%sandbox, %holder, "a sandbox that stood by is somebody's already");
                     let pool = taken.pool().clone();
                     taken.claimed();
-                    insist(core, || hosted::learn_claim(core, &pool, &sandbox)).await?;
+                    core.insist("what a pool is to know", || hosted::learn_claim(core, &pool, &sandbox))
+                        .await?;
                 }
                 Err(problem) => return Err(problem),
             }
@@ -97,7 +98,8 @@ impl Claimant {
     async fn found(&self, core: &Arc<Core>) -> Result<Held, Problem> {
         let Some(pool) = &self.pool else { return Ok(Held::Cold(None)) };
         let (tenant, name) = (&self.tenant, self.profile.0.as_str());
-        let profile = insist(core, || core.profiles.get(&*core.store, tenant, name, self.profile.1)).await?;
+        let ask = || core.profiles.get(&*core.store, tenant, name, self.profile.1);
+        let profile = core.insist("the profile of who claims", ask).await?;
         loop {
             if let Some(held) = self.find(core, pool, profile.image()).await? {
                 return Ok(held);
@@ -127,9 +129,14 @@ impl Claimant {
                 match turn {
                     Ok(Ok(taken)) => Held::Standby(taken),
                     Ok(Err(_)) => return Ok(None),
-                    Err(_) => {
-                        self.refused(core, pool, &format!("none of its sandboxes came free in {waited} ms"))?
-                    }
+                    Err(_) => match core.shelves.cold_start(pool) {
+                        Some(start) => Held::Cold(Some(start)),
+                        None => self.refused(
+                            core,
+                            pool,
+                            &format!("none of its sandboxes came free in {waited} ms"),
+                        )?,
+                    },
                 }
             }
         };
@@ -170,20 +177,6 @@ impl Claimant {
             drop(start);
         });
     }
-}
-
-/// Asks until it is answered: who was promised a sandbox is not forgotten because the log could not be read once.
-async fn insist<T, F>(core: &Core, ask: impl Fn() -> F) -> Result<T, Problem>
-where
-    F: Future<Output = Result<T, Problem>>,
-{
-    let ask = || async {
-        match ask().await {
-            Err(problem) if problem.kind.is_retryable() => Err(problem),
-            answer => Ok(answer),
-        }
-    };
-    core.answered("what a claim needs", ask).await
 }
 
 /// The agent that has claimed a sandbox, if one has.

@@ -195,6 +195,24 @@ impl Core {
         }
     }
 
+    /// Asks for `what` until there is an answer, or an error that no other try would mend.
+    pub(crate) async fn insist<T, F>(
+        &self,
+        what: impl fmt::Display,
+        ask: impl Fn() -> F,
+    ) -> Result<T, Problem>
+    where
+        F: Future<Output = Result<T, Problem>>,
+    {
+        let ask = || async {
+            match ask().await {
+                Err(problem) if problem.kind.is_retryable() => Err(problem),
+                answer => Ok(answer),
+            }
+        };
+        self.answered(what, ask).await
+    }
+
     /// Waits until the entity is as `wanted`, asked for until it is answered.
     pub(crate) async fn until<D: Hosted>(
         &self,

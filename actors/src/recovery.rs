@@ -191,7 +191,13 @@ pub(crate) async fn reconcile(core: &Arc<Core>) {
 /// incarnation, though its post is not set up yet.
 async fn wanted(core: &Arc<Core>, found: &sandbox::Found, id: &SandboxId) -> bool {
     use events::domain::agent::Status as S;
-    let Some(agent) = &found.labels.agent else { return false };
+    let Some(agent) = &found.labels.agent else {
+        // A pool that cannot be read may have it stand by, or know whom it serves.
+        return match &found.labels.pool {
+            Some(pool) => core.shards.holding(pool.as_str()).is_ok() && core.pools.read(pool).await.is_err(),
+            None => false,
+        };
+    };
     let state = match core.homes.of::<Agent>(core, agent).await {
         Ok(Some(crew)) if core.shards.holding(crew.as_str()).is_ok() => core.agents.read(agent).await,
         Ok(_) => return false,

@@ -185,9 +185,15 @@ impl Shelves {
             return;
         }
         let was_returning = std::mem::replace(&mut slot.stage, stage) == Stage::Returning;
-        if let Some(shelf) = shelves.get_mut(pool) {
+        let pool = pool.clone();
+        let returning = find::returning(slots, &pool);
+        if let Some(shelf) = shelves.get_mut(&pool) {
             shelf.ready.retain(|ready| ready != sandbox);
-            if was_returning && shelf.spec.queue.when_empty == WhenEmpty::Cold {
+            shelf.waiting.retain(|waiting| !waiting.is_closed());
+            if was_returning
+                && shelf.spec.queue.when_empty == WhenEmpty::Cold
+                && shelf.waiting.len() > returning
+            {
                 // Who waits for it looks again, and may start cold.
                 shelf.waiting.pop_back();
             }

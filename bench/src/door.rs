@@ -36,22 +36,9 @@ impl Door {
         let limits = Limits { head_ms: IDLE_MS, ..Limits::from(config) };
         let stop = CancellationToken::new();
         let (commands, store) = (Arc::clone(&platform.commands), Arc::clone(&platform.store));
-        let router = http::router(Parts {
-            service: Arc::new(Service::new(commands, store, token, api::Limits::from(config))),
-            store: Arc::clone(&platform.store),
-            leases: Arc::clone(&platform.leases),
-            views: platform.views.clone(),
-            artifacts: Arc::clone(&platform.artifacts),
-            audit: platform.audit.clone(),
-            bodies: Arc::clone(platform) as Arc<dyn http::Bodies>,
-            logs: Arc::clone(platform) as Arc<dyn http::Logs>,
-            pools: Arc::clone(platform) as Arc<dyn http::Pools>,
-            sandbox: http::SandboxKind::of(&*platform.provider),
-            room: None,
-            dependencies: Vec::new(),
-            limits: limits.clone(),
-            stop: stop.clone(),
-        });
+        let service = Arc::new(Service::new(commands, store, token, api::Limits::from(config)));
+        let parts = Parts { limits: limits.clone(), ..Parts::of(platform, config, service, stop.clone()) };
+        let router = http::router(parts);
         let stopped = stop.clone();
         let serving =
             tokio::spawn(async move { http::serve(listener, router, &limits, stopped, GRACE).await });

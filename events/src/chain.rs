@@ -146,7 +146,9 @@ pub async fn verify(store: &dyn EventStore) -> Result<Head, Broken> {
             let mut meant = events.iter().take_while(|event| event.position <= head.position);
             meant.try_for_each(|event| verifier.check(event)).map(|()| verifier)
         });
-        let (checked, next) = tokio::join!(checked, store.read(last, READ_EVENTS));
+        // What came behind the head since is not asked about.
+        let wanted = usize::try_from(head.position.0.saturating_sub(last.0)).unwrap_or(READ_EVENTS);
+        let (checked, next) = tokio::join!(checked, store.read(last, wanted.min(READ_EVENTS)));
         verifier = checked.expect("hashing does not panic")?;
         events = next?;
     }

@@ -96,6 +96,8 @@ impl Core {
             long.params.text.clear();
             encoded = text(&frame);
         }
+        // What its sender nested just deep enough for a call may be too deep for a delivery.
+        link::check_frame(&encoded).map_err(|_| Lost::ForGood)?;
         Ok(encoded)
     }
 

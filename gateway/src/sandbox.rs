@@ -99,7 +99,8 @@ impl Link {
 
     /// The runner was told to send a heartbeat so often.
     pub(crate) fn beats_every(&self, heartbeat_ms: u64) {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).1 = heartbeat_ms;
+        // From now on: before it was told, it was not late.
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), heartbeat_ms);
     }
 
     /// Whether so many heartbeats are missing.

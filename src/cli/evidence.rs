@@ -75,9 +75,13 @@ impl Online {
     }
 
     /// What the platform says of the event after those that came, if it cannot read it.
-    async fn refused(&mut self) -> Option<String> {
+    async fn refused(&mut self) -> Result<Option<String>, Problem> {
         let next = [("after", self.read.to_string()), ("until", self.read.next().to_string())];
-        self.client.stream("/v1/events", &next).await.err().map(|problem| problem.detail)
+        match self.client.stream("/v1/events", &next).await {
+            Ok(_) => Ok(None),
+            Err(problem) if problem.kind == ProblemKind::Internal => Ok(Some(problem.detail)),
+            Err(problem) => Err(problem),
+        }
     }
 
     /// The whole log until now, and what it is to be held to.
@@ -122,9 +126,18 @@ impl Evidence for Online {
         if !events.is_empty() {
             return Ok(Next::Events(events));
         }
-        let is_cut = self.until.is_some_and(|until| self.read < until);
-        let refused = if is_cut { self.refused().await } else { None };
-        Ok(refused.map_or(Next::End, |reason| Next::Damaged { position: self.read.next(), reason }))
+        if self.until.is_none_or(|until| self.read >= until) {
+            return Ok(Next::End);
+        }
+        match self.refused().await? {
+            Some(reason) => Ok(Next::Damaged { position: self.read.next(), reason }),
+            // The platform stopped, or the token may not read any more: nothing of that is the log's.
+            None => {
+                let detail =
+                    format!("the feed of events was cut off after position {}; try again", self.read);
+                Err(Problem::new(ProblemKind::Unavailable, detail))
+            }
+        }
     }
 
     async fn signed(&mut self) -> Result<u64, Problem> {

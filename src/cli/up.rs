@@ -15,10 +15,8 @@ use super::{Global, Outcome, session};
 use crate::api::{self, Service, Token};
 use crate::bus;
 use crate::config::{Config, LogFormat};
-use crate::http::{self, Limits, Parts};
+use crate::http::{self, Parts};
 use crate::platform::Platform;
-use crate::room::Room;
-use crate::sinks::Standing;
 
 #[derive(Debug, Args)]
 pub(super) struct Up {
@@ -63,7 +61,6 @@ async fn serve(
         platform.made_token(&token).await?;
     }
     std::fs::write(config.address_file(), format!("{address}\n")).map_err(unavailable)?;
-    let limits = Limits::from(config);
     let stop = CancellationToken::new();
     let (commands, store) = (Arc::clone(&platform.commands), Arc::clone(&platform.store));
     let service = Arc::new(
@@ -71,25 +68,11 @@ async fn serve(
             .with_eraser(Arc::clone(&platform.eraser)),
     );
     let joined = platform.bus.as_ref().map(|bus| join(config, bus, platform, Arc::clone(&service)));
-    let mut dependencies: Vec<Arc<dyn http::Dependency>> =
-        vec![Arc::new(Standing(platform.audit.clone())), Arc::new(http::Stopped(platform.views.clone()))];
-    dependencies.extend(joined.iter().map(|joined| Arc::clone(joined) as Arc<dyn http::Dependency>));
-    let router = http::router(Parts {
-        service,
-        store: Arc::clone(&platform.store),
-        leases: Arc::clone(&platform.leases),
-        views: platform.views.clone(),
-        artifacts: Arc::clone(&platform.artifacts),
-        audit: platform.audit.clone(),
-        bodies: Arc::clone(platform) as Arc<dyn http::Bodies>,
-        logs: Arc::clone(platform) as Arc<dyn http::Logs>,
-        pools: Arc::clone(platform) as Arc<dyn http::Pools>,
-        sandbox: http::SandboxKind::of(&*platform.provider),
-        room: config.database_url.is_none().then(|| Room::of(&config.data_dir)),
-        dependencies,
-        limits: limits.clone(),
-        stop: stop.clone(),
-    });
+    let mut parts = Parts::of(platform, config, service, stop.clone());
+    let joins = joined.iter().map(|joined| Arc::clone(joined) as Arc<dyn http::Dependency>);
+    parts.dependencies.extend(joins);
+    let limits = parts.limits.clone();
+    let router = http::router(parts);
     let said = crate::output::print(&format!(
         "hypercode {} listens on http://{address}\ndata in {}, admin token in {}",
         env!("CARGO_PKG_VERSION"),
@@ -127,35 +110,6 @@ fn join(config: &Config, bus: &nats::Nats, platform: &Platform, service: Arc<Ser
         limits: bus::Limits { drain_ms: config.drain_ms, ..bus::Limits::default() },
     };
     bus::Joined::join(bus, parts)
-}
-
-#[async_trait::async_trait]
-impl http::Bodies for Platform {
-    async fn body(&self, kept: &serde_json::Value) -> Result<serde_json::Value, Problem> {
-        Platform::body(self, kept).await
-    }
-}
-
-impl http::Pools for Platform {
-    fn figures(&self) -> Vec<actors::PoolFigures> {
-        self.pools()
-    }
-}
-
-#[async_trait::async_trait]
-impl http::Logs for Platform {
-    async fn log(
-        &self,
-        node: Option<&str>,
-        sandbox: &events::SandboxId,
-        bytes_max: u64,
-    ) -> Result<Option<String>, Problem> {
-        Platform::log(self, node, sandbox, bytes_max).await
-    }
-
-    fn deltas(&self, task: &events::TaskId) -> tokio::sync::broadcast::Receiver<Arc<str>> {
-        Platform::deltas(self, task)
-    }
 }
 
 /// The signals that end the platform in good order.

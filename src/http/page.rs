@@ -1,10 +1,11 @@
 //! What all lists have in common: limit, cursor, order, and the position that the reader must see.
 
+use std::fmt::Display;
 use std::time::Duration;
 
+use events::Position;
 use events::api::{Problem, ProblemKind};
 use events::projection::{Direction, PAGE_ITEMS_MAX, Page, PageRequest, ViewError};
-use events::{EntityKind, Position};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -103,11 +104,11 @@ impl Settled {
     pub(super) fn found<T>(
         self,
         found: Result<Option<T>, ViewError>,
-        kind: EntityKind,
+        kind: impl Display,
         id: &str,
     ) -> Result<T, Problem> {
         found?.ok_or_else(|| match self.is_current {
-            true => Problem::not_found(kind, id),
+            true => Problem::new(ProblemKind::NotFound, format!("{kind} `{id}` does not exist")),
             false => {
                 let detail =
                     format!("the views are behind the log, and know no {kind} `{id}` yet; ask again");
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_views_that_are_behind_do_not_know_may_be_there() {
-        let found = |is_current| Settled { is_current }.found::<()>(Ok(None), EntityKind::Task, "tk_1");
+        let found = |is_current| Settled { is_current }.found::<()>(Ok(None), "task", "tk_1");
         assert_eq!(found(true).expect_err("nothing").kind, ProblemKind::NotFound);
         assert_eq!(found(false).expect_err("nothing").kind, ProblemKind::Unavailable);
     }

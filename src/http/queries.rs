@@ -377,13 +377,12 @@ pub(super) async fn message(
     Segments(message): Segments<String>,
     Params(query): Params<One>,
 ) -> Answer<MessageModel> {
-    api.settle(query.min_position).await?;
+    let settled = api.settle(query.min_position).await?;
     let id = MessageId::from(message.as_str());
     let filter = MessageFilter { message: Some(id), ..MessageFilter::default() };
     let page = api.views.messages(&caller.tenant, filter, PageRequest::default()).await;
     let shown: String = message.chars().take(80).collect();
-    let none = || Problem::new(ProblemKind::NotFound, format!("there is no message `{shown}`"));
-    let view = page.map_err(Problem::from)?.items.pop().ok_or_else(none)?;
+    let view = settled.found(page.map(|mut page| page.items.pop()), "message", &shown)?;
     let stored = match &view.sent.body {
         Body::Stored(stored) => Some(stored.clone().reference()),
         Body::Inline(_) => None,

@@ -136,7 +136,7 @@ pub(crate) async fn ready(stage: &Stage, incarnation: u64) -> Value {
 }
 
 /// Waits until the log tells of this tampering.
-pub(crate) async fn told(stage: &Stage, what: &str) {
+async fn told(stage: &Stage, what: &str) {
     eventually(&format!("an event `{what}`"), async || {
         let tail = stage.hypercode(&["audit", "tail", "-n", "1000", "--kind", "sandbox_tampered"]).await.ok();
         tail.contains(what).then_some(())
@@ -145,7 +145,7 @@ pub(crate) async fn told(stage: &Stage, what: &str) {
 }
 
 /// Gives a crew a task, and waits until somebody has it in hand.
-async fn in_hand(stage: &Stage, crew: &str, text: &str) -> String {
+pub(crate) async fn in_hand(stage: &Stage, crew: &str, text: &str) -> String {
     let done = stage.json(&["task", "submit", crew, text]).await;
     let task = done["id"].as_str().expect("an id").to_owned();
     eventually("the task in hand", async || {

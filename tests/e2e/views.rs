@@ -61,7 +61,7 @@ async fn an_event_of_a_newer_program_is_named_and_stops_one_view() {
 async fn a_poison_event_holds_up_no_other_crew() {
     let stage = Stage::with_crew().await;
     let poisoned = stage.assemble(&CREW.replace("troupe", "others")).await.json();
-    let poisoned = poisoned["id"].as_str().or_else(|| poisoned["crew"].as_str()).expect("an id").to_owned();
+    let poisoned = poisoned["id"].as_str().expect("an id").to_owned();
     let task = stage.submit(&wait_for(&stage.home, "go")).await;
     stage.in_hand(&task, 1).await;
     let Stage { home, api, mut up } = stage;

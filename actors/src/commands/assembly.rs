@@ -126,9 +126,8 @@ fn unknown_profiles(unknown: &[(&Name, Fault)]) -> Problem {
     let detail = match &names[..] {
         [name] => format!("profile {name} does not exist; {APPLY_FIRST}"),
         names => format!(
-            "profiles {} do not exist; {}",
-            names.join(", "),
-            APPLY_FIRST.replace("apply it", "apply them")
+            "profiles {} do not exist; apply them first with `hypercode profile apply FILE`",
+            names.join(", ")
         ),
     };
     let faults = unknown.iter().map(|(_, fault)| fault.to_json()).collect();

@@ -103,7 +103,14 @@ impl Host {
         let held = self.in_hand(peer, &call.task_id).await?;
         let input = contents::wire(&call.input);
         let digest = Digest::of(format!("{}\0{input}", call.to).as_bytes());
-        let key = call.key.clone().unwrap_or_else(|| key_of(&held, digest, call.repeat.unwrap_or(1)));
+        let key = match (call.key.clone(), call.repeat) {
+            (Some(key), _) => key,
+            (None, Some(repeat)) => key_of(&held, digest, repeat),
+            (None, None) => {
+                let message = "without a `key`, its frame says which of identical calls it is";
+                return Err(Error::new(ErrorType::InvalidParams, message));
+            }
+        };
         let child = held.submitted.child_id(&key);
         // A child has no more time than its parent.
         let own = call.timeout_ms.map(|ms| self.core.clock.now().plus_ms(ms).millis());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use events::api::Problem;
 use events::domain::agent::{self, Agent, Command, Effect, Event, Requested, State, Status};
 use events::domain::{crew, task};
 use events::supervision::Exit;
@@ -362,11 +363,20 @@ async fn ask_to_end(
 
 /// How long the agent's handler has between being told to end or to stop and being killed.
 pub(super) async fn grace_ms(core: &Core, id: &str) -> u64 {
-    let state = core.look(&core.agents, id).await;
     let fallback = core.options.limits.grace_ms;
-    let Some(Requested { tenant, profile, profile_digest, .. }) = &state.requested else { return fallback };
-    let checked = core.profiles.get(&*core.store, tenant, profile, *profile_digest).await;
-    checked.map_or(fallback, |checked| checked.spec.handler.grace.as_millis())
+    let asked = async {
+        let state = core.agents.read(id).await?;
+        let Some(Requested { tenant, profile, profile_digest, .. }) = &state.requested else {
+            return Ok(fallback);
+        };
+        let checked = core.profiles.get(&*core.store, tenant, profile, *profile_digest).await?;
+        Ok::<_, Problem>(checked.spec.handler.grace.as_millis())
+    };
+    // Whoever is to be stopped is, also while the log cannot be read.
+    asked.await.unwrap_or_else(|problem| {
+        tracing::warn!(agent = id, %problem, grace_ms = fallback, "its profile's grace is not known");
+        fallback
+    })
 }
 
 /// Takes the sandbox away and keeps the end of what was written in it.

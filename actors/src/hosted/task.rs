@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::api::Problem;
+use events::domain::agent;
 use events::domain::task::Ended;
 use events::domain::task::{Answer, Attempt, Command, Effect, Event, State, Submitted, Task};
 use events::{CommandId, CrewId, SandboxId, TaskId, Timestamp};
@@ -189,7 +190,8 @@ pub(crate) async fn dispatch(core: &Arc<Core>, id: &str, attempt: &Attempt) {
     let live = state.attempt.as_ref().is_some_and(|live| live.fence == attempt.fence);
     let Some(submitted) = state.submitted.as_ref().filter(|_| live) else { return };
     // The agent may have ended between the choice of it and the append: then nobody else ends the attempt.
-    let Some(sandbox) = serving(core, attempt).await else {
+    let agent = core.look(&core.agents, attempt.placement.agent.as_str()).await;
+    let Some(sandbox) = serving(&agent, attempt) else {
         return end(core, id, submitted, attempt, Ended::Crash, ORPHANED).await;
     };
     let params = match until_readable(core, &state, submitted, attempt).await {
@@ -416,9 +418,8 @@ pub(crate) fn route(core: &Core, submitted: &Submitted) -> Routed {
 }
 
 /// The sandbox of the incarnation that has the attempt, while that incarnation lives.
-async fn serving(core: &Arc<Core>, attempt: &Attempt) -> Option<SandboxId> {
-    use events::domain::agent::Status as S;
-    let agent = core.look(&core.agents, attempt.placement.agent.as_str()).await;
+fn serving(agent: &agent::State, attempt: &Attempt) -> Option<SandboxId> {
+    use agent::Status as S;
     let lives = matches!(agent.status, S::Provisioning | S::Warming | S::Ready | S::Draining | S::Paused);
     let serves = lives && agent.incarnation == attempt.placement.incarnation;
     agent.sandbox.clone().filter(|_| serves)
@@ -428,7 +429,7 @@ async fn serving(core: &Arc<Core>, attempt: &Attempt) -> Option<SandboxId> {
 pub(crate) async fn end_if_orphaned(core: &Arc<Core>, id: &TaskId) -> Result<(), events::api::Problem> {
     let state = core.tasks.read(id.as_str()).await?;
     if let (Some(submitted), Some(attempt)) = (&state.submitted, &state.attempt)
-        && serving(core, attempt).await.is_none()
+        && serving(&*core.agents.read(attempt.placement.agent.as_str()).await?, attempt).is_none()
     {
         end(core, id.as_str(), submitted, attempt, Ended::Crash, ORPHANED).await;
     }

@@ -1,9 +1,10 @@
 //! What a claim finds on a shelf.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use events::domain::pool::Status;
-use events::{Digest, PoolId};
+use events::{Digest, PoolId, SandboxId};
 use manifest::WhenEmpty;
 use tokio::sync::oneshot;
 
@@ -56,8 +57,7 @@ impl Shelves {
             }
         }
         shelf.waiting.retain(|waiting| !waiting.is_closed());
-        let is_returning = |slot: &Slot| slot.stage == Stage::Returning && slot.ended.is_none();
-        let returning = slots.values().filter(|(pool, slot)| pool == id && is_returning(slot)).count();
+        let returning = returning(slots, id);
         // Soon there again, and sooner than any other.
         let returns = shelf.waiting.len() < returning;
         let may_start = match shelf.spec.queue.when_empty {
@@ -84,7 +84,8 @@ impl Shelves {
     /// Whether so many more claims would be taken or let wait; true where there is no such pool here.
     pub(crate) fn admits(&self, id: &PoolId, claims: usize) -> bool {
         let mut inner = self.inner();
-        let Some(shelf) = inner.shelves.get_mut(id) else { return true };
+        let Inner { shelves, slots } = &mut *inner;
+        let Some(shelf) = shelves.get_mut(id) else { return true };
         shelf.waiting.retain(|waiting| !waiting.is_closed());
         if shelf.status == Status::Drained {
             return true;
@@ -94,10 +95,26 @@ impl Shelves {
             WhenEmpty::Cold => shelf.spec.refill.concurrency.saturating_sub(shelf.cold_starts),
             WhenEmpty::Wait => 0,
         };
-        let room = (queue.length as usize).saturating_sub(shelf.waiting.len());
-        let admits = claims <= shelf.ready.len() + room + cold as usize;
+        // Some of those who wait do so for what is on its way back, and take no room in the queue.
+        let (returning, waiting) = (returning(slots, id), shelf.waiting.len());
+        let room = (queue.length as usize).saturating_sub(waiting.saturating_sub(returning));
+        let soon = shelf.ready.len() + returning.saturating_sub(waiting);
+        let admits = claims <= soon + room + cold as usize;
         shelf.counts.refused += u64::from(!admits);
         admits
+    }
+
+    /// The right to start cold, of a claim whose turn did not come in time.
+    pub(crate) fn cold_start(self: &Arc<Self>, id: &PoolId) -> Option<ColdStart> {
+        let mut inner = self.inner();
+        let shelf = inner.shelves.get_mut(id)?;
+        let may = shelf.spec.queue.when_empty == WhenEmpty::Cold
+            && shelf.cold_starts < shelf.spec.refill.concurrency;
+        may.then(|| {
+            shelf.cold_starts += 1;
+            shelf.counts.cold += 1;
+            ColdStart::new(self, id.clone())
+        })
     }
 
     /// Notes how long a claim waited, and whether it had to start cold all the same.
@@ -120,4 +137,10 @@ impl Shelves {
     pub(crate) fn deadline_ms(&self, id: &PoolId) -> u64 {
         self.inner().shelves.get(id).map_or(0, |shelf| shelf.spec.queue.deadline.as_millis())
     }
+}
+
+/// How many sandboxes of the pool stood by before the platform came back, and are being adopted.
+pub(super) fn returning(slots: &HashMap<SandboxId, (PoolId, Slot)>, id: &PoolId) -> usize {
+    let is_returning = |slot: &Slot| slot.stage == Stage::Returning && slot.ended.is_none();
+    slots.values().filter(|(pool, slot)| pool == id && is_returning(slot)).count()
 }

@@ -172,6 +172,27 @@ fn what_stood_by_before_a_restart_is_awaited_and_not_made_anew() {
 }
 
 #[test]
+fn what_returns_takes_no_room_in_the_queue_and_who_waits_in_vain_starts_cold() {
+    let mut world = World::new(json!({"queue": {"length": 0}, "refill": {"concurrency": 1}}));
+    world.stands_by(1);
+    world.stands_by(2);
+    world.shelves = Arc::default();
+    world.shelves.enroll(&world.id, &world.state);
+    assert!(
+        world.shelves.admits(&world.id, 3) && !world.shelves.admits(&world.id, 4),
+        "two return, one starts"
+    );
+    let Found::Turn(_first) = world.take() else { panic!("one comes back") };
+    let Found::Turn(second) = world.take() else { panic!("another comes back") };
+    drop(second);
+    let Found::Turn(mut third) = world.take() else { panic!("who gave up makes room") };
+    world.happens(pool::Dirty { sandbox: sandbox(1), reason: "it was gone".to_owned() });
+    assert!(third.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed));
+    let _start = world.shelves.cold_start(&world.id).expect("its time is up");
+    assert!(world.shelves.cold_start(&world.id).is_none(), "one at a time");
+}
+
+#[test]
 fn what_is_dirty_is_not_taken_and_what_is_taken_is_decided_first() {
     let mut world = World::new(waiting(0));
     world.stands_by(1);

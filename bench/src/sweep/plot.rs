@@ -46,8 +46,7 @@ const BOTTOM: f64 = 410.0;
 /// The ends of the axes: claims a second, and milliseconds.
 const RATES: (f64, f64) = (4.0, 900.0);
 const TIMES_MS: (f64, f64) = (0.5, 100_000.0);
-/// The peer's claims a second of what is warm, with what it published; and how many it had come at once, to find nothing.
-const PEER_RATE: f64 = 45.0;
+/// What the peer published of claims of what is warm; and how many it had come at once, to find nothing.
 const PEER: [(&str, u64); 3] = [("p50", 92), ("p90", 182), ("p99", 376)];
 const PEER_BURST: f64 = 75.0;
 const PEER_DRAINED_MS: (u64, u64) = (41_000, 50_000);
@@ -152,7 +151,7 @@ fn p99(point: &Point) -> Duration {
 fn peer(out: &mut String) {
     out.push_str("<g class=\"peer\">\n");
     for (name, ms) in PEER {
-        let (x, y) = (x(PEER_RATE), y(Duration::from_millis(ms)));
+        let (x, y) = (x(f64::from(super::PEER_RATE)), y(Duration::from_millis(ms)));
         dot(out, (x, y), "");
         text(out, x + 9.0, y + 4.0, "", &format!("{name} {ms} ms"));
     }

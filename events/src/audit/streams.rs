@@ -32,7 +32,12 @@ impl Streams {
 
     /// Goes on by an event that is not what was recorded, whatever it says.
     pub(super) fn pass(&mut self, event: &Recorded) {
-        let version = self.versions.entry(self.hasher.hash_one(&event.stream)).or_insert(0);
-        *version = version.saturating_add(1);
+        let stream = self.hasher.hash_one(&event.stream);
+        match self.versions.get_mut(&stream) {
+            Some(version) => *version = version.saturating_add(1),
+            None if self.are_whole => drop(self.versions.insert(stream, 1)),
+            // Where the stream stands is known by the next of its events.
+            None => {}
+        }
     }
 }

@@ -322,6 +322,7 @@ pub struct Pool;
 
 impl Decider for Pool {
     const KIND: EntityKind = EntityKind::Pool;
+    const STATE_SCHEMA: u16 = 2;
     type State = State;
     type Command = Command;
     type Event = Event;

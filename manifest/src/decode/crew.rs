@@ -9,7 +9,6 @@ use crate::{
     OnExhausted, Rate, Restart, SandboxChoice, Strategy, Supervision,
 };
 
-const DURATION_MAX: Millis = Millis::MAX;
 const DURATION_MIN: Millis = Millis::from_secs(1);
 
 pub(crate) fn crew_spec(at: &At<'_>, faults: &mut Faults) -> CrewSpec {
@@ -23,7 +22,7 @@ pub(crate) fn crew_spec(at: &At<'_>, faults: &mut Faults) -> CrewSpec {
         sandbox: fields.optional("sandbox", sandbox).unwrap_or_default(),
         gym: fields.optional("gym", gym),
         budget: fields.optional("budget", budget).unwrap_or_default(),
-        ttl: fields.optional("ttl", quantity(DURATION_MIN..=DURATION_MAX)),
+        ttl: fields.optional("ttl", quantity(DURATION_MIN..=Millis::MAX)),
     };
     fields.finish();
     spec
@@ -56,8 +55,8 @@ fn member(at: &At<'_>, faults: &mut Faults) -> Option<Member> {
 
 fn hibernate(at: &At<'_>, faults: &mut Faults) -> Option<Hibernate> {
     let mut fields = Fields::of(at, faults);
-    let after = fields.required("after", quantity(DURATION_MIN..=DURATION_MAX));
-    let wake_every = fields.optional("wakeEvery", quantity(DURATION_MIN..=DURATION_MAX));
+    let after = fields.required("after", quantity(DURATION_MIN..=Millis::MAX));
+    let wake_every = fields.optional("wakeEvery", quantity(DURATION_MIN..=Millis::MAX));
     fields.finish();
     Some(Hibernate { after: after?, wake_every })
 }
@@ -99,7 +98,7 @@ fn supervision(at: &At<'_>, faults: &mut Faults) -> Option<Supervision> {
         max_restarts: fields
             .optional("maxRestarts", whole(0..=Supervision::RESTARTS_MAX))
             .unwrap_or(default.max_restarts),
-        within: fields.optional("within", quantity(DURATION_MIN..=DURATION_MAX)).unwrap_or(default.within),
+        within: fields.optional("within", quantity(DURATION_MIN..=Millis::MAX)).unwrap_or(default.within),
         backoff: fields.optional("backoff", backoff).unwrap_or(default.backoff),
         on_exhausted: fields
             .optional(
@@ -141,10 +140,10 @@ fn liveness(at: &At<'_>, faults: &mut Faults) -> Option<Liveness> {
             .unwrap_or(default.heartbeat),
         missed: fields.optional("missed", whole(1..=Liveness::MISSED_MAX)).unwrap_or(default.missed),
         progress: fields
-            .optional("progress", quantity(DURATION_MIN..=DURATION_MAX))
+            .optional("progress", quantity(DURATION_MIN..=Millis::MAX))
             .unwrap_or(default.progress),
         orphan_grace: fields
-            .optional("orphanGrace", quantity(DURATION_MIN..=DURATION_MAX))
+            .optional("orphanGrace", quantity(DURATION_MIN..=Millis::MAX))
             .unwrap_or(default.orphan_grace),
     };
     fields.finish();
@@ -162,7 +161,7 @@ fn gym(at: &At<'_>, faults: &mut Faults) -> Option<Gym> {
     let mut fields = Fields::of(at, faults);
     let gym = Gym {
         require: fields.required("require", distinct(1..=Gym::REQUIRE_MAX, name)).unwrap_or_default(),
-        max_age: fields.optional("maxAge", quantity(DURATION_MIN..=DURATION_MAX)),
+        max_age: fields.optional("maxAge", quantity(DURATION_MIN..=Millis::MAX)),
     };
     fields.finish();
     Some(gym)
@@ -172,7 +171,7 @@ fn budget(at: &At<'_>, faults: &mut Faults) -> Option<Budget> {
     let mut fields = Fields::of(at, faults);
     let budget = Budget {
         tokens: fields.optional("tokens", whole(1..=Budget::COUNT_MAX)),
-        wall_time: fields.optional("wallTime", quantity(DURATION_MIN..=DURATION_MAX)),
+        wall_time: fields.optional("wallTime", quantity(DURATION_MIN..=Millis::MAX)),
         messages: fields.optional("messages", whole(1..=Budget::COUNT_MAX)),
         on_breach: fields
             .optional("onBreach", choice(&[("suspend", OnBreach::Suspend), ("disband", OnBreach::Disband)]))

@@ -396,11 +396,13 @@ class Verifier:
                 if computed != hash_:
                     detail = f"{event['kind']} of `{event['stream']}` does not match its hash"
                     self.fault("event_changed", expected, expected, detail)
-                    version = self.versions.get(stream, 0) + 1
+                    known = self.versions.get(stream, None if self.first > 1 else 0)
+                    version = None if known is None else known + 1
                 elif version != (follows := self.versions.get(stream, version - 1 if self.first > 1 else 0) + 1):
                     detail = f"it is version {version} of `{stream}`, where {follows} should follow"
                     self.fault("event_misplaced", expected, expected, detail)
-                self.versions[stream] = version
+                if version is not None:
+                    self.versions[stream] = version
                 self.previous = hash_
                 self.range.push(hash_)
                 self.hold_to_checkpoints()
