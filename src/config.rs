@@ -45,7 +45,7 @@ pub enum LogFormat {
 /// How the platform is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where the log, the views, the artifacts and the admin token are kept.
+    /// Where the log, the views, the artifacts and the admin token are kept. With less than 1 MiB free there, `/readyz` is 503 and `doctor` says so, unless `database_url` keeps the log elsewhere.
     pub data_dir: PathBuf,
     /// The Postgres database that holds the log and the views; `None` keeps them in the data directory.
     pub database_url: Option<Database>,

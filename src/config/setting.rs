@@ -47,7 +47,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "data_dir",
         form: "directory",
         default: "`$XDG_DATA_HOME/hypercode`, else `~/.local/share/hypercode`",
-        meaning: "Where the log, the views, the artifacts and the admin token are kept.",
+        meaning: "Where the log, the views, the artifacts and the admin token are kept. With less than 1 MiB free there, `/readyz` is 503 and `doctor` says so, unless `database_url` keeps the log elsewhere.",
         set: |config, text| path(text).map(|dir| config.data_dir = dir),
     },
     Setting {
