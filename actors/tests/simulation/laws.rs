@@ -31,10 +31,16 @@ pub fn hold(law: Law, holds: bool, how: impl FnOnce() -> String) -> Result<(), B
     if holds { Ok(()) } else { Err(Broken { law, how: how() }) }
 }
 
+/// Where an event stands in the log, and who did it.
+pub struct Origin {
+    position: Position,
+    by_itself: bool,
+}
+
 /// One entity as the log tells of it.
 pub struct Told<D: Decider> {
     pub state: D::State,
-    pub events: Vec<(Recorded, D::Event)>,
+    pub events: Vec<(Origin, D::Event)>,
 }
 
 /// The whole log, by entity.
@@ -54,7 +60,8 @@ fn tell<D: Decider>(told: &mut BTreeMap<String, Told<D>>, recorded: &Recorded) {
         .entry(recorded.stream.id.to_string())
         .or_insert_with(|| Told { state: D::State::default(), events: Vec::new() });
     entity.state = D::evolve(std::mem::take(&mut entity.state), &event);
-    entity.events.push((recorded.clone(), event));
+    let by_itself = recorded.meta.principal.as_str().starts_with("system:");
+    entity.events.push((Origin { position: recorded.position, by_itself }, event));
 }
 
 impl Story {
@@ -205,8 +212,8 @@ impl Story {
     fn standbys_are_used_once(&self, told: &Told<Pool>) -> Result<(), Broken> {
         use pool::Event as E;
         let (mut readied, mut claimed, mut gone) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for (recorded, event) in &told.events {
-            let at = recorded.position;
+        for (origin, event) in &told.events {
+            let at = origin.position;
             let sandbox = match event {
                 E::Requested(it) => &it.sandbox,
                 E::Ready(it) => &it.sandbox,
@@ -270,7 +277,7 @@ fn task_ends_once(id: &str, told: &Told<Task>) -> Result<(), Broken> {
 /// What was accepted was made by the very execution that had the fence.
 fn results_are_the_attempt_s_own(id: &str, told: &Told<Task>) -> Result<(), Broken> {
     let (mut fence, mut accepted) = (0, 0);
-    for (recorded, event) in &told.events {
+    for (origin, event) in &told.events {
         match event {
             task::Event::AttemptStarted(started) => {
                 hold(Law::Tk2, started.fence > fence, || format!("task {id}: fence {fence} came again"))?;
@@ -287,7 +294,7 @@ fn results_are_the_attempt_s_own(id: &str, told: &Told<Task>) -> Result<(), Brok
                 hold(Law::Tk2, made.starts_with(&signed), || {
                     format!(
                         "task {id}: at position {} fence {fence} brought what `{made}` made",
-                        recorded.position
+                        origin.position
                     )
                 })?;
             }
@@ -303,16 +310,15 @@ fn budget_is_kept(told: &Told<Crew>) -> Result<(), Broken> {
         return Ok(());
     };
     let mut times = Vec::new();
-    for (recorded, event) in &told.events {
+    for (origin, event) in &told.events {
         let crew::Event::RestartScheduled(scheduled) = event else { continue };
         if !scheduled.exit.is_charged() {
             continue;
         }
         let window = i64::try_from(policy.within_ms).unwrap_or(i64::MAX);
         let spent = times.iter().filter(|&&at_ms| scheduled.at_ms - at_ms < window).count();
-        let by_itself = recorded.meta.principal.as_str().starts_with("system:");
-        hold(Law::Sv2, !by_itself || spent < policy.max_restarts as usize, || {
-            format!("restart {} within {window} ms at position {}", spent + 1, recorded.position)
+        hold(Law::Sv2, !origin.by_itself || spent < policy.max_restarts as usize, || {
+            format!("restart {} within {window} ms at position {}", spent + 1, origin.position)
         })?;
         times.push(scheduled.at_ms);
     }

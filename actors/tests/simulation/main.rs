@@ -34,7 +34,7 @@ fn number(name: &str) -> Option<u64> {
 fn the_laws_hold_over_many_seeds() {
     if let Some(seed) = number("HYPERCODE_SIM_SEED") {
         let outcome = play(seed, Sabotage::None);
-        outcome.log.iter().for_each(|line| println!("{line}"));
+        outcome.log.iter().for_each(|event| println!("{}", laws::line(event)));
         println!("seed {seed}: log {}", outcome.hash);
         assert!(holds(seed, outcome.broken.as_ref()), "seed {seed} breaks a law");
         return;
@@ -72,7 +72,7 @@ fn the_laws_hold_on_three_nodes_of_which_some_die_and_some_stand_still() {
         .filter_map(|seed| {
             let outcome = play_on(3, seed, Sabotage::None);
             if only.is_some() {
-                outcome.log.iter().for_each(|line| println!("{line}"));
+                outcome.log.iter().for_each(|event| println!("{}", laws::line(event)));
             }
             outcome.broken.map(|law| format!("HYPERCODE_SIM_CLUSTER_SEED={seed} breaks {law}"))
         })

@@ -1,6 +1,6 @@
 //! One simulation from its seed: a platform that is killed and started, a world that misbehaves, a user, and the laws.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +10,7 @@ use events::domain::{agent, crew};
 use events::invariant::Law;
 use events::projection::Unfinished;
 use events::store::{Fault, Memory};
-use events::{AgentId, CrewId, Digest, EventStore, Position, Timestamp, chain};
+use events::{AgentId, CrewId, Digest, EventStore, Position, Recorded, Timestamp, chain};
 use hypercode_actors::{Clock, Leasing, Limits, Options, Platform, Seams, watchdog};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -37,8 +37,7 @@ pub struct Outcome {
     /// The hash of its whole log.
     pub hash: Digest,
     pub broken: Option<Broken>,
-    /// The log, an event a line, for people.
-    pub log: Vec<String>,
+    pub log: Vec<Recorded>,
     /// How many snapshots the platform was given, and how many forged ones.
     pub snapshots: (usize, usize),
 }
@@ -53,14 +52,9 @@ pub fn play_on(nodes: usize, seed: u64, sabotage: Sabotage) -> Outcome {
     runtime().block_on(async {
         let scene = Scene::new(nodes, seed, sabotage);
         let broken = scene.play().await.err();
-        let story = scene.story();
-        let hash = story.log.last().map_or(Digest::ZERO, |event| event.hash);
-        Outcome {
-            hash,
-            broken,
-            log: story.log.iter().map(laws::line).collect(),
-            snapshots: scene.snapshots.given(),
-        }
+        let log = std::mem::take(&mut scene.story().log);
+        let hash = log.last().map_or(Digest::ZERO, |event| event.hash);
+        Outcome { hash, broken, log, snapshots: scene.snapshots.given() }
     })
 }
 
@@ -70,15 +64,28 @@ pub fn runtime() -> tokio::runtime::Runtime {
     runtime.expect("a runtime without threads starts")
 }
 
+/// What the log tells, whatever goes wrong with the platform's own wire to it: it is read on and not read again.
+#[derive(Clone)]
+struct Reader {
+    log: Memory,
+    story: Arc<Mutex<Story>>,
+}
+
+impl Reader {
+    fn so_far(&self) -> MutexGuard<'_, Story> {
+        let mut story = self.story.lock().unwrap_or_else(PoisonError::into_inner);
+        story.catch_up(&self.log);
+        story
+    }
+}
+
 /// What the views would tell.
-struct Registry(Memory);
+struct Registry(Reader);
 
 #[async_trait]
 impl hypercode_actors::Registry for Registry {
     async fn unfinished(&self, _: Position) -> Result<Unfinished, Problem> {
-        let mut story = Story::default();
-        story.catch_up(&self.0);
-        Ok(laws::unfinished(&story))
+        Ok(laws::unfinished(&self.0.so_far()))
     }
 }
 
@@ -95,6 +102,7 @@ pub struct Scene {
     dice: Dice,
     pub machines: Vec<Machine>,
     log: Memory,
+    reader: Reader,
     artifacts: Arc<dyn ArtifactStore>,
     snapshots: Snapshots,
     bus: nats::Memory,
@@ -185,10 +193,12 @@ impl Scene {
         let machines: Vec<Machine> =
             (0..nodes).map(|node| Machine::new(format!("node-{node}"), &dice)).collect();
         let doors = machines.iter().map(|machine| machine.door.subscribe()).collect();
+        let log = Memory::new();
         Self {
             user: User::new(machines[0].world.clone(), doors),
             machines,
-            log: Memory::new(),
+            reader: Reader { log: log.clone(), story: Arc::default() },
+            log,
             artifacts: Arc::new(artifact::Memory::default()),
             snapshots: Snapshots::default(),
             bus: nats::Memory::new(),
@@ -205,7 +215,7 @@ impl Scene {
         Seams {
             store: Arc::clone(&wire) as Arc<dyn EventStore>,
             leases: wire,
-            registry: Arc::new(Registry(self.log.clone())),
+            registry: Arc::new(Registry(self.reader.clone())),
             snapshots: Arc::new(self.snapshots.clone()),
             bus,
             artifacts: Arc::clone(&self.artifacts),
@@ -259,11 +269,9 @@ impl Scene {
         }
     }
 
-    /// What the log tells, whatever goes wrong with the platform's own wire to it.
-    pub fn story(&self) -> Story {
-        let mut story = Story::default();
-        story.catch_up(&self.log);
-        story
+    /// What the log tells so far.
+    pub fn story(&self) -> MutexGuard<'_, Story> {
+        self.reader.so_far()
     }
 
     async fn play(&self) -> Result<(), Broken> {
@@ -369,43 +377,41 @@ impl Scene {
 
     /// Nothing goes wrong any more: everything comes to its end.
     pub async fn settle(&self) -> Result<(), Broken> {
-        let story = self.story();
-        for (id, told) in &story.crews {
-            let crew: CrewId = id.parse().expect("a crew's stream is named by its id");
-            if told.state.status == crew::Status::Paused {
-                let _ = self.user.ask(Command::CrewResume { crew, raised: Default::default() }).await;
-            }
+        let paused = crews(&self.story(), |status| status == crew::Status::Paused);
+        for crew in paused {
+            let _ = self.user.ask(Command::CrewResume { crew, raised: Default::default() }).await;
         }
         let until = Instant::now() + PATIENCE;
-        let mut story = story;
         loop {
-            story.catch_up(&self.log);
-            self.restart_quarantined(&story).await;
-            let (open, unsettled) = (story.open_tasks(), story.unsettled());
-            if open.is_empty() && unsettled.is_empty() {
+            self.restart_quarantined().await;
+            if self.is_settled(Instant::now() >= until)? {
                 break;
             }
-            let late = Instant::now() >= until;
-            hold(Law::Tk1, !late || open.is_empty(), || {
-                let open: Vec<_> =
-                    open.iter().map(|(id, it)| format!("{id} {}", laws::describe(it))).collect();
-                format!("tasks never end: {open:#?}")
-            })?;
-            hold(Law::Sv1, !late, || format!("they never settle: {unsettled:?}"))?;
             sleep(Duration::from_secs(2)).await;
         }
         self.disband().await?;
         // What nobody owns is removed within this time of being found (SB-3).
         sleep(Duration::from_secs(60)).await;
-        self.come_to_rest(&mut story).await
+        self.come_to_rest().await
+    }
+
+    /// Whether everything has come to its end; late, it has to have.
+    fn is_settled(&self, is_late: bool) -> Result<bool, Broken> {
+        let story = self.story();
+        let (open, unsettled) = (story.open_tasks(), story.unsettled());
+        hold(Law::Tk1, !is_late || open.is_empty(), || {
+            let open: Vec<_> = open.iter().map(|(id, it)| format!("{id} {}", laws::describe(it))).collect();
+            format!("tasks never end: {open:#?}")
+        })?;
+        hold(Law::Sv1, !is_late || unsettled.is_empty(), || format!("they never settle: {unsettled:?}"))?;
+        Ok(open.is_empty() && unsettled.is_empty())
     }
 
     /// Waits until every agent is up, given up or gone: one that was lost a moment ago still has its sandbox.
-    async fn come_to_rest(&self, story: &mut Story) -> Result<(), Broken> {
+    async fn come_to_rest(&self) -> Result<(), Broken> {
         let until = Instant::now() + PATIENCE;
         loop {
-            story.catch_up(&self.log);
-            let unsettled = story.unsettled();
+            let unsettled = self.story().unsettled();
             if unsettled.is_empty() {
                 return Ok(());
             }
@@ -415,12 +421,15 @@ impl Scene {
     }
 
     /// A person looks after the agents that were set aside.
-    async fn restart_quarantined(&self, story: &Story) {
-        for (id, told) in &story.agents {
-            if told.state.status == agent::Status::Quarantined {
-                let agent: AgentId = id.parse().expect("an agent's stream is named by its id");
-                let _ = self.user.ask(Command::AgentRestart { agent }).await;
-            }
+    async fn restart_quarantined(&self) {
+        let quarantined: Vec<AgentId> = {
+            let story = self.story();
+            let set_aside =
+                story.agents.iter().filter(|(_, told)| told.state.status == agent::Status::Quarantined);
+            set_aside.map(|(id, _)| id.parse().expect("an agent's stream is named by its id")).collect()
+        };
+        for agent in quarantined {
+            let _ = self.user.ask(Command::AgentRestart { agent }).await;
         }
     }
 
@@ -429,8 +438,9 @@ impl Scene {
         if !self.dice.one_in(2) {
             return Ok(());
         }
-        for id in self.story().crews.keys() {
-            let crew: CrewId = id.parse().expect("a crew's stream is named by its id");
+        let all = crews(&self.story(), |_| true);
+        for crew in all {
+            let id = crew.clone();
             let reason = "enough".to_owned();
             let command = if self.dice.one_in(2) {
                 Command::CrewDrain { crew, grace_ms: None }
@@ -441,11 +451,8 @@ impl Scene {
             hold(Law::Sb3, asked.is_ok(), || format!("crew {id} never ends"))?;
         }
         let until = Instant::now() + PATIENCE;
-        let mut story = self.story();
         loop {
-            story.catch_up(&self.log);
-            let left = |told: &laws::Told<crew::Crew>| told.state.status != crew::Status::Disbanded;
-            if !story.crews.values().any(left) {
+            if crews(&self.story(), |status| status != crew::Status::Disbanded).is_empty() {
                 return Ok(());
             }
             hold(Law::Sb3, Instant::now() < until, || "a crew never ends".to_owned())?;
@@ -483,6 +490,12 @@ impl Scene {
         }
         Ok(())
     }
+}
+
+/// The crews of which the log tells that they are so.
+fn crews(story: &Story, so: impl Fn(crew::Status) -> bool) -> Vec<CrewId> {
+    let so = story.crews.iter().filter(|(_, told)| so(told.state.status));
+    so.map(|(id, _)| id.parse().expect("a crew's stream is named by its id")).collect()
 }
 
 /// What the user does while things go wrong.
