@@ -1,5 +1,6 @@
 //! The command line's own client of the HTTP API.
 
+use std::path::Path;
 use std::time::Duration;
 
 use events::api::{Problem, ProblemKind};
@@ -8,6 +9,7 @@ use reqwest::{Method, RequestBuilder, Response, header};
 use serde_json::Value;
 
 use crate::api::{Details, PROBLEM_MEDIA_TYPE, Token};
+use crate::tls;
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -25,17 +27,21 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the platform at `base`, such as `http://127.0.0.1:7400`.
-    pub fn new(base: &str, token: Token) -> Result<Self, Problem> {
+    /// A client of the platform at `base`, such as `http://127.0.0.1:7400`. With `https` its certificate must be trusted by
+    /// the system, or be in, or signed by one in, the file `trusted`.
+    pub fn new(base: &str, token: Token, trusted: Option<&Path>) -> Result<Self, Problem> {
         let invalid =
             |reason: String| Problem::new(ProblemKind::Invalid, format!("use the server `{base}`: {reason}"));
-        if !base.starts_with("http://") {
-            return Err(invalid("expected an `http://` URL".to_owned()));
-        }
+        let tls = match base.split_once("://") {
+            Some(("http", _)) => tls::none(),
+            Some(("https", _)) => tls::client(trusted).map_err(|error| invalid(error.to_string()))?,
+            _ => return Err(invalid("expected an `http://` or `https://` URL".to_owned())),
+        };
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
             .no_proxy()
+            .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("hypercode/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -136,6 +142,10 @@ impl Client {
 
 fn unreachable(base: &str, error: &reqwest::Error) -> Problem {
     let detail = match error.is_connect() {
+        true if base.starts_with("https://") => format!(
+            "no TLS connection to {base}: {}; is the platform running? If its certificate is your own, name it with `--set tls_ca=FILE`; if it is made out to a name, use that with `--server https://NAME:PORT`",
+            root(error)
+        ),
         true => format!("nothing answers at {base}: is the platform running? start it with `hypercode up`"),
         false => format!("the connection to {base} was lost: {}", root(error)),
     };

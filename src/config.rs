@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use events::store::postgres::Database;
 
+use crate::tls::Files;
+
 pub use docker::Docker;
 pub use load::{Fault, Sources};
 pub use nats::Nats;
@@ -49,8 +51,14 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The Postgres database that holds the log and the views; `None` keeps them in the data directory.
     pub database_url: Option<Database>,
-    /// Where the HTTP API listens: a loopback address.
+    /// Where the HTTP API listens: a loopback address, unless it has a certificate.
     pub listen: SocketAddr,
+    /// The file of the certificate that the HTTP API shows, in PEM; without one it speaks no TLS.
+    pub tls_cert: Option<PathBuf>,
+    /// The file of its private key.
+    pub tls_key: Option<PathBuf>,
+    /// A file of certificates that commands trust beside the system's when they talk to a platform.
+    pub tls_ca: Option<PathBuf>,
     /// What kind of sandbox agents run in.
     pub sandbox: SandboxKind,
     /// Directories of this host that every agent may read, where its sandbox shuts it off from the others.
@@ -108,6 +116,9 @@ impl Default for Config {
             data_dir: PathBuf::from(".hypercode"),
             database_url: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
+            tls_cert: None,
+            tls_key: None,
+            tls_ca: None,
             sandbox: SandboxKind::default(),
             sandbox_shares: Vec::new(),
             sandbox_image: None,
@@ -156,6 +167,25 @@ impl Config {
     pub fn master_key_file(&self) -> PathBuf {
         let own = || self.data_dir.join(events::seal::MASTER_FILE);
         self.master_key_file.clone().unwrap_or_else(own)
+    }
+
+    /// The certificate that the HTTP API shows.
+    pub fn tls(&self) -> Option<Files> {
+        Some(Files { cert: self.tls_cert.clone()?, key: self.tls_key.clone()? })
+    }
+
+    /// What is wrong with settings together that are right alone.
+    fn contradiction(&self) -> Option<String> {
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            return Some("`tls_cert` and `tls_key` belong together: set both or none".to_owned());
+        }
+        (self.tls_cert.is_none() && !self.listen.ip().is_loopback()).then(|| {
+            format!(
+                "`listen`: found `{}`, which others than this machine can reach: set `tls_cert` and `tls_key`, so that \
+                 nobody reads tokens on their way, or listen on a loopback address",
+                self.listen
+            )
+        })
     }
 
     /// The file in which a running platform says where it listens.

@@ -51,7 +51,7 @@ pub use envelope::Envelope;
 pub use pools::Pools;
 pub use projections::Stopped;
 pub(crate) use registry::registry;
-pub use serve::{ServeError, bind, serve};
+pub use serve::{Listener, ServeError, bind, serve};
 
 /// The bounds that only HTTP has.
 #[derive(Clone, Debug)]

@@ -22,3 +22,4 @@ pub mod room;
 pub mod sandboxes;
 pub mod sinks;
 pub mod storage;
+pub mod tls;

@@ -140,12 +140,13 @@ fn weighty(config: &Config) -> impl Iterator<Item = (&'static str, Option<String
     let shares = config.sandbox_shares.iter().map(|share| share.display().to_string()).collect::<Vec<_>>();
     let shares = (!shares.is_empty()).then(|| shares.join(", "));
     // What follows a `?` may be a secret.
-    // What follows a `?` may be a secret.
     let place = |url: &String| url.split('?').next().unwrap_or_default().to_owned();
     let url = |url: &Option<String>| url.as_ref().map(place);
     let list = |items: Vec<String>| (!items.is_empty()).then(|| items.join(","));
     [
         ("listen", Some(config.listen.to_string())),
+        ("tls_cert", path(&config.tls_cert)),
+        ("tls_key", path(&config.tls_key)),
         ("sandbox", Some(format!("{:?}", config.sandbox).to_lowercase())),
         ("sandbox_shares", shares),
         ("sandbox_image", path(&config.sandbox_image)),
@@ -208,7 +209,7 @@ mod tests {
     use events::store::Memory;
 
     /// What is no matter of who can do what, or of what can be proven.
-    const TRIFLES: [&str; 8] = [
+    const TRIFLES: [&str; 9] = [
         "data_dir",
         "log",
         "log_format",
@@ -217,6 +218,7 @@ mod tests {
         "body_bytes_max",
         "connections_max",
         "nats_replicas",
+        "tls_ca",
     ];
 
     #[test]

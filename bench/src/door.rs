@@ -28,10 +28,10 @@ pub(crate) struct Door {
 impl Door {
     pub(crate) async fn open(rig: &Rig) -> Result<Self> {
         let (platform, config) = (&rig.platform, &rig.config);
-        let listener = http::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+        let listener = http::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None).await?;
         let base = format!("http://{}", listener.local_addr()?);
         let token = Token::read_or_create(&config.token_file())?;
-        let client = Client::new(&base, token.clone())?;
+        let client = Client::new(&base, token.clone(), None)?;
         // A connection that waited while a pool was filled is used again: it must not be closed just then.
         let limits = Limits { head_ms: IDLE_MS, ..Limits::from(config) };
         let stop = CancellationToken::new();

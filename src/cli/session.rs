@@ -1,5 +1,7 @@
 //! What the commands that talk to a platform share.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use events::api::{Problem, ProblemKind};
 
 use super::Global;
@@ -23,9 +25,10 @@ impl Session {
         let config = config(global, Vec::new())?;
         let server = match &global.server {
             Some(server) => server.clone(),
-            None => format!("http://{}", listening(&config)),
+            None => listening(&config),
         };
-        Ok(Self { client: Client::new(&server, token(global, &config)?)?, output })
+        let client = Client::new(&server, token(global, &config)?, config.tls_ca.as_deref())?;
+        Ok(Self { client, output })
     }
 
     /// Prints a list with the newest at its end, as far as one page has them.
@@ -69,11 +72,21 @@ pub(super) fn config(global: &Global, flags: Vec<(String, String)>) -> Result<Co
     Err(problem)
 }
 
-/// Where the platform of the data directory listens, or would.
+/// The URL of the platform of the data directory, where it runs or would.
 fn listening(config: &Config) -> String {
     let known = std::fs::read_to_string(config.address_file()).ok();
-    let known = known.and_then(|text| text.trim().parse::<std::net::SocketAddr>().ok());
-    known.unwrap_or(config.listen).to_string()
+    let known = known.as_deref().map(str::trim).filter(|known| !known.is_empty());
+    let (scheme, address) = match known {
+        Some(known) => known.split_once("://").unwrap_or(("http", known)),
+        None => (if config.tls().is_some() { "https" } else { "http" }, ""),
+    };
+    let mut address: SocketAddr = address.parse().unwrap_or(config.listen);
+    if address.ip().is_unspecified() {
+        let here: IpAddr =
+            if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(here);
+    }
+    format!("{scheme}://{address}")
 }
 
 fn token(global: &Global, config: &Config) -> Result<Token, Problem> {

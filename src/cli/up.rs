@@ -20,7 +20,7 @@ use crate::platform::Platform;
 
 #[derive(Debug, Args)]
 pub(super) struct Up {
-    /// Where the HTTP API listens: a loopback address; port 0 takes a free one.
+    /// Where the HTTP API listens: a loopback address, or any with `tls_cert` and `tls_key`; port 0 takes a free one.
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
     /// What kind of sandbox agents run in.
@@ -38,7 +38,7 @@ impl Up {
         let config = session::config(global, flags.collect())?;
         log_to_stderr(&config)?;
         let signals = Signals::new().map_err(unavailable)?;
-        let listener = http::bind(config.listen).await.map_err(unavailable)?;
+        let listener = http::bind(config.listen, config.tls()).await.map_err(unavailable)?;
         let platform = Arc::new(Platform::start(&config).await.map_err(unavailable)?);
         let outcome = serve(&config, listener, &platform, signals).await;
         if let Some(platform) = Arc::into_inner(platform) {
@@ -50,17 +50,18 @@ impl Up {
 
 async fn serve(
     config: &Config,
-    listener: tokio::net::TcpListener,
+    listener: http::Listener,
     platform: &Arc<Platform>,
     signals: Signals,
 ) -> Result<(), Problem> {
-    let address = listener.local_addr().map_err(unavailable)?;
+    let url = listener.url().map_err(unavailable)?;
     let is_first = !config.token_file().exists();
     let token = Token::read_or_create(&config.token_file()).map_err(unavailable)?;
     if is_first {
         platform.made_token(&token).await?;
     }
-    std::fs::write(config.address_file(), format!("{address}\n")).map_err(unavailable)?;
+    std::fs::write(config.address_file(), format!("{}\n", url.trim_start_matches("http://")))
+        .map_err(unavailable)?;
     let stop = CancellationToken::new();
     let (commands, store) = (Arc::clone(&platform.commands), Arc::clone(&platform.store));
     let service = Arc::new(
@@ -74,7 +75,7 @@ async fn serve(
     let limits = parts.limits.clone();
     let router = http::router(parts);
     let said = crate::output::print(&format!(
-        "hypercode {} listens on http://{address}\ndata in {}, admin token in {}",
+        "hypercode {} listens on {url}\ndata in {}, admin token in {}",
         env!("CARGO_PKG_VERSION"),
         config.data_dir.display(),
         config.token_file().display()

@@ -109,6 +109,9 @@ impl Config {
         for (key, value) in &sources.flags {
             load.set("command line".to_owned(), key, value, |setting| setting.key.to_owned());
         }
+        if let Some(message) = load.config.contradiction() {
+            load.faults.push(Fault { place: "the settings together".to_owned(), message });
+        }
         match load.faults.is_empty() {
             true => Ok(load.config),
             false => Err(load.faults),

@@ -48,9 +48,23 @@ fn every_fault_has_its_place_and_what_would_be_right() {
         found[3],
         "HYPERCODE_DATADIR: unknown setting `HYPERCODE_DATADIR`; did you mean `HYPERCODE_DATA_DIR`?"
     );
-    assert!(found[4].starts_with("command line: `listen`: found `0.0.0.0:80`, expected a loopback address"));
-    assert!(found[5].starts_with("command line: unknown setting `colour`; the settings are data_dir, "));
+    assert!(found[4].starts_with("command line: unknown setting `colour`; the settings are data_dir, "));
+    assert!(found[5].starts_with("the settings together: `listen`: found `0.0.0.0:80`, which others than"));
     assert_eq!(found.len(), 6);
+}
+
+#[test]
+fn others_than_this_machine_are_listened_to_in_tls_only() {
+    let set = |flags: &[(&str, &str)]| {
+        Config::load(&Sources { flags: pairs(flags), ..Sources::default() })
+            .map_err(|faults| faults[0].to_string())
+    };
+    let both = [("listen", "0.0.0.0:80"), ("tls_cert", "/c.pem"), ("tls_key", "/k.pem")];
+    assert!(set(&both).unwrap().tls().is_some());
+    assert!(set(&both[..1]).unwrap_err().contains("set `tls_cert` and `tls_key`, so that"));
+    for half in [&both[..2], &both[1..2], &both[2..]] {
+        assert!(set(half).unwrap_err().contains("belong together"), "{half:?}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod access;
 pub(crate) mod double;
 mod feed;
 mod problems;
+mod tls;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -208,9 +209,9 @@ async fn operations_see_counters_and_projections() {
 
 #[tokio::test]
 async fn the_world_cannot_listen() {
-    let error = bind("0.0.0.0:0".parse().unwrap()).await.unwrap_err();
+    let error = bind("0.0.0.0:0".parse().unwrap(), None).await.err().unwrap();
     assert!(matches!(error, ServeError::NotLoopback(_)));
-    let taken = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let error = bind(taken.local_addr().unwrap()).await.unwrap_err();
+    let taken = bind("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
+    let error = bind(taken.local_addr().unwrap(), None).await.err().unwrap();
     assert!(error.to_string().contains("is another platform running there?"), "{error}");
 }

@@ -11,10 +11,14 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::tls;
 
 /// Connections with the system's certificates, which are read once.
-static TLS: LazyLock<TlsConnector> = LazyLock::new(tls);
+static TLS: LazyLock<TlsConnector> = LazyLock::new(|| {
+    let trusting = tls::client(None).expect("only further certificates could be unreadable");
+    TlsConnector::from(Arc::new(trusting))
+});
 
 /// Most bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -130,16 +134,4 @@ where
             talk.await
         }
     }
-}
-
-fn tls() -> TlsConnector {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let config =
-        ClientConfig::builder_with_provider(Arc::new(tokio_rustls::rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("ring has the default versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
 }

@@ -42,7 +42,12 @@ impl Answer {
 impl Api {
     pub(crate) fn of(home: &Home) -> Self {
         // No connection is kept: the next platform is another one, and may have the port of the one before.
-        let client = Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(SILENCE).build();
+        let client = Client::builder()
+            .no_proxy()
+            .tls_backend_preconfigured(hypercode::tls::none())
+            .pool_max_idle_per_host(0)
+            .timeout(SILENCE)
+            .build();
         Self { client: client.expect("a client"), data: home.data(), patience: PATIENCE }
     }
 

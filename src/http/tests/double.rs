@@ -32,6 +32,11 @@ pub(crate) fn crew() -> Value {
     })
 }
 
+/// A client that trusts so.
+fn client(tls: tokio_rustls::rustls::ClientConfig) -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build().unwrap()
+}
+
 /// A server and a client of it.
 pub(crate) struct Server {
     pub(crate) stop: CancellationToken,
@@ -51,11 +56,16 @@ impl Drop for Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        Self::start_for(1_000).await
+        Self::start_with(1_000, None).await
     }
 
     /// A server whose requests may take so many milliseconds.
     pub(crate) async fn start_for(request_ms: u64) -> Self {
+        Self::start_with(request_ms, None).await
+    }
+
+    /// A server that shows this certificate.
+    pub(crate) async fn start_with(request_ms: u64, certificate: Option<crate::tls::Files>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(Memory::new());
         let log: Arc<dyn EventStore> = Arc::clone(&store) as Arc<dyn EventStore>;
@@ -91,14 +101,23 @@ impl Server {
             limits: limits.clone(),
             stop: stop.clone(),
         });
-        let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
+        let trusting = match &certificate {
+            Some(files) => crate::tls::client(Some(&files.cert)).unwrap(),
+            None => crate::tls::none(),
+        };
+        let listener = http::bind("127.0.0.1:0".parse().unwrap(), certificate).await.unwrap();
+        let base = listener.url().unwrap();
         let end = stop.clone();
         tokio::spawn(
             async move { http::serve(listener, router, &limits, end, Duration::from_secs(1)).await },
         );
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = client(trusting);
         Self { stop, service, store, base, client, token, _directory: directory }
+    }
+
+    /// Where it is.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
     }
 
     /// The log.
