@@ -76,13 +76,16 @@ impl Dependency for Standing {
     }
 
     fn trouble(&self) -> Option<String> {
-        let audit::Standing { refused, sinks, .. } = self.0.standing();
+        let audit::Standing { refused, delayed, sinks, .. } = self.0.standing();
         let failing = sinks.into_iter().filter_map(|(sink, error)| error.map(|_| sink));
         let failing: Vec<String> = failing.collect();
         match (refused, &failing[..]) {
             (Some(refused), _) => Some(refused),
-            (None, []) => None,
             // What went wrong may name what only an administrator is shown: `hypercode audit checkpoint` tells it.
+            (None, _) if delayed.is_some() => {
+                Some("nothing is signed at the moment; `hypercode audit checkpoint` says why".to_owned())
+            }
+            (None, []) => None,
             (None, failing) => Some(format!(
                 "checkpoints wait for {}; `hypercode audit checkpoint` says why",
                 failing.iter().map(|sink| kind(sink)).collect::<Vec<_>>().join(", ")
@@ -91,12 +94,17 @@ impl Dependency for Standing {
     }
 
     fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
-        let audit::Standing { size, refused, sinks } = self.0.standing();
+        let audit::Standing { size, refused, delayed, sinks } = self.0.standing();
         let failing = sinks.values().filter(|error| error.is_some()).count() as u64;
         vec![
             ("hypercode_checkpoint_position", "The position up to which the log is signed.", size),
             ("hypercode_checkpoint_sinks", "Places where checkpoints go.", sinks.len() as u64),
             ("hypercode_checkpoint_sinks_failing", "Places that do not take checkpoints.", failing),
+            (
+                "hypercode_checkpoint_delayed",
+                "1 while nothing is signed for want of room or of the log.",
+                u64::from(delayed.is_some()),
+            ),
             (
                 "hypercode_checkpoint_refused",
                 "1 if nothing is signed any more, since log and checkpoints contradict each other.",

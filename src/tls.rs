@@ -54,18 +54,16 @@ pub struct Files {
 pub fn client(also: Option<&Path>) -> Result<ClientConfig, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let known = also.map(certificates).transpose()?.unwrap_or_default();
+    let Some(file) = also else { return Ok(trusting(roots)) };
+    let known = certificates(file)?;
     for cert in &known {
         roots.add(cert.clone()).map_err(|error| TlsError::Unreadable {
             what: "a certificate",
-            file: also.unwrap_or(Path::new("")).to_owned(),
+            file: file.to_owned(),
             reason: error.to_string(),
         })?;
     }
-    match known.is_empty() {
-        true => Ok(trusting(roots)),
-        false => Ok(knowing(known, roots)),
-    }
+    Ok(knowing(known, roots))
 }
 
 /// A client that trusts nobody, for connections without TLS.

@@ -16,6 +16,11 @@ pub(crate) fn live(standing: &StandingModel) -> Finding {
         let found = format!("nothing is signed any more: {refused}");
         return Finding::new(WHAT, Verdict::Error, found, "run `hypercode audit verify`");
     }
+    if let Some(delayed) = &standing.delayed {
+        let found = format!("nothing is signed at the moment: {delayed}");
+        let mend = "mend what the message names; the platform tries again every second";
+        return Finding::new(WHAT, Verdict::Warning, found, mend);
+    }
     let failing =
         standing.sinks.iter().filter_map(|(sink, error)| Some(format!("{sink}: {}", error.as_ref()?)));
     let failing: Vec<String> = failing.collect();
@@ -72,6 +77,7 @@ mod tests {
             newest: None,
             keys: Vec::new(),
             refused: refused.map(str::to_owned),
+            delayed: None,
             sinks: [("file:/a".to_owned(), None), ("url:b".to_owned(), error.map(str::to_owned))].into(),
         };
         let well = live(&standing(None, None));

@@ -54,6 +54,9 @@ pub struct StandingModel {
     /// Why nothing is signed any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Why nothing is signed at the moment; it is tried again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delayed: Option<String>,
     /// Where checkpoints go, each with what went wrong there last.
     pub sinks: BTreeMap<String, Option<String>>,
 }
@@ -83,6 +86,7 @@ pub(super) async fn standing(State(api): State<Arc<Api>>) -> Result<Reply<Standi
         newest: newest.map(CheckpointModel::from),
         keys: ledger.keys().await.map_err(Problem::from)?,
         refused: standing.refused,
+        delayed: standing.delayed,
         sinks: standing.sinks,
     }))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
 use super::{PublicKey, Tile};
 use crate::id::Timestamp;
@@ -93,8 +93,15 @@ impl Ledger {
     ) -> Result<Self, LedgerError> {
         let file = directory.join(LEDGER_FILE);
         let options = SqliteConnectOptions::new().filename(&file).busy_timeout(Duration::from_secs(5));
-        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(set(options)).await;
-        match pool {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            // SQLite ends a transaction by itself when its disk is full, of which the driver hears nothing: it would
+            // refuse to begin another one on that connection for ever.
+            .before_acquire(|connection, _| {
+                let is_whole = !connection.is_in_transaction();
+                Box::pin(async move { Ok(is_whole) })
+            });
+        match pool.connect_with(set(options)).await {
             Ok(pool) => Ok(Self { file, pool }),
             Err(error) => Err(LedgerError { file, reason: error.to_string().into() }),
         }

@@ -110,6 +110,8 @@ pub struct Standing {
     pub size: u64,
     /// Why nothing is signed any more.
     pub refused: Option<String>,
+    /// Why nothing is signed at the moment; it is tried again and again.
+    pub delayed: Option<String>,
     /// Each sink's name, and what went wrong with it last.
     pub sinks: BTreeMap<String, Option<String>>,
 }
@@ -119,6 +121,7 @@ pub struct Standing {
 struct Signed {
     size: u64,
     refused: Option<String>,
+    delayed: Option<String>,
 }
 
 /// What went wrong last with each sink.
@@ -196,9 +199,9 @@ impl Tailer {
 
     /// Where it stands.
     pub fn standing(&self) -> Standing {
-        let Signed { size, refused } = self.shared.signed.borrow().clone();
+        let Signed { size, refused, delayed } = self.shared.signed.borrow().clone();
         let sinks = self.shared.complaints.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Standing { size, refused, sinks }
+        Standing { size, refused, delayed, sinks }
     }
 
     /// What it keeps.
@@ -315,6 +318,15 @@ impl Work {
 
     /// After an error everything goes on from what the ledger has.
     async fn settle(&mut self, step: Result<(), CutError>) {
+        let delayed = match &step {
+            Ok(()) | Err(CutError::Fork(_)) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        self.signed.send_if_modified(|signed| {
+            let is_news = signed.delayed != delayed;
+            signed.delayed = delayed;
+            is_news
+        });
         match step {
             Ok(()) => {}
             Err(CutError::Fork(fork)) => self.refuse(&fork),

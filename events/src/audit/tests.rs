@@ -414,6 +414,34 @@ async fn the_tailer_goes_on_after_a_restart_and_each_event_is_proven() {
     assert!(desk.verify().await.ok);
 }
 
+/// As SQLite does it when its disk is full: it ends the transaction by itself.
+#[tokio::test]
+async fn what_could_not_be_signed_for_want_of_room_is_signed_when_there_is_room() {
+    let desk = Desk::new().await;
+    let (store, tailer) = desk.open().await;
+    desk.append_until(&store, EVENTS + 5).await;
+    let fill =
+        "CREATE TRIGGER full BEFORE INSERT ON checkpoints BEGIN SELECT RAISE(ROLLBACK, 'no room'); END";
+    desk.sql(LEDGER_FILE, fill).await;
+    for _ in 0..2 {
+        let error = tailer.cut().await.expect_err("there is no room");
+        assert!(error.to_string().contains("no room"), "{error}");
+    }
+    let told = async |delayed: bool| {
+        let differs = || tailer.standing().delayed.is_some_and(|why| why.contains("no room")) != delayed;
+        while differs() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let bound = Duration::from_secs(30);
+    tokio::time::timeout(bound, told(true)).await.expect("it says why nothing is signed");
+    desk.sql(LEDGER_FILE, "DROP TRIGGER full").await;
+    assert_eq!(tailer.cut().await.expect("a checkpoint").checkpoint().size, EVENTS + 5);
+    tokio::time::timeout(bound, told(false)).await.expect("it says so no more");
+    desk.close(store, tailer).await;
+    assert!(desk.verify().await.ok);
+}
+
 #[tokio::test]
 async fn checkpoints_are_cut_by_count_and_by_time_but_not_for_nothing() {
     let dir = TempDir::new().expect("a directory");
