@@ -9,6 +9,7 @@ mod access;
 mod answer;
 mod bodies;
 mod caller;
+mod crews;
 mod denials;
 mod input;
 mod manifests;
@@ -18,8 +19,8 @@ mod service;
 mod token;
 
 pub(crate) use answer::Done;
-pub(crate) use bodies::crew_id;
 pub(crate) use caller::Headers;
+pub(crate) use crews::crew_id;
 pub(crate) use input::{Request, event_kind, fields, is_json, media_type, object, parse, unsupported};
 pub(crate) use manifests::{Source, crew_and_profiles, read};
 pub(crate) use operation::{OPERATIONS, Operation, Pace, SchemaOf, schema_of};

@@ -27,6 +27,8 @@ mod hostile;
 mod images;
 #[path = "e2e/input.rs"]
 mod input;
+#[path = "e2e/keys.rs"]
+mod keys;
 #[path = "e2e/lifecycle.rs"]
 mod lifecycle;
 #[path = "e2e/moving.rs"]

@@ -38,6 +38,16 @@ impl Answerer {
         command: Command,
         is_first: bool,
     ) -> Result<Reply, Problem> {
+        self.carry_out(caller, command, is_first).await.map_err(|mut problem| {
+            // They know it by their key, and not by what was made of it.
+            if let (ProblemKind::KeyConflict, Some(key)) = (problem.kind, &caller.idempotency_key) {
+                problem.detail = format!("the key `{key}` was used before for something else");
+            }
+            problem
+        })
+    }
+
+    async fn carry_out(&self, caller: &Caller, command: Command, is_first: bool) -> Result<Reply, Problem> {
         if self.core.stop.is_cancelled() {
             return Err(Problem::new(ProblemKind::Unavailable, "the platform is shutting down"));
         }
@@ -288,7 +298,11 @@ impl Answerer {
     async fn submit(&self, asked: &Asked<'_>, crew: &CrewId, wanted: Wanted) -> Result<Reply, Problem> {
         let Wanted { to, input, subject, context, deadline_ms } = wanted;
         let state = self.own_crew(asked, crew).await?;
-        let Some(started) = state.started.as_ref().filter(|_| takes_tasks(state.status)) else {
+        let command_id = asked.caller.command_id();
+        let id = TaskId::derive(&["task", &command_id.to_string()]);
+        // What was accepted stays accepted, whatever has become of the crew (ES-5).
+        let is_known = !asked.is_first && self.core.tasks.read(id.as_str()).await?.submitted.is_some();
+        let Some(started) = state.started.as_ref().filter(|_| is_known || takes_tasks(state.status)) else {
             let detail = format!("crew `{crew}` is {} and takes no tasks", state.status);
             return Err(Problem::new(ProblemKind::Conflict, detail));
         };
@@ -302,9 +316,9 @@ impl Answerer {
                 format!("input has {bytes} bytes, more than {INPUT_BYTES_MAX}; put large parts as artifacts");
             return Err(Problem::new(ProblemKind::Invalid, detail));
         }
-        let command_id = asked.caller.command_id();
-        let id = TaskId::derive(&["task", &command_id.to_string()]);
-        self.check_replica(asked, &state, &id, (&*member, replica)).await?;
+        if !is_known {
+            check_replica(&state, &member, replica)?;
+        }
         let mut digest = json!([crew, member, replica, input, context, deadline_ms]);
         if let (Some(subject), Value::Array(asked)) = (&subject, &mut digest) {
             asked.push(subject.as_str().into());
@@ -331,26 +345,6 @@ impl Answerer {
         let position = self.position(&outcome).await?;
         let body = json!({ "task": id, "status": outcome.state.status });
         Ok(reply(EntityKind::Task, id.as_str(), position, body))
-    }
-
-    /// Refuses a task for a replica that the crew does not have now, as a channel does; one that was accepted while it had
-    /// it stays accepted.
-    async fn check_replica(
-        &self,
-        asked: &Asked<'_>,
-        crew: &crew::State,
-        task: &TaskId,
-        (member, replica): (&str, Option<u32>),
-    ) -> Result<(), Problem> {
-        let Some(replica) = replica else { return Ok(()) };
-        let is_meant = |seat: &crew::Seat| seat.member == member && seat.replica == replica;
-        if crew.kept().any(|held| is_meant(&held.seat)) {
-            return Ok(());
-        }
-        if !asked.is_first && self.core.tasks.read(task.as_str()).await?.submitted.is_some() {
-            return Ok(());
-        }
-        Err(Problem::new(ProblemKind::NotFound, format!("the crew has no agent `{member}[{replica}]`")))
     }
 
     async fn retry(&self, asked: &Asked<'_>, id: &TaskId) -> Result<Reply, Problem> {
@@ -401,6 +395,18 @@ impl Answerer {
         let position = self.position(&outcome).await?;
         let body = json!({ "task": id, "status": outcome.state.status });
         Ok(reply(EntityKind::Task, id.as_str(), position, body))
+    }
+}
+
+/// Refuses a task for a replica that the crew does not have now, as a channel does.
+fn check_replica(crew: &crew::State, member: &str, replica: Option<u32>) -> Result<(), Problem> {
+    let Some(replica) = replica else { return Ok(()) };
+    let is_meant = |seat: &crew::Seat| seat.member == member && seat.replica == replica;
+    match crew.kept().any(|held| is_meant(&held.seat)) {
+        true => Ok(()),
+        false => {
+            Err(Problem::new(ProblemKind::NotFound, format!("the crew has no agent `{member}[{replica}]`")))
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{hibernation, hosted};
 
 mod call;
 mod coalesce;
+mod delegate;
 mod progress;
 mod result;
 mod usage;

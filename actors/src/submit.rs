@@ -41,9 +41,14 @@ pub(crate) async fn submit(
     meta: Meta,
 ) -> Result<Outcome<Task>, Problem> {
     let (id, is_first) = (order.task.clone(), order.is_first);
-    let exists = !is_first && core.tasks.read(id.as_str()).await?.submitted.is_some();
+    let earlier = if is_first { None } else { core.tasks.read(id.as_str()).await?.submitted.clone() };
+    let exists = earlier.is_some();
     let traceparent = meta.traceparent.as_deref().map(str::to_owned);
-    let submitted = Submitted { traceparent, ..complete(core, order).await? };
+    let submitted = match earlier {
+        // Its crew may be no more: what it was is all that is needed to find that it is the same.
+        Some(earlier) => Submitted { request_digest: order.request_digest, ..earlier },
+        None => Submitted { traceparent, ..complete(core, order).await? },
+    };
     let placement = if exists { None } else { route(core, &submitted)? };
     let request = Request {
         command: Command::Submit { submitted: submitted.clone(), placement: placement.clone() },
@@ -75,15 +80,18 @@ fn give_back(core: &Arc<Core>, submitted: &Submitted, placement: &Placement, sta
 fn route(core: &Arc<Core>, submitted: &Submitted) -> Result<Option<Placement>, Problem> {
     match hosted::route(core, submitted) {
         Routed::Placed(placement) => Ok(Some(placement)),
-        Routed::Wait => {
-            let most = core.options.limits.member_queue_tasks_max;
-            if core.rosters.has_room(&submitted.crew, &submitted.member, most) {
-                return Ok(None);
-            }
-            let detail = format!("{most} tasks wait for `{}` already; try again later", submitted.member);
-            Err(Problem::new(ProblemKind::Busy, detail))
-        }
+        Routed::Wait => check_room(core, &submitted.crew, &submitted.member).map(|()| None),
     }
+}
+
+/// Refuses a further task for a member for whom too many wait.
+pub(crate) fn check_room(core: &Core, crew: &CrewId, member: &str) -> Result<(), Problem> {
+    let most = core.options.limits.member_queue_tasks_max;
+    if core.rosters.has_room(crew, member, most) {
+        return Ok(());
+    }
+    let detail = format!("{most} tasks wait for `{member}` already; try again later");
+    Err(Problem::new(ProblemKind::Busy, detail))
 }
 
 /// Adds what the member's profile says about its tasks.

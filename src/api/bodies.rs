@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use events::api::{Caller, Command, Problem, ProblemKind};
-use events::domain::crew::{BudgetRaised, name_reservation};
-use events::{AgentId, CrewId, Digest, EntityKind, EventStore, TaskId, Tenant};
+use events::domain::crew::BudgetRaised;
+use events::{AgentId, Digest, EntityKind, TaskId};
 use manifest::Manifest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::crews::meant;
 use super::input::{self, Input, content, parse};
 use super::manifests::{Source, crew_and_profiles, read};
 use super::operation::{Body, Deed};
@@ -189,23 +190,6 @@ fn normal(spec: &impl Serialize) -> Result<Value, Refusal> {
     serde_json::to_value(spec).map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()).into())
 }
 
-/// The crew that a text names: by its id, or, while it lives, by its name.
-pub(crate) async fn crew_id(store: &dyn EventStore, tenant: &Tenant, text: &str) -> Result<CrewId, Refusal> {
-    if text.starts_with("cr_") {
-        return parse("crew", text);
-    }
-    let holder = store.find_reservation(&name_reservation(tenant, text)).await?;
-    match holder {
-        Some(stream) => parse("crew", &stream.id),
-        None => {
-            let shown: String = text.chars().take(80).collect();
-            let detail =
-                format!("no living crew has the name `{shown}`; crews that ended are known by their id");
-            Err(Problem::new(ProblemKind::NotFound, detail).into())
-        }
-    }
-}
-
 /// A number of replicas.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -221,7 +205,7 @@ pub(super) struct Scale {
 
 impl Body for Scale {
     async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
-        let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
+        let crew = meant(service.store(), caller, &self.crew).await?;
         Ok(Command::CrewScale { crew, member: self.member, replicas: self.replicas }.into())
     }
 }
@@ -238,7 +222,7 @@ macro_rules! of_a_crew {
 
         impl Body for $name {
             async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
-                let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
+                let crew = meant(service.store(), caller, &self.crew).await?;
                 Ok(Command::$command { crew }.into())
             }
         }
@@ -262,7 +246,7 @@ pub(super) struct Drain {
 
 impl Body for Drain {
     async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
-        let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
+        let crew = meant(service.store(), caller, &self.crew).await?;
         Ok(Command::CrewDrain { crew, grace_ms: self.grace_ms }.into())
     }
 }
@@ -286,7 +270,7 @@ pub(super) struct Resume {
 
 impl Body for Resume {
     async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
-        let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
+        let crew = meant(service.store(), caller, &self.crew).await?;
         let raised =
             BudgetRaised { tokens: self.tokens, wall_ms: self.wall_time_ms, messages: self.messages };
         Ok(Command::CrewResume { crew, raised }.into())
@@ -311,7 +295,7 @@ pub(super) struct Disband {
 
 impl Body for Disband {
     async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
-        let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
+        let crew = meant(service.store(), caller, &self.crew).await?;
         Ok(Command::CrewDisband { crew, reason: self.reason.unwrap_or_else(asked_for) }.into())
     }
 }
@@ -372,7 +356,7 @@ impl Body for Submit {
             return Err(Refusal::invalid(detail));
         }
         self.subject.as_deref().map_or(Ok(()), check_subject)?;
-        let crew = crew_id(service.store(), &caller.tenant, &self.crew).await?;
+        let crew = meant(service.store(), caller, &self.crew).await?;
         let input = content("input", self.input)?;
         let Self { to, subject, context, deadline_ms, .. } = self;
         Ok(Command::TaskSubmit { crew, to, input, subject, context, deadline_ms }.into())

@@ -44,6 +44,50 @@ async fn cancelling_a_task_ends_its_children_too() {
     stage.leave().await;
 }
 
+/// What a task waits for ends with it, though a child of it, or a person, takes their time.
+#[tokio::test(flavor = "multi_thread")]
+async fn open_calls_of_a_cancelled_task_end() {
+    let stage = Stage::with_crew().await;
+    let file = stage.home.path("heard").display().to_string();
+    let child = json!({"do": "deaf", "for": file});
+    let waits = [
+        json!({"do": "delegate", "to": "worker", "input": child}),
+        json!({"do": "ask", "title": "may it go on?"}),
+    ];
+    for deed in waits {
+        let task = stage.submit(&deed).await;
+        eventually("it waits", async || {
+            let shown = stage.json(&["task", "show", &task]).await;
+            let has_child = stage.home.diary().iter().any(|entry| entry["deed"] == "deaf");
+            (shown["status"] == "input_required" || has_child).then_some(())
+        })
+        .await;
+        stage.hypercode(&["task", "cancel", &task]).await.ok();
+        let refused = |entry: &Value| entry["task"] == task.as_str() && entry["deed"] == "refused";
+        let told = eventually("its call ends", async || stage.home.diary().into_iter().find(refused)).await;
+        assert_eq!(told["type"], "canceled", "{told}");
+        stage.home.write("heard", "");
+        assert_eq!(stage.ended(&task).await["status"], "canceled");
+    }
+    stage.leave().await;
+}
+
+/// However many ask at once, no more children are open than the channel allows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_s_fan_out_holds_for_delegations_that_are_made_at_once() {
+    let stage = Stage::empty().await;
+    stage.assemble(&CREW.replace("kinds: [task, message]", "kinds: [task], maxFanOut: 3")).await.ok();
+    let child = wait_for(&stage.home, "never");
+    let task = stage.submit(&json!({"do": "spread", "to": "worker", "times": 20, "input": child})).await;
+    let ended = stage.ended(&task).await;
+    let refused = ended["output"]["parts"][0]["data"]["refused"].as_array().expect("a list").clone();
+    assert_eq!(refused, vec![json!("fanout_limited"); 17], "{ended:#}");
+    let children = stage.api.list("/v1/tasks").await;
+    let children = children.iter().filter(|other| other["parent"] == task.as_str());
+    assert_eq!(children.count(), 3);
+    stage.leave().await;
+}
+
 /// Nobody waits for the child of a task that failed; when the task is retried, it has it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_fails_takes_its_children_along() {

@@ -1,6 +1,6 @@
 """A handler that does what its task says, `{"do": DEED, ...}`, and keeps a diary of what it was given."""
 
-import itertools, json, os, queue, signal, sys, threading
+import itertools, json, os, queue, signal, sys, threading, time
 
 NAME = os.environ.get("HYPERCODE_MEMBER", "handler")
 CONCURRENCY = int(os.environ.get("CONCURRENCY", "1"))
@@ -57,6 +57,10 @@ def execute(task, deed):
         while not os.path.exists(deed["for"]) and not canceled[task_id].wait(0.01):
             pass
         return "waited"
+    if what == "deaf":  # to being canceled, until there is a file
+        while not os.path.exists(deed["for"]):
+            time.sleep(0.01)
+        return "waited"
     if what == "die" and task["attempt"] <= deed.get("attempts", 1):
         die()
     if what == "die":
@@ -72,11 +76,26 @@ def execute(task, deed):
         return {"child": child["taskId"], "state": child["state"], "output": child.get("output")}
     if what == "repeat":  # the same, again and again, without saying which time it is; later times when there is a file
         children = []
-        for time in range(deed["times"]):
-            if time == deed["first"]:
+        for number in range(deed["times"]):
+            if number == deed["first"]:
                 execute(task, {"do": "wait", "for": deed["for"]})
             children.append(call("task/delegate", taskId=task_id, to=deed["to"], input=deed["input"])["taskId"])
         return {"children": children}
+    if what == "spread":  # so many children at once, and who of them may not be
+        refused = []
+
+        def spread(number):
+            try:
+                call("task/delegate", taskId=task_id, key=f"child{number}", to=deed["to"], input=deed["input"], wait=False)
+            except Refused as error:
+                refused.append(error.args[0]["data"]["type"])
+
+        threads = [threading.Thread(target=spread, args=[number]) for number in range(deed["times"])]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return {"refused": refused}
     if what == "leave" and task["attempt"] == 1:  # a child behind
         call("task/delegate", taskId=task_id, key="child", to=deed["to"], input=deed["input"], wait=False)
         raise Refused({"code": 500, "message": "it left", "data": {"retry": "permanent"}})
@@ -146,6 +165,7 @@ def answer(request):
         outcome = {"result": {"state": "input_required", "requests": parked.args[0]}}
     except Refused as refused:
         error = refused.args[0]
+        diary(task=task_id, attempt=task["attempt"], deed="refused", type=error.get("data", {}).get("type"))
         outcome = {"error": {"code": error.get("code", 500), "message": error["message"], "data": error.get("data", {})}}
     if canceled.pop(task_id).is_set():
         outcome = {"result": {"state": "canceled"}}

@@ -26,8 +26,16 @@ impl Answerer {
         gate(&name, &checked)?;
         let command_id = asked.caller.command_id();
         let crew = CrewId::derive(&["crew", &command_id.to_string()]);
-        self.check_pool(asked, &crew, &checked).await?;
-        let started = self.started(asked, &crew, name.clone(), labels, &checked).await?;
+        let earlier =
+            if asked.is_first { None } else { self.core.crews.read(crew.as_str()).await?.started.clone() };
+        let started = match earlier {
+            // It was asked for before, and begins no second time, whatever has become of profiles and pools.
+            Some(started) => started,
+            None => {
+                self.check_pool(asked, &crew, &checked).await?;
+                self.started(asked, &crew, name.clone(), labels, &checked).await?
+            }
+        };
         let command = crew::Command::Assemble(started);
         let outcome = match self.give(&self.core.crews, asked, crew.as_str(), command).await {
             Ok(outcome) => outcome,
@@ -40,19 +48,18 @@ impl Answerer {
         let is_settled = |state: &crew::State| !matches!(state.status, Status::Assembling | Status::Failed);
         let settled = self.core.crews.wait(crew.as_str(), is_settled).await?;
         let position = self.position(&outcome).await?.max(self.core.store.head().await?.position);
-        if settled.status.has_ended() {
+        if settled.status.has_ended() && settled.assembled_ms.is_none() {
             let mut problem =
                 Problem::new(ProblemKind::Failed, format!("crew was not assembled: {}", settled.reason));
             problem.position = Some(position);
             return Err(problem);
         }
-        let agents: Vec<Value> = settled
-            .kept()
-            .map(|held| {
-                let seat = &held.seat;
-                json!({ "agent": seat.agent, "member": seat.member, "replica": seat.replica })
-            })
-            .collect();
+        let told = |seat: &crew::Seat| json!({ "agent": seat.agent, "member": seat.member, "replica": seat.replica });
+        let agents: Vec<Value> = match (&settled.started, settled.status.has_ended()) {
+            // Those it had, for who asks again.
+            (Some(started), true) => started.seats.iter().map(told).collect(),
+            _ => settled.kept().map(|held| told(&held.seat)).collect(),
+        };
         let body = json!({ "crew": crew, "status": settled.status, "agents": agents });
         Ok(reply(EntityKind::Crew, crew.as_str(), position, body))
     }

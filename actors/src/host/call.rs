@@ -1,30 +1,30 @@
-//! Requests of handlers about tasks: delegation, waiting, checkpoints, questions.
+//! Requests of handlers about tasks: waiting, checkpoints, questions.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use events::domain::task::{Attempt, Command, State, Status, Submitted};
-use events::{AgentId, CommandId, Digest, Meta, TaskId};
+use events::{CommandId, Meta, TaskId};
 use gateway::{HostCall, Peer};
-use link::{Address, AwaitMode, Error, ErrorType};
+use link::{AwaitMode, Error, ErrorType};
 use serde_json::{Value, json};
 
+use super::delegate::Way;
 use super::{Host, wire_error};
 use crate::contents;
 use crate::core::Core;
 use crate::entity::Request;
 use crate::hosted;
-use crate::submit::{self, Order};
 
 /// What the next attempt's frame has room for, beside what else stands in it.
 const CARRIED_BYTES_MAX: usize = link::limits::FRAME_BYTES_MAX - (16 << 10);
 
 /// A task that the calling agent has in hand.
-struct InHand {
-    task: TaskId,
-    state: Arc<State>,
-    submitted: Submitted,
-    attempt: Attempt,
+pub(super) struct InHand {
+    pub(super) task: TaskId,
+    pub(super) state: Arc<State>,
+    pub(super) submitted: Submitted,
+    pub(super) attempt: Attempt,
 }
 
 impl Host {
@@ -36,7 +36,7 @@ impl Host {
     ) -> Result<Value, Error> {
         match call {
             HostCall::Delegate { call, member, agent, depth, fan_out } => {
-                self.delegate(peer, command, call, (member, agent), depth, fan_out).await
+                self.delegate(peer, command, call, Way { member, agent, depth, fan_out }).await
             }
             HostCall::Await(call) => self.wait_for(peer, call).await,
             HostCall::CancelChild(call) => self.cancel_child(peer, command, call).await,
@@ -52,7 +52,7 @@ impl Host {
         }
     }
 
-    async fn in_hand(&self, peer: &Peer, task: &link::Id) -> Result<InHand, Error> {
+    pub(super) async fn in_hand(&self, peer: &Peer, task: &link::Id) -> Result<InHand, Error> {
         let unknown =
             || Error::new(ErrorType::UnknownTask, format!("task `{task}` is not in this agent's hands"));
         let id: TaskId = task.as_str().parse().map_err(|_| unknown())?;
@@ -69,12 +69,12 @@ impl Host {
     }
 
     /// The envelope of what an agent does for a task: in the task's trace.
-    fn meta(&self, peer: &Peer, submitted: &Submitted) -> Meta {
+    pub(super) fn meta(&self, peer: &Peer, submitted: &Submitted) -> Meta {
         let traceparent = submitted.traceparent.as_deref().map(Into::into);
         Meta { traceparent, ..self.core.agent_meta(peer) }
     }
 
-    async fn execute(
+    pub(super) async fn execute(
         &self,
         peer: &Peer,
         command_id: CommandId,
@@ -89,117 +89,6 @@ impl Host {
         let request = Request { command, command_id, digest: None, meta, is_first: false };
         let answer = self.core.tasks.execute(task.as_str(), request).await;
         answer.map(|outcome| outcome.position.0).map_err(|problem| wire_error(&problem))
-    }
-
-    async fn delegate(
-        &self,
-        peer: &Peer,
-        command: CommandId,
-        call: link::Delegate,
-        (member, agent): (String, Option<AgentId>),
-        depth: u32,
-        fan_out: u32,
-    ) -> Result<Value, Error> {
-        let held = self.in_hand(peer, &call.task_id).await?;
-        let input = contents::wire(&call.input);
-        let digest = Digest::of(format!("{}\0{input}", call.to).as_bytes());
-        let key = match (call.key.clone(), call.repeat) {
-            (Some(key), _) => key,
-            (None, Some(repeat)) => key_of(&held, digest, repeat),
-            (None, None) => {
-                let message = "without a `key`, its frame says which of identical calls it is";
-                return Err(Error::new(ErrorType::InvalidParams, message));
-            }
-        };
-        let child = held.submitted.child_id(&key);
-        // A child has no more time than its parent.
-        let own = call.timeout_ms.map(|ms| self.core.clock.now().plus_ms(ms).millis());
-        let deadline_ms = own.into_iter().chain(held.submitted.deadline_ms).min();
-        if !held.state.children.contains_key(&key) {
-            self.check_delegation(&held, &member, fan_out).await?;
-        }
-        let delegate = Command::Delegate {
-            fence: held.attempt.fence,
-            key,
-            child: child.clone(),
-            digest,
-            to: call.to.to_string(),
-        };
-        self.execute(peer, command, &held.task, delegate).await?;
-        let order = Order {
-            task: child.clone(),
-            tenant: peer.tenant.clone(),
-            crew: peer.crew.clone(),
-            replica: self.replica(&call.to, agent.as_ref(), peer),
-            member,
-            input: contents::put(&self.core, input).await.map_err(|p| wire_error(&p))?,
-            subject: held.submitted.subject.clone(),
-            context: held.submitted.context.clone(),
-            from: format!("agent:{}", peer.agent),
-            from_member: Some(peer.member.clone()),
-            parent: Some(held.task.clone()),
-            depth,
-            deadline_ms,
-            request_digest: digest,
-            is_first: false,
-        };
-        let command_id = CommandId::derive(&["delegate", child.as_str()]);
-        let meta = self.meta(peer, &held.submitted);
-        let accepted = submit::submit(&self.core, order, command_id, meta).await;
-        if accepted.map_err(|problem| wire_error(&problem))?.state.status == Status::Canceled {
-            self.execute(peer, self.core.clock.fresh_command(), &child, Command::Revive).await?;
-        }
-        hosted::end_with_parent(&self.core, &child).await.map_err(|problem| wire_error(&problem))?;
-        if !call.wait {
-            return Ok(json!({ "taskId": child, "state": "submitted" }));
-        }
-        let state = self.over(&child).await;
-        child_view(&self.core, &child, &state).await
-    }
-
-    fn replica(&self, to: &Address, agent: Option<&AgentId>, peer: &Peer) -> Option<u32> {
-        match (to, agent) {
-            (Address::Replica(_, replica), _) => Some(*replica),
-            (_, Some(agent)) => self.core.rosters.place(&peer.crew, agent, |place| place.replica),
-            _ => None,
-        }
-    }
-
-    /// Refuses a child that nobody could ever take because everyone who could waits for it, and one too many.
-    async fn check_delegation(&self, held: &InHand, member: &str, fan_out: u32) -> Result<(), Error> {
-        let core = &self.core;
-        let mut open = 0;
-        for child in held.state.children.values() {
-            let state = core.tasks.read(child.task.as_str()).await.map_err(|problem| wire_error(&problem))?;
-            let theirs = state.submitted.as_ref().is_some_and(|submitted| submitted.member == member);
-            open += u32::from(theirs && !state.status.is_terminal());
-        }
-        if open >= fan_out {
-            let message = format!(
-                "{open} children of this task are open at `{member}`, the most that its channel allows"
-            );
-            return Err(Error::new(ErrorType::FanoutLimited, message));
-        }
-        let mut waiting = 0;
-        let mut above = Some((held.submitted.member.clone(), held.submitted.parent.clone()));
-        while let Some((at, parent)) = above {
-            waiting += usize::from(at == member);
-            above = match parent {
-                Some(parent) => {
-                    let state =
-                        core.tasks.read(parent.as_str()).await.map_err(|problem| wire_error(&problem))?;
-                    state.submitted.as_ref().map(|it| (it.member.clone(), it.parent.clone()))
-                }
-                None => None,
-            };
-        }
-        let capacity = core.rosters.capacity(&held.submitted.crew, member);
-        if waiting > 0 && waiting >= capacity {
-            let message =
-                format!("all {capacity} places of `{member}` are held by tasks that wait for this one");
-            return Err(Error::new(ErrorType::WouldDeadlock, message));
-        }
-        Ok(())
     }
 
     async fn own_children(&self, held: &InHand, ids: &[link::Id]) -> Result<Vec<TaskId>, Error> {
@@ -237,17 +126,36 @@ impl Host {
     }
 
     /// The task when it has ended. Should its crew become another node's, the agent is told by that one.
-    async fn over(&self, task: &TaskId) -> Arc<State> {
+    pub(super) async fn over(&self, task: &TaskId) -> Arc<State> {
         self.core.until(&self.core.tasks, task.as_str(), |state| state.status.is_terminal()).await
     }
 
-    async fn wait_for(&self, peer: &Peer, call: link::Await) -> Result<Value, Error> {
-        let (_, children) = self.parent_of(peer, &call.task_ids).await?;
-        let waits = children.iter().map(|child| Box::pin(self.over(child)));
-        match call.mode {
-            AwaitMode::All => within(call.timeout_ms, futures_util::future::join_all(waits)).await,
-            AwaitMode::Any => within(call.timeout_ms, futures_util::future::select_all(waits)).await,
+    /// Waits for `work` for as long as the task in hand may go on: not longer than until it is called off, or the attempt
+    /// at it is over.
+    pub(super) async fn unless_over<T>(
+        &self,
+        held: &InHand,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        let fence = held.attempt.fence;
+        let over = |state: &State| state.cancel.is_some() || !is_live(state, fence);
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            _ = self.core.until(&self.core.tasks, held.task.as_str(), over) => Err(canceled(&held.task)),
         }
+    }
+
+    async fn wait_for(&self, peer: &Peer, call: link::Await) -> Result<Value, Error> {
+        let (held, children) = self.parent_of(peer, &call.task_ids).await?;
+        let waits = children.iter().map(|child| Box::pin(self.over(child)));
+        let waited = async {
+            match call.mode {
+                AwaitMode::All => within(call.timeout_ms, futures_util::future::join_all(waits)).await,
+                AwaitMode::Any => within(call.timeout_ms, futures_util::future::select_all(waits)).await,
+            }
+        };
+        self.unless_over(&held, waited).await?;
         let mut tasks = Vec::with_capacity(children.len());
         for child in &children {
             let state = self.core.tasks.read(child.as_str()).await.map_err(|problem| wire_error(&problem))?;
@@ -298,15 +206,21 @@ impl Host {
         let wanted = key.clone();
         let over = move |state: &State| {
             let answered = state.questions.get(&wanted).is_some_and(|question| question.answer.is_some());
-            answered || state.attempt.as_ref().is_none_or(|live| live.fence != fence)
+            answered || state.cancel.is_some() || !is_live(state, fence)
         };
         let state = self.core.until(&self.core.tasks, held.task.as_str(), over).await;
         let answers = hosted::answers(&self.core, held.task.as_str(), &state).await;
         let answer = answers.map_err(|problem| wire_error(&problem))?.remove(&key);
-        answer
-            .map(contents::wire)
-            .ok_or_else(|| Error::new(ErrorType::Canceled, format!("the attempt at `{task}` is over")))
+        answer.map(contents::wire).ok_or_else(|| canceled(&held.task))
     }
+}
+
+fn is_live(state: &State, fence: u64) -> bool {
+    state.attempt.as_ref().is_some_and(|live| live.fence == fence)
+}
+
+fn canceled(task: &TaskId) -> Error {
+    Error::new(ErrorType::Canceled, format!("task `{task}` is called off, or the attempt at it is over"))
 }
 
 /// An attempt is given its task's input and the last checkpoint in one frame.
@@ -320,18 +234,6 @@ fn check_carried(input: &Value, checkpoint: &Value) -> Result<(), Error> {
          put what is large into an artifact"
     );
     Err(Error::new(ErrorType::TooLarge, message))
-}
-
-/// A key for a delegation that has none: what is asked, and which time this attempt asks it.
-fn key_of(held: &InHand, digest: Digest, repeat: u32) -> String {
-    // A key is not secret, and what was asked must not be guessed from it where it is somebody's.
-    let digest = match &held.submitted.subject {
-        None => digest,
-        Some(subject) => {
-            Digest::of(format!("{subject}\0{}\0{digest}", held.submitted.request_digest).as_bytes())
-        }
-    };
-    format!("auto-{}-{repeat}", &digest.to_string()[..24])
 }
 
 /// Waits for the work, but no longer than so long.
@@ -352,7 +254,7 @@ fn wire_state(status: Status) -> &'static str {
 }
 
 /// A child as its parent sees it.
-async fn child_view(core: &Core, task: &TaskId, state: &State) -> Result<Value, Error> {
+pub(super) async fn child_view(core: &Core, task: &TaskId, state: &State) -> Result<Value, Error> {
     let mut view = json!({ "taskId": task, "state": wire_state(state.status) });
     if let Some(output) = &state.output {
         let output = contents::get(core, output).await.map_err(|problem| wire_error(&problem))?;

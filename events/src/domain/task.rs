@@ -108,6 +108,9 @@ pub struct Child {
     pub task: TaskId,
     /// The digest of what was asked.
     pub digest: Digest,
+    /// The member or agent that was asked.
+    #[serde(default)]
+    pub to: String,
 }
 
 /// An open or answered question.
@@ -279,6 +282,8 @@ pub enum Command {
         digest: Digest,
         /// The member or agent that is asked.
         to: String,
+        /// How many children the task had when it was found that it may have one more.
+        siblings: usize,
     },
     /// The handler asks a question and waits.
     Ask {
@@ -438,7 +443,11 @@ impl Decider for Task {
             Event::UsageReported(reported) => state.usage = state.usage.and(reported.total()),
             Event::Checkpointed(checkpointed) => state.checkpoint = Some(checkpointed.data.clone()),
             Event::ChildDelegated(delegated) => {
-                let child = Child { task: delegated.child.clone(), digest: delegated.digest };
+                let child = Child {
+                    task: delegated.child.clone(),
+                    digest: delegated.digest,
+                    to: delegated.to.clone(),
+                };
                 state.children.insert(delegated.key.clone(), child);
             }
             Event::InputRequested(requested) => ask(&mut state, requested),

@@ -31,12 +31,10 @@ pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Res
             let attempt = guard(state, *fence)?;
             Ok(vec![Checkpointed { attempt: attempt.number, data: data.clone() }.into()])
         }
-        Command::Delegate { fence, key, child, digest, to } => {
+        Command::Delegate { fence, key, child, digest, to, siblings } => {
             guard(state, *fence)?;
-            delegate(
-                state,
-                ChildDelegated { key: key.clone(), child: child.clone(), digest: *digest, to: to.clone() },
-            )
+            let (key, child, to) = (key.clone(), child.clone(), to.clone());
+            delegate(state, ChildDelegated { key, child, digest: *digest, to }, *siblings)
         }
         Command::Ask { fence, key, request, expires_at_ms } => {
             guard(state, *fence)?;
@@ -202,7 +200,7 @@ fn end(
     events
 }
 
-fn delegate(state: &State, delegated: ChildDelegated) -> Result<Vec<Event>, Rejection> {
+fn delegate(state: &State, delegated: ChildDelegated, siblings: usize) -> Result<Vec<Event>, Rejection> {
     match state.children.get(&delegated.key) {
         Some(child) if child.digest == delegated.digest => Ok(Vec::new()),
         Some(_) => Err(Rejection::KeyConflict { key: delegated.key }),
@@ -210,6 +208,7 @@ fn delegate(state: &State, delegated: ChildDelegated) -> Result<Vec<Event>, Reje
         None if state.children.len() >= CHILDREN_MAX => {
             Err(Rejection::TooMany { what: "children", most: CHILDREN_MAX })
         }
+        None if state.children.len() != siblings => Err(Rejection::Overtaken),
         None => Ok(vec![delegated.into()]),
     }
 }

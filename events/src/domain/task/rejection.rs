@@ -44,6 +44,9 @@ pub enum Rejection {
         /// The key.
         key: String,
     },
+    /// It has had another child since it was found that it may have one more.
+    #[error("the task was given another child in between; ask again")]
+    Overtaken,
     /// It has as many of them as it may.
     #[error("the task has {most} {what} already, the most that are allowed")]
     TooMany {
@@ -63,6 +66,7 @@ impl From<Rejection> for Problem {
             Rejection::Fenced { .. }
             | Rejection::Final { .. }
             | Rejection::Illegal { .. }
+            | Rejection::Overtaken
             | Rejection::Erased => ProblemKind::Conflict,
         };
         Self::new(kind, rejection.to_string())

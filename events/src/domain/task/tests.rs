@@ -175,6 +175,7 @@ impl Driven<Task> {
                 child: TaskId::derive(&["t", &key.to_string()]),
                 digest: Digest::of(text(&key, &other).to_string().as_bytes()),
                 to: "editor".into(),
+                siblings: self.state.children.len(),
             },
             Step::Ask { behind, key, other } => Command::Ask {
                 fence: self.fence(behind),
@@ -425,6 +426,24 @@ fn a_result_that_asks_nothing_or_too_much_ends_the_attempt() {
     }
 }
 
+/// Whether there may be one more was found out before: two that found so at once are not both let through.
+#[test]
+fn a_child_that_another_has_overtaken_is_asked_for_again() {
+    let mut task = started();
+    let delegate = |key: &str, siblings| Command::Delegate {
+        fence: 1,
+        key: key.into(),
+        child: TaskId::derive(&[key]),
+        digest: Digest::ZERO,
+        to: "editor".into(),
+        siblings,
+    };
+    task.give(&delegate("a", 0)).expect("it is the first");
+    assert_eq!(task.give(&delegate("b", 0)), Err(Rejection::Overtaken));
+    task.give(&delegate("a", 0)).expect("it is the same again");
+    task.give(&delegate("b", 1)).expect("it knows of the first");
+}
+
 /// Cancellation reaches children first, also where the attempt ended by itself meanwhile.
 #[test]
 fn a_canceled_task_waits_for_its_children() {
@@ -436,6 +455,7 @@ fn a_canceled_task_waits_for_its_children() {
         child: child.clone(),
         digest: Digest::ZERO,
         to: "editor".into(),
+        siblings: 0,
     };
     task.give(&delegate).expect("it is in hand");
     task.give(&Command::Cancel { reason: "enough".into(), by_parent: true }).expect("it is called off");
