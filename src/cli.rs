@@ -218,7 +218,7 @@ impl Command {
     async fn run(self, global: &Global) -> Outcome {
         let output = Output::stdout(global.output);
         match self {
-            Self::Demo(demo) => Box::pin(demo.run(global)).await,
+            Self::Demo(demo) => Box::pin(demo.run(global, output)).await,
             Self::Up(up) => Box::pin(up.run(global)).await,
             Self::Projection(projection) => projection.run(&Session::open(global, output)?).await,
             Self::Validate(validate) => validate.run(output),

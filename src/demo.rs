@@ -16,24 +16,27 @@ use events::{
 use link::ArtifactUrl;
 use manifest::Manifest;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
 use crate::code_health::{self, PackedTree};
 use crate::config::Config;
-use crate::output;
+use crate::output::{self, Output};
 use crate::platform::{Platform, StartError};
 
 mod chaos;
 mod follow;
+mod place;
 mod timeline;
 
 use follow::Follower;
+use place::Place;
 use timeline::Timeline;
 
 /// Events read at a time.
 const BATCH_EVENTS: usize = 1_000;
 /// The wait of an analyst before each batch of files under `--chaos`, so that there is a task to be killed in.
 const CHAOS_PACE_MS: u64 = 150;
+/// How long agents outlive a demo that was killed: nobody takes them over.
+const ORPHAN_GRACE: manifest::Millis = manifest::Millis::from_secs(10);
 /// How long a killed agent is waited for when everything else is done.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -48,6 +51,8 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// How the platform is set up otherwise.
     pub config: Config,
+    /// How the outcome is printed.
+    pub output: Output,
 }
 
 /// Why the demo did not come to its end.
@@ -107,22 +112,14 @@ async fn demo(options: &Options) -> Result<(), DemoError> {
     if !path.is_dir() {
         return Err(tree(io::Error::from(io::ErrorKind::NotADirectory)));
     }
-    let made = match &options.data_dir {
-        Some(_) => None,
-        None => {
-            Some(tempfile::Builder::new().prefix("hypercode-demo-").tempdir().map_err(DemoError::DataDir)?)
-        }
-    };
-    let data_dir = match (&options.data_dir, &made) {
-        (Some(dir), _) => dir.clone(),
-        (None, Some(made)) => made.path().to_owned(),
-        (None, None) => unreachable!("one of the two is there"),
-    };
+    let place = Place::open(options.data_dir.as_deref()).map_err(DemoError::DataDir)?;
+    let data_dir = place.path().to_owned();
     let platform = Arc::new(Platform::start(&Config { data_dir, ..options.config.clone() }).await?);
     let show = Show {
         platform: Arc::clone(&platform),
         key: format!("demo-{:016x}", rand::random::<u64>()).into(),
         started: Instant::now(),
+        output: options.output,
     };
     let outcome = tokio::select! {
         outcome = show.perform(&path, options.chaos) => outcome,
@@ -151,6 +148,7 @@ struct Show {
     /// The key under which this crew is assembled.
     key: Arc<str>,
     started: Instant,
+    output: Output,
 }
 
 impl Show {
@@ -192,10 +190,19 @@ impl Show {
         let task: TaskId = parse(&self.give(submit).await?.id)?;
         let ended = self.ended(&task).await?;
         // Whoever is not killed by now will not be: nothing is worked at any more.
-        if let Some(killed) = killed.filter(JoinHandle::is_finished)
-            && let Ok(Some(agent)) = killed.await
-        {
-            self.recovered(&crew, &agent).await?;
+        match killed {
+            Some(killed) if killed.is_finished() => {
+                if let Ok(Some(agent)) = killed.await {
+                    self.recovered(&crew, &agent).await?;
+                }
+            }
+            Some(killed) => {
+                killed.abort();
+                output::remark(
+                    "nobody was killed: there was too little to do; name a larger tree with `--path`",
+                );
+            }
+            None => {}
         }
         follower.stop().await;
         let report = match ended {
@@ -297,12 +304,14 @@ impl Show {
         let verified = chain::verify(&*self.platform.store).await;
         verified.map_err(|broken| Problem::new(ProblemKind::Failed, broken.to_string()))?;
         let timeline = Timeline::of(&events);
-        let text = format!(
-            "{report}\n\n## Timeline\n\n{}\n## Figures\n\n{}",
-            timeline.table(),
-            timeline.figures(assembly, report)
-        );
-        output::print(&text)?;
+        let told = timeline.told(assembly, report);
+        self.output.value(&told, |told| {
+            format!(
+                "{report}\n\n## Timeline\n\n{}\n## Figures\n\n{}",
+                timeline.table(),
+                timeline::figures(&told["figures"])
+            )
+        })?;
         Ok(())
     }
 
@@ -378,6 +387,7 @@ fn crew(chaos: bool) -> Result<Crew, Problem> {
     });
     let mut crew =
         crew.ok_or_else(|| Problem::new(ProblemKind::Internal, "the demo's manifest has no crew"))?;
+    crew.spec.liveness.orphan_grace = ORPHAN_GRACE;
     if chaos {
         for member in crew.spec.members.iter_mut().filter(|member| member.name.as_str() == "analyst") {
             member.env.insert(code_health::PACE_VARIABLE.to_owned(), CHAOS_PACE_MS.to_string());

@@ -7,6 +7,7 @@ use clap::Args;
 use super::{Global, Outcome, session};
 use crate::config::Config;
 use crate::demo::{self, Options};
+use crate::output::Output;
 
 /// What `demo` takes.
 #[derive(Debug, Args)]
@@ -23,7 +24,7 @@ pub(crate) struct Demo {
 }
 
 impl Demo {
-    pub(crate) async fn run(self, global: &Global) -> Outcome {
+    pub(crate) async fn run(self, global: &Global, output: Output) -> Outcome {
         let flags = self.sandbox.into_iter().map(|kind| ("sandbox".to_owned(), kind)).collect();
         // The demo brings a directory of its own, and no other setting than where the log is, how other nodes of it are
         // reached, and where agents run: there they may read the tree.
@@ -41,6 +42,6 @@ impl Demo {
             ..Config::default()
         };
         let (path, chaos, data_dir) = (self.path, self.chaos, global.data_dir.clone());
-        Ok(Box::pin(demo::run(Options { path, chaos, data_dir, config })).await)
+        Ok(Box::pin(demo::run(Options { path, chaos, data_dir, config, output })).await)
     }
 }

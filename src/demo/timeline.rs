@@ -9,6 +9,7 @@ use events::domain::agent::Event as AgentEvent;
 use events::domain::crew::Event as CrewEvent;
 use events::domain::task::Event as TaskEvent;
 use events::{AgentId, Digest, EntityKind, Recorded, TaskId, Timestamp};
+use serde_json::{Value, json};
 
 /// One thing that happened.
 pub(super) struct Line {
@@ -202,29 +203,52 @@ impl Timeline {
         text
     }
 
-    /// What it came to.
-    pub(super) fn figures(&self, assembly: Duration, report: &str) -> String {
-        let narrator = &self.narrator;
-        let recoveries = match narrator.recoveries.as_slice() {
-            [] => "0".to_owned(),
-            times => {
-                let each: Vec<String> = times.iter().map(|ms| format!("{ms} ms")).collect();
-                format!("{} ({})", times.len(), each.join(", "))
-            }
+    /// All of it as a value: the report, the lines and what it came to.
+    pub(super) fn told(&self, assembly: Duration, report: &str) -> Value {
+        let began = self.lines.first().map(|line| line.at);
+        let line = |line: &Line| {
+            let at_ms = began.map_or(0, |began| line.at.ms_since(began));
+            json!({ "atMs": at_ms, "who": line.who, "what": line.what, "tookMs": line.took_ms })
         };
-        format!(
-            "- assembly of {} agents: {} ms\n- tasks: {}, attempts: {}\n- messages: {}\n- recoveries: {recoveries}\n\
-             - events: {} in {} ms, the hash chain verifies\n- report: SHA-256 {}\n",
-            narrator.agents.len(),
-            assembly.as_millis(),
-            narrator.tasks.len(),
-            narrator.attempts,
-            narrator.messages,
-            self.events,
-            self.wall_ms,
-            Digest::of(report.as_bytes()),
-        )
+        let narrator = &self.narrator;
+        json!({
+            "report": report,
+            "timeline": self.lines.iter().map(line).collect::<Vec<_>>(),
+            "figures": {
+                "agents": narrator.agents.len(),
+                "assemblyMs": assembly.as_millis() as u64,
+                "tasks": narrator.tasks.len(),
+                "attempts": narrator.attempts,
+                "messages": narrator.messages,
+                "recoveriesMs": narrator.recoveries,
+                "events": self.events,
+                "wallMs": self.wall_ms,
+                "reportSha256": Digest::of(report.as_bytes()).to_string(),
+            },
+        })
     }
+}
+
+/// What it came to, as a Markdown list.
+pub(super) fn figures(told: &Value) -> String {
+    let each = |times: &Vec<Value>| {
+        let each: Vec<String> = times.iter().map(|ms| format!("{ms} ms")).collect();
+        format!("{} ({})", times.len(), each.join(", "))
+    };
+    let recoveries = told["recoveriesMs"].as_array().filter(|times| !times.is_empty());
+    format!(
+        "- assembly of {} agents: {} ms\n- tasks: {}, attempts: {}\n- messages: {}\n- recoveries: {}\n\
+         - events: {} in {} ms, the hash chain verifies\n- report: SHA-256 {}\n",
+        told["agents"],
+        told["assemblyMs"],
+        told["tasks"],
+        told["attempts"],
+        told["messages"],
+        recoveries.map_or_else(|| "0".to_owned(), each),
+        told["events"],
+        told["wallMs"],
+        told["reportSha256"].as_str().unwrap_or_default(),
+    )
 }
 
 /// A text that stays in its cell.

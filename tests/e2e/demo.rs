@@ -27,3 +27,18 @@ async fn the_demo_reports_the_same_whether_an_analyst_is_killed_or_not() {
     assert!(chaos.contains("recovered as incarnation 2"), "{chaos}");
     assert!(!quiet.contains("recovered as incarnation"), "{quiet}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_is_nobody_to_kill_that_is_said_and_the_outcome_can_be_json() {
+    let home = Home::by_default();
+    let empty = home.path("empty");
+    std::fs::create_dir(&empty).expect("a directory");
+    let path = empty.to_str().expect("text");
+    let ran = home.run(&["demo", "--path", path, "--chaos", "--output", "json"]).await;
+    assert!(ran.err.contains("nobody was killed"), "{ran:?}");
+    let told = ran.json();
+    assert_eq!(told["figures"]["recoveriesMs"], serde_json::json!([]));
+    assert!(told["report"].as_str().is_some_and(|report| report.starts_with('#')), "{told:#}");
+    assert!(told["timeline"].as_array().is_some_and(|lines| lines.len() > 5), "{told:#}");
+    nothing_is_left(&home).await;
+}
