@@ -156,14 +156,14 @@ impl Route {
 /// Everything that can be asked.
 pub(super) fn routes() -> Vec<Route> {
     let commands = OPERATIONS.iter().map(Route::of).collect();
-    [commands, query_routes(), log_routes(), audit_routes(), operations_routes()]
+    [commands, crew_routes(), work_routes(), log_routes(), audit_routes(), operations_routes()]
         .into_iter()
         .flatten()
         .collect()
 }
 
-fn query_routes() -> Vec<Route> {
-    use model::{AgentModel, ApprovalModel, CrewModel, MessageModel, ProfileModel, TaskModel};
+fn crew_routes() -> Vec<Route> {
+    use model::{AgentModel, CrewModel, ProfileModel};
     use page::Items;
     vec![
         Route::post(
@@ -221,6 +221,13 @@ fn query_routes() -> Vec<Route> {
         .needs("agent:read")
         .query::<queries::LogEnd>()
         .answers::<queries::AgentLog>(),
+    ]
+}
+
+fn work_routes() -> Vec<Route> {
+    use model::{ApprovalModel, MessageModel, TaskModel};
+    use page::Items;
+    vec![
         Route::get("/v1/tasks", "listTasks", "Tasks", queries::tasks)
             .needs("task:read")
             .query::<queries::Tasks>()

@@ -145,9 +145,11 @@ fn shortest_path<'s>(edges: &Edges<'s>, from: &'s str, to: &'s str) -> Option<Ve
 fn supervision(spec: &CrewSpec, at: &At<'_>, faults: &mut Faults) {
     let backoff = &spec.supervision.backoff;
     let at = at.field("supervision").field("backoff");
-    if backoff.initial > backoff.max && !faults.any_below(&at.path) {
+    let (initial, max) = (at.field("initial"), at.field("max"));
+    let is_known = !faults.any_below(&initial.path) && !faults.any_below(&max.path);
+    if is_known && backoff.initial > backoff.max {
         let expected = format!("expected at most the longest wait, {}", backoff.max);
-        longer(&at.field("initial"), backoff.initial, expected, faults);
+        longer(&initial, backoff.initial, expected, faults);
     }
 }
 

@@ -42,6 +42,10 @@ async fn write(session: &Session, task: &Value, out: &Path) -> Result<(), Proble
     let failed = |path: &Path, error: &std::io::Error| {
         Problem::new(ProblemKind::Failed, format!("write `{}`: {error}", path.display()))
     };
+    let has_artifacts = task["artifacts"].as_array().is_some_and(|artifacts| !artifacts.is_empty());
+    if task["output"].is_null() && !has_artifacts {
+        return Ok(());
+    }
     std::fs::create_dir_all(out).map_err(|error| failed(out, &error))?;
     if !task["output"].is_null() {
         let path = out.join("output.txt");
