@@ -15,7 +15,7 @@ use events::store::postgres::Database;
 
 use crate::tls::Files;
 
-pub use docker::Docker;
+pub use docker::{Docker, Link};
 pub use load::{Fault, Sources};
 pub use nats::Nats;
 pub use setting::{SETTINGS, Setting, table};

@@ -155,6 +155,8 @@ fn weighty(config: &Config) -> impl Iterator<Item = (&'static str, Option<String
         ("docker_image", Some(docker.image.clone())),
         ("docker_runtime", docker.runtime.clone()),
         ("docker_runner", path(&docker.runner)),
+        ("docker_link", Some(format!("{:?}", docker.link).to_lowercase())),
+        ("docker_subnets", Some(docker.subnets.to_string())),
         ("run_dir", path(&config.run_dir)),
         ("database_url", config.database_url.as_ref().map(ToString::to_string)),
         ("checkpoint_file", path(&config.checkpoint_file)),

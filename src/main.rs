@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Some(sandbox::Runner::ARGV0) => runner::main(args),
         Some(sandbox::Options::KEEPER) => sandbox::keeper_main(std::env::args_os()),
         Some(sandbox::CANARY) => sandbox::canary_main(args),
+        Some(sandbox::docker::RELAY) => sandbox::docker::relay_main(args),
         _ => hypercode::cli::main(),
     }
 }

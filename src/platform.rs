@@ -137,7 +137,8 @@ impl Platform {
         let (store, leases) = (storage.store(), storage.leases());
         let artifacts = storage.artifacts(data).await?;
         let instance = instance(&data.join("instance"))?;
-        let Sandboxes { provider, peer_uid, runner: program } = sandboxes::open(config, &instance).await?;
+        let Sandboxes { provider, peer_uid, has_network, runner: program } =
+            sandboxes::open(config, &instance).await?;
         let run_dir = match &config.run_dir {
             Some(dir) => dir.clone(),
             None => run_dir(&instance),
@@ -174,7 +175,7 @@ impl Platform {
         };
         let actors = actors::Platform::new(options, seams);
         let gateway = Gateway::new(
-            gateway::Options { peer_uid, ..gateway::Options::new(run_dir) },
+            gateway::Options { peer_uid, bootstrap: has_network, ..gateway::Options::new(run_dir) },
             gateway::Seams {
                 store: clear,
                 artifacts: Arc::clone(&artifacts),

@@ -46,6 +46,8 @@ pub struct Sandboxes {
     pub provider: Arc<dyn Provider>,
     /// The user that their runners have to this host; `None` = that of this process.
     pub peer_uid: Option<u32>,
+    /// Whether their runners come over a network.
+    pub has_network: bool,
     /// The program that is the runner in them.
     pub runner: PathBuf,
 }
@@ -92,7 +94,8 @@ async fn kept(config: &Config, instance: &Instance) -> Result<Sandboxes, ChoiceE
     let peer_uid = confinement.as_ref().map(Confinement::uid);
     let options =
         Options { confinement, ..Options::new(config.data_dir.join("sandboxes"), instance.clone()) };
-    Ok(Sandboxes { provider: Arc::new(Kept::open(options).await?), peer_uid, runner: own_program()? })
+    let provider = Arc::new(Kept::open(options).await?);
+    Ok(Sandboxes { provider, peer_uid, has_network: false, runner: own_program()? })
 }
 
 fn own_program() -> Result<PathBuf, ChoiceError> {
@@ -116,13 +119,22 @@ async fn containers(config: &Config, instance: &Instance) -> Result<Sandboxes, C
         }
         Err(reason) => return Err(ChoiceError::Unfit { kind: Kind::Docker, reason }),
     }
-    Ok(Sandboxes { provider: Arc::new(docker), peer_uid: Some(sandbox::docker::UID), runner })
+    Ok(Sandboxes {
+        provider: Arc::new(docker),
+        peer_uid: Some(sandbox::docker::UID),
+        has_network: has_network(config),
+        runner,
+    })
 }
 
 /// Connects to the daemon that is configured.
 async fn connect(config: &Config, root: PathBuf, instance: Instance) -> Result<Docker, ChoiceError> {
-    let config::Docker { socket, image, runtime, .. } = config.docker.clone();
-    let options = docker::Options { socket, image, runtime, ..docker::Options::new(root, instance) };
+    let config::Docker { socket, image, runtime, subnets, .. } = config.docker.clone();
+    let link = match config.docker.link {
+        config::Link::Socket => docker::Link::Socket,
+        config::Link::Tcp => docker::Link::Tcp { subnets, relay: runner(config)? },
+    };
+    let options = docker::Options { socket, image, runtime, link, ..docker::Options::new(root, instance) };
     Ok(Docker::open(options).await?)
 }
 
@@ -144,6 +156,11 @@ async fn open_docker(config: &Config, root: PathBuf, instance: Instance) -> Resu
     Ok(docker)
 }
 
+/// Whether containers have networks of their own.
+fn has_network(config: &Config) -> bool {
+    config.docker.link == config::Link::Tcp
+}
+
 /// The program that is put into containers.
 pub(crate) fn runner(config: &Config) -> Result<PathBuf, ChoiceError> {
     config.docker.runner.clone().map_or_else(own_program, Ok)
@@ -157,7 +174,7 @@ async fn canary(config: &Config, docker: &Docker, runner: &Path) -> Result<(), S
     let hidden = [Some(config.data_dir.clone()), home].into_iter().flatten();
     let hidden: Vec<PathBuf> = hidden.filter(|path| path.is_absolute() && path != Path::new("/")).collect();
     let hidden: Vec<&Path> = hidden.iter().map(PathBuf::as_path).collect();
-    sandbox::prove(docker, runner, cage.path(), &hidden).await
+    sandbox::prove(docker, runner, cage.path(), &hidden, has_network(config)).await
 }
 
 /// What a container holds agents to, once a canary has found no way out of one.
@@ -193,7 +210,7 @@ pub async fn proven(config: &Config) -> Result<(Confinement, Isolation), ChoiceE
     let hidden: Vec<PathBuf> =
         hidden.into_iter().flatten().filter(|path| is_hidden(&confinement, path)).collect();
     let hidden: Vec<&Path> = hidden.iter().map(PathBuf::as_path).collect();
-    sandbox::prove(&provider, &program, &link, &hidden).await.map_err(unfit)?;
+    sandbox::prove(&provider, &program, &link, &hidden, false).await.map_err(unfit)?;
     Ok((confinement, provider.isolation()))
 }
 

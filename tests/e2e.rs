@@ -53,6 +53,8 @@ mod standby;
 mod support;
 #[path = "e2e/tasks.rs"]
 mod tasks;
+#[path = "e2e/tcp.rs"]
+mod tcp;
 #[path = "e2e/up.rs"]
 mod up;
 #[path = "e2e/views.rs"]

@@ -14,6 +14,7 @@ use events::{EntityKind, api::Problem, api::ProblemKind};
 use crate::core::Core;
 use crate::entity::Outcome;
 use crate::hosted;
+use crate::profiles::Wish;
 use crate::shelves::{ColdStart, Found, Taken};
 
 /// A sandbox that is held for a claim.
@@ -101,21 +102,16 @@ impl Claimant {
         let ask = || core.profiles.get(&*core.store, tenant, name, self.profile.1);
         let profile = core.insist("the profile of who claims", ask).await?;
         loop {
-            if let Some(held) = self.find(core, pool, profile.image()).await? {
+            if let Some(held) = self.find(core, pool, profile.wish()).await? {
                 return Ok(held);
             }
         }
     }
 
     /// The same, if nobody sends those who wait away meanwhile.
-    async fn find(
-        &self,
-        core: &Arc<Core>,
-        pool: &PoolId,
-        image: Option<&str>,
-    ) -> Result<Option<Held>, Problem> {
+    async fn find(&self, core: &Arc<Core>, pool: &PoolId, wish: Wish<'_>) -> Result<Option<Held>, Problem> {
         let now_ms = core.clock.now().millis();
-        let held = match core.shelves.take(pool, self.profile.1, image, now_ms) {
+        let held = match core.shelves.take(pool, self.profile.1, wish, now_ms) {
             Found::Standby(taken) => Held::Standby(taken),
             Found::Cold(start) => Held::Cold(Some(start)),
             Found::Elsewhere => Held::Cold(None),

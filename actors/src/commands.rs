@@ -174,6 +174,7 @@ impl Answerer {
             Some(image) => self.pin(&format!("profile `{name}`"), image).await?,
             None => None,
         };
+        self.check_runtime(&format!("profile `{name}`"), checked.runtime_class.as_deref()).await?;
         let command = profile::Command::Apply {
             tenant: asked.caller.tenant.clone(),
             name: name.to_owned(),
@@ -197,6 +198,17 @@ impl Answerer {
             let is_unfit = matches!(error, sandbox::Error::Image { .. });
             let kind = if is_unfit { ProblemKind::Invalid } else { ProblemKind::Unavailable };
             Problem::new(kind, format!("{applied}, `spec.image`: failed to {error}"))
+        })
+    }
+
+    /// Makes sure that sandboxes can be run by the runtime that is named.
+    async fn check_runtime(&self, applied: &str, runtime: Option<&str>) -> Result<(), Problem> {
+        let Some(runtime) = runtime else { return Ok(()) };
+        self.core.provider.check_runtime(runtime).await.map_err(|error| {
+            let is_unfit =
+                matches!(error, sandbox::Error::Invalid { .. } | sandbox::Error::Unsupported { .. });
+            let kind = if is_unfit { ProblemKind::Invalid } else { ProblemKind::Unavailable };
+            Problem::new(kind, format!("{applied}, `spec.runtimeClass`: failed to {error}"))
         })
     }
 

@@ -23,6 +23,22 @@ pub(crate) struct Checked {
     pub(crate) image: Option<String>,
 }
 
+/// What a profile wants a sandbox to be that was made before anybody claimed it; what it does not name is the pool's to
+/// choose.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wish<'a> {
+    pub(crate) image: Option<&'a str>,
+    pub(crate) runtime: Option<&'a str>,
+}
+
+impl Wish<'_> {
+    /// Whether a sandbox of this image and runtime will do.
+    pub(crate) fn is_met(self, image: Option<&str>, runtime: Option<&str>) -> bool {
+        let will_do = |wanted: Option<&str>, found| wanted.is_none_or(|wanted| found == Some(wanted));
+        will_do(self.image, image) && will_do(self.runtime, runtime)
+    }
+}
+
 /// Versions of profiles by their digest.
 #[derive(Default)]
 pub(crate) struct Profiles(Mutex<HashMap<Digest, Arc<Checked>>>);
@@ -46,6 +62,11 @@ impl Checked {
     /// What its agents' sandboxes are made of: what its image stood for, or its name where that could not be told.
     pub(crate) fn image(&self) -> Option<&str> {
         self.image.as_deref().or(self.spec.image.as_deref())
+    }
+
+    /// What its agents' sandboxes must be, where it says so.
+    pub(crate) fn wish(&self) -> Wish<'_> {
+        Wish { image: self.image(), runtime: self.spec.runtime_class.as_deref() }
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) enum What {
     IdentityField,
     /// A process that is not of the sandbox connected.
     ForeignPeer,
+    /// A token that lets a runner in was shown again, or by another sandbox.
+    ReusedToken,
 }
 
 /// The part of the platform that sandboxes are.
@@ -47,21 +49,28 @@ pub(crate) fn outbox(peer: &Peer) -> StreamId {
 
 /// Records that somebody who is not of the sandbox spoke from its socket.
 pub(crate) async fn foreign_peer(core: &Arc<Core>, sandbox: &Arc<Sandbox>, process: Process) {
+    let detail = format!("process {} of user {}", process.pid, process.uid);
+    tampered(core, sandbox, What::ForeignPeer, Tampering::ForeignPeer, detail).await;
+}
+
+/// Records that a token of `owner` was shown in this sandbox's place, or again in its own.
+pub(crate) async fn reused_token(core: &Arc<Core>, sandbox: &Arc<Sandbox>, owner: &Sandbox) {
+    let detail = format!("it was shown a token that let in, or was to let in, the runner of `{}`", owner.id);
+    tampered(core, sandbox, What::ReusedToken, Tampering::ReusedToken, detail).await;
+}
+
+/// Records what was done to a sandbox from outside.
+async fn tampered(core: &Arc<Core>, sandbox: &Arc<Sandbox>, kind: What, what: Tampering, detail: String) {
     let (id, peer) = (sandbox.id.clone(), sandbox.peer().cloned());
     let make = move |count| {
-        let tampered = Tampered {
-            sandbox: id,
-            agent: peer.as_ref().map(|peer| peer.agent.to_string()),
-            what: Tampering::ForeignPeer,
-            detail: format!("process {} of user {}", process.pid, process.uid),
-            count,
-        };
+        let agent = peer.as_ref().map(|peer| peer.agent.to_string());
+        let tampered = Tampered { sandbox: id, agent, what, detail, count };
         let tenant = peer.map_or_else(Tenant::default, |peer| peer.tenant.clone());
         let stream = StreamId::new(EntityKind::Platform, SANDBOXES);
         let events = vec![platform::Event::from(tampered).encode()];
         journal::request(&tenant, Principal::system("gateway"), None, stream, events)
     };
-    throttled(core, sandbox, What::ForeignPeer, make).await;
+    throttled(core, sandbox, kind, make).await;
 }
 
 /// Records one occurrence of what an agent did, and says where. `None`: it was one of too many and is counted into the

@@ -25,7 +25,7 @@ use crate::policy::CrewPolicy;
 use crate::sandbox::Sandbox;
 use crate::session::text;
 use crate::state::States;
-use crate::{server, socket};
+use crate::{bootstrap, server, socket};
 
 /// How long what runs for a sandbox may take to end when it is closed.
 const CLOSE: Duration = Duration::from_secs(5);
@@ -92,11 +92,18 @@ impl Gateway {
             }
             let listener = socket::bind(run_dir, &directory, sandbox, self.core.options.peer_uid)
                 .map_err(|source| Error::Socket { path: path.clone(), source: Arc::new(source) })?;
+            if self.core.options.bootstrap {
+                bootstrap::make_directory(&directory)
+                    .map_err(|source| Error::Socket { path: path.clone(), source: Arc::new(source) })?;
+            }
             let opened = Arc::new(Sandbox::new(sandbox.clone(), directory, &self.core.options.limits));
             sandboxes.insert(sandbox.clone(), opened.clone());
             (opened, listener)
         };
         let tracker = opened.tracker.clone();
+        if self.core.options.bootstrap {
+            tracker.spawn(bootstrap::keep(self.core.clone(), opened.clone()));
+        }
         tracker.spawn(server::serve(self.core.clone(), opened, listener));
         Ok(path)
     }

@@ -17,6 +17,7 @@
 mod auth;
 mod board;
 mod body;
+mod bootstrap;
 mod bucket;
 mod calls;
 mod channel;

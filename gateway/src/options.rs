@@ -9,6 +9,9 @@ pub struct Options {
     pub run_dir: PathBuf,
     /// The user that runners run as, to whom the sockets are given; `None` = whoever runs the platform.
     pub peer_uid: Option<u32>,
+    /// Whether runners come over a network: each must then show a token for its first link, which is in a file beside its
+    /// socket that no other sandbox sees.
+    pub bootstrap: bool,
     /// The limits.
     pub limits: Limits,
 }
@@ -16,7 +19,7 @@ pub struct Options {
 impl Options {
     /// The defaults, with the sockets under `run_dir`.
     pub fn new(run_dir: impl Into<PathBuf>) -> Self {
-        Self { run_dir: run_dir.into(), peer_uid: None, limits: Limits::default() }
+        Self { run_dir: run_dir.into(), peer_uid: None, bootstrap: false, limits: Limits::default() }
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bootstrap::Tokens;
 use crate::calls::Calls;
 use crate::core::Core;
 use crate::error::Error;
@@ -31,6 +32,8 @@ pub(crate) struct Sandbox {
     pub(crate) wake: Arc<Notify>,
     /// The sandbox's time is over.
     pub(crate) closed: CancellationToken,
+    /// It has a link, or none any more.
+    pub(crate) relinked: Notify,
     /// All that runs for it.
     pub(crate) tracker: TaskTracker,
     /// Artifact requests at once.
@@ -48,6 +51,10 @@ pub(crate) struct State {
     pub(crate) results: Calls,
     pub(crate) hand: Hand,
     pub(crate) denials: Throttle,
+    /// What lets its runner in before it is assigned, where that comes over a network.
+    pub(crate) bootstrap: Tokens,
+    /// It cannot be told any more who speaks for it: nobody does.
+    pub(crate) is_spoilt: bool,
     /// The runner holds its assignment, so that a link without its token is somebody else's.
     pub(crate) token_held: bool,
     /// The assignment was sent, or the token shown.
@@ -121,6 +128,8 @@ impl Sandbox {
             results: Calls::new(tasks_max, tasks_max, kept.1),
             hand: Hand::default(),
             denials: Throttle::new(limits.denials_recorded_per_second),
+            bootstrap: Tokens::default(),
+            is_spoilt: false,
             token_held: false,
             assigned: false,
             ahead: None,
@@ -131,6 +140,7 @@ impl Sandbox {
             directory,
             wake: Arc::new(Notify::new()),
             closed: CancellationToken::new(),
+            relinked: Notify::new(),
             tracker: TaskTracker::new(),
             door: Arc::new(Semaphore::new(limits.door_requests_max)),
             peer: OnceLock::new(),
@@ -191,6 +201,7 @@ impl Sandbox {
                 match &state.link {
                     None => {
                         state.link = Some(link.clone());
+                        self.relinked.notify_one();
                         return Some(());
                     }
                     Some(old) => old.clone(),
@@ -213,6 +224,7 @@ impl Sandbox {
             state.outlet.link_lost();
         }
         drop(state);
+        self.relinked.notify_one();
         link.ended.cancel();
     }
 }

@@ -14,6 +14,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as SocketError};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 
+use crate::bootstrap;
 use crate::core::Core;
 use crate::grant::bundle;
 use crate::sandbox::{Link, Sandbox};
@@ -76,7 +77,7 @@ pub(crate) async fn run(core: Arc<Core>, sandbox: Arc<Sandbox>, socket: Socket, 
 
 /// Everything up to and including `welcome`.
 async fn open(
-    core: &Core,
+    core: &Arc<Core>,
     sandbox: &Arc<Sandbox>,
     link: &Arc<Link>,
     writer: &mut Writer,
@@ -90,7 +91,7 @@ async fn open(
     if !hello.v.contains(&VERSION) {
         return Err(Refused::new(CloseCode::Version, "this gateway speaks version 1"));
     }
-    let assigned = authenticate(core, sandbox, token)?;
+    let assigned = authenticate(core, sandbox, token).await?;
     sandbox
         .claim(link, &core.options.limits)
         .await
@@ -163,15 +164,26 @@ async fn first(reader: &mut Reader) -> Result<Hello, Refused> {
     }
 }
 
-/// Whether the runner shows the token of its assignment. None is needed before it has one.
-fn authenticate(core: &Core, sandbox: &Sandbox, token: Option<&str>) -> Result<bool, Refused> {
-    let wrong = || Refused::new(CloseCode::Token, "the token is not that of the sandbox's assignment");
-    match token {
-        Some(token) if core.authenticator.verify(&sandbox.id, token) => Ok(true),
-        Some(_) => Err(wrong()),
-        None if sandbox.state().token_held => Err(wrong()),
-        None => Ok(false),
+/// Whether the runner shows the token of its assignment. Before it has one, none is needed of who came by the socket
+/// alone; who came over a network shows the one that was left for it.
+async fn authenticate(
+    core: &Arc<Core>,
+    sandbox: &Arc<Sandbox>,
+    token: Option<&str>,
+) -> Result<bool, Refused> {
+    let needs_bootstrap = core.options.bootstrap;
+    let assigned = match token {
+        Some(token) if core.authenticator.verify(&sandbox.id, token) => Some(true),
+        Some(token) if needs_bootstrap => bootstrap::admits(core, sandbox, token).await.then_some(false),
+        None if !needs_bootstrap && !sandbox.state().token_held => Some(false),
+        _ => None,
+    };
+    if sandbox.state().is_spoilt {
+        let reason = "a token of the sandbox was shown by somebody else";
+        return Err(Refused::new(CloseCode::IncarnationEnded, reason));
     }
+    let reason = "the token is not that of the sandbox's assignment";
+    assigned.ok_or_else(|| Refused::new(CloseCode::Token, reason))
 }
 
 /// The link is over.

@@ -9,6 +9,7 @@
 
 mod address;
 mod artifact;
+pub mod bootstrap;
 mod call;
 mod content;
 mod error;

@@ -23,6 +23,9 @@ pub struct ProfileSummary {
     pub concurrency: u32,
     /// What one of its agents may use.
     pub resources: Resources,
+    /// The runtime that runs its agents, where it names one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_class: Option<String>,
 }
 
 impl ProfileSummary {
@@ -34,6 +37,7 @@ impl ProfileSummary {
             protocol: profile.spec.handler.protocol,
             concurrency: profile.spec.handler.concurrency,
             resources: profile.spec.resources.clone(),
+            runtime_class: profile.spec.runtime_class.clone(),
         }
     }
 }

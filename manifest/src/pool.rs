@@ -25,6 +25,11 @@ pub struct PoolSpec {
     /// The image of container and native sandboxes. Absent: the platform's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The runtime that runs its container, by the name that the Docker daemon lists, such as `runsc`. Absent: the
+    /// platform's default. Other kinds of sandboxes have none to choose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"))]
+    pub runtime_class: Option<String>,
     /// What a standby sandbox may use. Where sandboxes can be changed as they run, a claim gives it what the agent's
     /// profile says.
     pub resources: Resources,

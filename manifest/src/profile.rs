@@ -30,6 +30,11 @@ pub struct ProfileSpec {
     /// The image of container and native sandboxes. Absent: the platform's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The runtime that runs its container, by the name that the Docker daemon lists, such as `runsc`. Absent: the
+    /// platform's default. Other kinds of sandboxes have none to choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"))]
+    pub runtime_class: Option<String>,
     /// The user's program and how it is driven.
     pub handler: Handler,
     /// The limits of the agent's sandbox.
@@ -65,6 +70,8 @@ impl ProfileSpec {
     pub const ENV_VALUE_BYTES_MAX: usize = 32 * 1024;
     /// The most characters in a description.
     pub const DESCRIPTION_MAX: usize = 1_024;
+    /// The most characters in a runtime's name.
+    pub const RUNTIME_MAX: usize = 64;
 }
 
 /// The user's program and how it is driven.

@@ -3,7 +3,7 @@
 use hypercode_manifest::parse;
 
 /// What containers could be given by those who run them.
-const FIELDS: [&str; 24] = [
+const FIELDS: [&str; 23] = [
     "privileged: true",
     "hostConfig: {}",
     "networkMode: host",
@@ -21,7 +21,6 @@ const FIELDS: [&str; 24] = [
     "usernsMode: host",
     "user: root",
     "runtime: runc",
-    "runtimeClass: kata",
     "sysctls: {}",
     "ulimits: {}",
     "extraHosts: []",
@@ -50,5 +49,23 @@ fn nothing_of_the_host_can_be_asked_for() {
             assert!(parsed.has_errors(), "`{path}` is taken");
             assert!(parsed.faults.iter().any(|fault| fault.path == path), "{path}: {:?}", parsed.faults);
         }
+    }
+}
+
+/// A runtime is chosen by its name alone, from those that whoever runs the daemon put there.
+#[test]
+fn a_runtime_class_is_a_name_of_the_spec() {
+    let faults = |line: &str| {
+        let text = format!(
+            "apiVersion: hypercode.dev/v1\nkind: Profile\nmetadata: {{name: one}}\nspec:\n{line}\n  handler: \
+             {{command: [agent]}}\n---\napiVersion: hypercode.dev/v1\nkind: Pool\nmetadata: {{name: two}}\nspec:\n{line}\n"
+        );
+        parse("both.yaml", text.as_bytes()).faults
+    };
+    assert!(faults("  runtimeClass: io.containerd.runsc.v1").is_empty());
+    for bad in ["/usr/bin/runc", "--privileged", "\"\"", "a b", "[runc]"] {
+        let faults = faults(&format!("  runtimeClass: {bad}"));
+        assert_eq!(faults.len(), 2, "{bad}: {faults:?}");
+        assert!(faults.iter().all(|fault| fault.path == "spec.runtimeClass"), "{bad}: {faults:?}");
     }
 }

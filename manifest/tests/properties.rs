@@ -284,22 +284,25 @@ fn profile() -> impl Strategy<Value = Profile> {
     let secrets = source.prop_map(|from| vec![Secret { name: "SECRET".to_owned(), from }]);
     let retry = (1..=Retry::ATTEMPTS_MAX, select(vec![RetryClass::Transient, RetryClass::Permanent]))
         .prop_map(|(max_attempts, unclassified)| Retry { max_attempts, unclassified });
-    let words = (r"[^\x00]{0,40}", option::of("[a-z:/]{1,20}"));
+    let words = (r"[^\x00]{0,40}", option::of("[a-z:/]{1,20}"), option::of("[a-z0-9][A-Z_.-]{0,20}"));
     (metadata(), words, handler(), models, tools, secrets, retry, env()).prop_map(
-        |(metadata, (description, image), handler, models, tools, secrets, retry, env)| Profile {
-            api_version: Default::default(),
-            metadata,
-            spec: ProfileSpec {
-                description,
-                image,
-                handler,
-                resources: Resources::default(),
-                models,
-                tools,
-                secrets,
-                retry,
-                env,
-            },
+        |(metadata, (description, image, runtime_class), handler, models, tools, secrets, retry, env)| {
+            Profile {
+                api_version: Default::default(),
+                metadata,
+                spec: ProfileSpec {
+                    description,
+                    image,
+                    runtime_class,
+                    handler,
+                    resources: Resources::default(),
+                    models,
+                    tools,
+                    secrets,
+                    retry,
+                    env,
+                },
+            }
         },
     )
 }

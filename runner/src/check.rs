@@ -30,6 +30,7 @@ use crate::{
     child::Program,
     door::Door,
     event::{EVENTS_MAX, Platform},
+    gateway::Gateway,
     log::Log,
     process::Family,
     source,
@@ -99,7 +100,8 @@ async fn prepare(
     let initialize: Initialize = first_params(transcript::STDIO, method::INITIALIZE)?;
     let (_, token) = tokio::sync::watch::channel(None);
     // There is no door here: what goes to `/file` is answered as by a platform that cannot be reached.
-    let door = Door::new(options.work.join("no-gateway"), token, initialize.limits.artifact_bytes);
+    let door =
+        Door::new(Gateway::Socket(options.work.join("no-gateway")), token, initialize.limits.artifact_bytes);
     let info = serde_json::to_value(&initialize).map_err(|error| error.to_string())?;
     let api = Api {
         platform: platform.clone(),

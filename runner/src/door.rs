@@ -1,6 +1,6 @@
-//! The runner's way to the artifact door: ordinary HTTP/1.1 on the gateway's socket, beside the link.
+//! The runner's way to the artifact door: ordinary HTTP/1.1 to the gateway, beside the link.
 
-use std::{io, path::Path, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -15,11 +15,12 @@ use sha2::{Digest as _, Sha256};
 use tokio::{
     fs::File,
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::UnixStream,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep},
 };
 use tokio_util::io::ReaderStream;
+
+use crate::gateway::{Gateway, Stream};
 
 /// How long a door call waits for a gateway that is not there, as after its restart.
 const CONNECT_MS_MAX: u64 = 30_000;
@@ -31,7 +32,7 @@ const OCTETS: &str = "application/octet-stream";
 /// The artifact door. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Door {
-    socket: PathBuf,
+    gateway: Gateway,
     token: watch::Receiver<Option<Secret>>,
     connections: Arc<Semaphore>,
     bytes_max: u64,
@@ -46,8 +47,8 @@ fn unavailable(what: &str, error: impl std::fmt::Display) -> Error {
 }
 
 impl Door {
-    pub(crate) fn new(socket: PathBuf, token: watch::Receiver<Option<Secret>>, bytes_max: u64) -> Self {
-        Self { socket, token, connections: Arc::new(Semaphore::new(DOOR_CONNECTIONS_MAX)), bytes_max }
+    pub(crate) fn new(gateway: Gateway, token: watch::Receiver<Option<Secret>>, bytes_max: u64) -> Self {
+        Self { gateway, token, connections: Arc::new(Semaphore::new(DOOR_CONNECTIONS_MAX)), bytes_max }
     }
 
     /// The same door with another limit.
@@ -216,10 +217,10 @@ impl Door {
         Err(Error::from_problem(status, serde_json::from_slice(&body).unwrap_or_default()))
     }
 
-    async fn connect(&self) -> Result<UnixStream, Error> {
+    async fn connect(&self) -> Result<Stream, Error> {
         let give_up = Instant::now() + Duration::from_millis(CONNECT_MS_MAX);
         loop {
-            match UnixStream::connect(&self.socket).await {
+            match self.gateway.connect().await {
                 Ok(stream) => return Ok(stream),
                 Err(error) if Instant::now() >= give_up => {
                     return Err(unavailable("reach the gateway", error));

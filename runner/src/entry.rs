@@ -55,9 +55,9 @@ fn run(options: Options) -> io::Result<End> {
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
         let (token, bearer) = watch::channel(None);
         let platform = Platform::new(events);
-        let door = Door::new(options.socket.clone(), bearer.clone(), ARTIFACT_BYTES_MAX);
+        let door = Door::new(options.gateway.clone(), bearer.clone(), ARTIFACT_BYTES_MAX);
         let workspace = Workspace::new(work.clone(), door);
-        tokio::spawn(uplink::run(options.socket.clone(), work.clone(), bearer, platform.clone()));
+        tokio::spawn(uplink::run(options.gateway.clone(), work.clone(), bearer, platform.clone()));
         Core::new(Parts { options, work, platform, workspace, token }).run(inbox).await
     });
     // A file operation on a stuck disk must not keep the runner alive.

@@ -11,6 +11,7 @@ mod core;
 mod door;
 mod entry;
 mod event;
+mod gateway;
 mod lines;
 mod log;
 
@@ -22,4 +23,5 @@ mod uplink;
 mod workspace;
 
 pub use entry::main;
+pub use gateway::Gateway;
 pub use options::{Options, OptionsError};

@@ -4,11 +4,13 @@ use std::{ffi::OsString, path::PathBuf};
 
 use link::limits::ORPHAN_GRACE_MS;
 
-/// What the command line says: `--socket PATH --sandbox ID --work DIR [--orphan-grace-ms N]`.
+use crate::gateway::Gateway;
+
+/// What the command line says: `--socket PATH|tcp:ADDRESS:PORT --sandbox ID --work DIR [--orphan-grace-ms N]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// The gateway's Unix socket of this sandbox.
-    pub socket: PathBuf,
+    /// Where the gateway is, as far as this sandbox can see it.
+    pub gateway: Gateway,
     /// The sandbox's id; for logs only, as the gateway knows a sandbox by the socket.
     pub sandbox: String,
     /// The work directory: the handler's home, with its source, its tasks and its log.
@@ -37,12 +39,12 @@ pub enum OptionsError {
 impl Options {
     /// Reads the arguments after `argv[0]`.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, OptionsError> {
-        let (mut socket, mut sandbox, mut work, mut orphan_grace_ms) = (None, None, None, ORPHAN_GRACE_MS);
+        let (mut gateway, mut sandbox, mut work, mut orphan_grace_ms) = (None, None, None, ORPHAN_GRACE_MS);
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
             let mut value = |name| args.next().ok_or(OptionsError::NoValue(name));
             match arg.to_str() {
-                Some("--socket") => socket = Some(PathBuf::from(value("--socket")?)),
+                Some("--socket") => gateway = Some(Gateway::read(value("--socket")?)),
                 Some("--sandbox") => sandbox = Some(value("--sandbox")?.to_string_lossy().into_owned()),
                 Some("--work") => work = Some(PathBuf::from(value("--work")?)),
                 Some("--orphan-grace-ms") => {
@@ -53,7 +55,7 @@ impl Options {
             }
         }
         Ok(Self {
-            socket: socket.ok_or(OptionsError::Missing("--socket"))?,
+            gateway: gateway.ok_or(OptionsError::Missing("--socket"))?,
             sandbox: sandbox.ok_or(OptionsError::Missing("--sandbox"))?,
             work: work.ok_or(OptionsError::Missing("--work"))?,
             orphan_grace_ms,

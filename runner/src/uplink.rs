@@ -1,9 +1,6 @@
-//! The runner's end of the link: a WebSocket on the gateway's Unix socket, made again whenever it is lost.
+//! The runner's end of the link: a WebSocket to the gateway, made again whenever it is lost.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _, stream::SplitSink};
 use link::{
@@ -13,7 +10,6 @@ use link::{
 };
 use rand::Rng as _;
 use tokio::{
-    net::UnixStream,
     sync::{mpsc, watch},
     time::sleep,
 };
@@ -27,7 +23,10 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::event::{Event, Platform};
+use crate::{
+    event::{Event, Platform},
+    gateway::{Gateway, Stream},
+};
 
 /// Frames that may wait for the socket; the core keeps the rest, where it can still drop and replace them.
 const FRAMES_WAITING_MAX: usize = 16;
@@ -59,15 +58,15 @@ pub(crate) enum Outgoing {
 
 /// Keeps a link up for ever, or until it is dropped.
 pub(crate) async fn run(
-    socket: PathBuf,
+    gateway: Gateway,
     work: PathBuf,
     token: watch::Receiver<Option<Secret>>,
     platform: Platform,
 ) {
-    let mut pause_ms = RECONNECT_MS_MIN;
+    let (mut pause_ms, mut used) = (RECONNECT_MS_MIN, None);
     loop {
-        let bearer = token.borrow().clone();
-        match connect(&socket, bearer.as_ref()).await {
+        let assigned = token.borrow().clone();
+        match connect(&gateway, assigned.as_ref(), &mut used).await {
             Ok(stream) => {
                 if serve(stream, &platform).await {
                     pause_ms = RECONNECT_MS_MIN;
@@ -87,26 +86,40 @@ pub(crate) async fn run(
     }
 }
 
-type Stream = WebSocketStream<UnixStream>;
+type Socket = WebSocketStream<Stream>;
 
-async fn connect(socket: &Path, token: Option<&Secret>) -> Result<Stream, tungstenite::Error> {
+/// Makes a link with the token of the assignment; before there is one with another for each link, of which the last is
+/// `used`.
+async fn connect(
+    gateway: &Gateway,
+    assigned: Option<&Secret>,
+    used: &mut Option<Secret>,
+) -> Result<Socket, tungstenite::Error> {
+    let first = match assigned {
+        Some(_) => None,
+        None => gateway.bootstrap(used.as_ref()).map_err(tungstenite::Error::Io)?,
+    };
     let mut request = "ws://gateway/link/v1".into_client_request()?;
     let headers = request.headers_mut();
     headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
-    if let Some(token) = token {
+    if let Some(token) = assigned.or(first.as_ref()) {
         let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))?;
         value.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, value);
     }
-    let stream = UnixStream::connect(socket).await.map_err(tungstenite::Error::Io)?;
+    let stream = gateway.connect().await.map_err(tungstenite::Error::Io)?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX));
-    Ok(client_async_with_config(request, stream, Some(config)).await?.0)
+    let (socket, _) = client_async_with_config(request, stream, Some(config)).await?;
+    if first.is_some() {
+        *used = first;
+    }
+    Ok(socket)
 }
 
 /// Passes frames until the link ends. Whether it got as far as `welcome`.
-async fn serve(stream: Stream, platform: &Platform) -> bool {
+async fn serve(stream: Socket, platform: &Platform) -> bool {
     let (sink, mut incoming) = stream.split();
     let (sender, outgoing) = mpsc::channel(FRAMES_WAITING_MAX);
     platform.tell(Event::Uplink(Uplink::Up(sender))).await;
@@ -143,7 +156,7 @@ async fn serve(stream: Stream, platform: &Platform) -> bool {
     welcomed
 }
 
-async fn write(mut sink: SplitSink<Stream, Message>, mut outgoing: mpsc::Receiver<Outgoing>) {
+async fn write(mut sink: SplitSink<Socket, Message>, mut outgoing: mpsc::Receiver<Outgoing>) {
     while let Some(first) = outgoing.recv().await {
         let mut next = Some(first);
         while let Some(frame) = next {

@@ -193,7 +193,7 @@ mod tests {
         let root = dir.path().join("work");
         fs::create_dir(&root).unwrap();
         let (_, token) = tokio::sync::watch::channel(None);
-        let door = Door::new(dir.path().join("none"), token, 1024);
+        let door = Door::new(crate::gateway::Gateway::Socket(dir.path().join("none")), token, 1024);
         (dir, Workspace::new(root.canonicalize().unwrap(), door))
     }
 

@@ -54,8 +54,8 @@ pub trait Factory: Send + Sync {
         running.work.clone()
     }
 
-    /// Where the sandbox sees its socket.
-    fn socket(&self, spec: &Spec) -> PathBuf {
+    /// Where the sandbox sees its socket, which it was told is at `_told`.
+    fn socket(&self, spec: &Spec, _told: &str) -> PathBuf {
         spec.socket.clone()
     }
 
@@ -93,12 +93,15 @@ pub fn spec(factory: &impl Factory, script: &str) -> Spec {
     fs::write(&program, script).expect("the scratch directory is writable");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("the file is ours");
     let directory = factory.scratch().join(id.as_str());
-    fs::create_dir(&directory).expect("the scratch directory is writable");
+    // With the directory that is seen in place of the socket's where that is not handed over.
+    fs::create_dir_all(directory.join(link::bootstrap::DIRECTORY))
+        .expect("the scratch directory is writable");
     Spec {
         id,
         labels: Labels { agent: Some("agent-1".to_owned()), incarnation: Some(3), pool: None },
         socket: directory.join("s"),
         image: None,
+        runtime: None,
         resources: Resources::default(),
         orphan_grace_ms: 60_000,
         runner: Runner::new(program),

@@ -1,6 +1,6 @@
 //! Sandboxes made of Docker containers.
 //!
-//! A container has no network and no privileges, sees nothing of the host but the directory of its socket and the
+//! A container has no network, or one of its own with a relay to the platform on it, and no privileges; it sees nothing of the host but the directory of its socket and the
 //! runner's file, and is held to its limits by the kernel (see `profile`). What the daemon made is looked at before
 //! anybody may speak from it (see [`assert_hardened`]): whatever is less shut off than it must be is killed.
 //!
@@ -8,15 +8,19 @@
 //! is written down beside it. So a platform that was killed finds everything again, and a daemon that was restarted
 //! is asked anew.
 
+mod around;
 mod daemon;
 mod filter;
 mod hardened;
 pub mod image;
 mod labels;
 mod life;
+mod network;
 mod peer;
 mod profile;
+mod relay;
 mod resolve;
+mod subnet;
 mod view;
 mod watch;
 
@@ -42,6 +46,11 @@ use crate::{
 pub use self::hardened::{Candidate, Drift, assert_hardened};
 
 pub use self::profile::UID;
+pub use self::relay::{RELAY, relay_main};
+pub use self::subnet::Subnets;
+
+/// What a specification's runtime is called.
+const RUNTIME_CLASS: &str = "runtimeClass";
 
 /// The daemon's usual socket.
 pub const SOCKET: &str = "/var/run/docker.sock";
@@ -57,8 +66,11 @@ pub struct Options {
     pub instance: Instance,
     /// The image of sandboxes whose specification names none.
     pub image: String,
-    /// The runtime that containers are run with, as the daemon lists them, such as `runsc`; `None` is its default.
+    /// The runtime of sandboxes whose specification names none, as the daemon lists them, such as `runsc`; `None` is its
+    /// default.
     pub runtime: Option<String>,
+    /// How runners come to the platform.
+    pub link: Link,
     /// Bounds.
     pub limits: Limits,
 }
@@ -76,9 +88,25 @@ impl Options {
             instance,
             image: Self::IMAGE.to_owned(),
             runtime: None,
+            link: Link::Socket,
             limits: Limits::default(),
         }
     }
+}
+
+/// How a runner comes to the platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// The platform's socket is mounted into its container, which has no network at all.
+    Socket,
+    /// Over TCP, for runtimes into which no socket can be mounted: each sandbox has a network of its own, and on it a relay
+    /// that has the socket.
+    Tcp {
+        /// Where the networks' addresses are taken from.
+        subnets: Subnets,
+        /// The program that is the relay: it calls [`relay_main`] when its name is [`RELAY`].
+        relay: PathBuf,
+    },
 }
 
 /// Bounds of a [`Docker`] provider.
@@ -147,18 +175,14 @@ impl Docker {
     pub async fn open(options: Options) -> Result<Self, Error> {
         let daemon = Daemon::connect(&options.socket, options.limits).await?;
         if let Some(runtime) = &options.runtime {
-            let listed = daemon.runtimes().await?;
-            if !listed.contains(runtime) {
-                let right = format!("one that the Docker daemon lists: {}", listed.join(", "));
-                return Err(Error::invalid("docker_runtime", runtime, right));
-            }
+            is_listed(&daemon, "docker_runtime", runtime).await?;
         }
         let used = Used::open(&options.root)?;
         let watch = Watch::new(options.limits.exits);
         let creates = Semaphore::new(options.limits.creates_at_once);
         let inner = Arc::new(Inner { options, daemon, used, gates: Gates::default(), watch, creates });
         let since = watch::now();
-        for (id, _) in inner.ids().await? {
+        for id in inner.ids().await?.into_keys() {
             inner.adopt(&id).await;
         }
         watch::start(&inner, since);
@@ -216,10 +240,16 @@ impl Provider for Docker {
     }
 
     fn isolation(&self) -> Isolation {
+        let network = match self.inner.options.link {
+            Link::Socket => "network: none at all; the one way out is the socket of its own",
+            Link::Tcp { .. } => {
+                "network: one of its own, on which are no host and no other agent; the one way out is a relay"
+            }
+        };
         Isolation {
             level: Level::Namespaces,
             held: vec![
-                "network: none at all; the one way out is the socket of its own",
+                network,
                 "files: a read-only image, and tmpfs of bounded size; nothing of the host but socket and runner",
                 "processes: namespaces of its own, a user of its own, no capabilities and no way to gain any",
                 "kernel: system calls from a short list",
@@ -253,10 +283,15 @@ impl Provider for Docker {
         let inner = &self.inner;
         let found = futures_util::stream::iter(inner.ids().await?)
             .map(|(id, map)| async move {
-                inner.examine(&id).await.unwrap_or_else(|error| {
-                    let state = State::Damaged(format!("it cannot be looked at: failed to {error}"));
-                    Some(Found { id, labels: labels::read(&map), socket: labels::socket(&map), state })
-                })
+                let damage = match inner.examine(&id).await {
+                    // What is being made or removed is not left behind.
+                    Ok(None) if labels::sandbox(&map).is_some() || inner.gates.is_busy(&id) => return None,
+                    Ok(None) => "only what was beside it is left".to_owned(),
+                    Ok(found) => return found,
+                    Err(error) => format!("it cannot be looked at: failed to {error}"),
+                };
+                let (labels, socket) = (labels::read(&map), labels::socket(&map));
+                Some(Found { id, labels, socket, state: State::Damaged(damage) })
             })
             .buffer_unordered(inner.options.limits.inspects_at_once);
         Ok(found.collect::<Vec<_>>().await.into_iter().flatten().collect())
@@ -269,6 +304,10 @@ impl Provider for Docker {
     async fn pin(&self, image: &str) -> Result<Option<String>, Error> {
         let bytes_max = self.inner.options.limits.image_bytes_max;
         Ok(Some(resolve::resolve(&self.inner.daemon, image, bytes_max).await?.id))
+    }
+
+    async fn check_runtime(&self, runtime: &str) -> Result<(), Error> {
+        is_listed(&self.inner.daemon, RUNTIME_CLASS, runtime).await
     }
 
     fn container(&self, id: &Id) -> Option<Container> {
@@ -296,7 +335,7 @@ impl Provider for Docker {
         // Whoever speaks before the container was looked at waits until it was.
         let _gate = self.inner.gates.enter(id).await;
         let Some(known) = self.inner.watch.get(id) else { return Ok(false) };
-        Ok(!known.is_spoilt && peer::is_in(peer.pid, &known.container.id))
+        Ok(!known.is_spoilt && peer::is_in(peer.pid, &known.speaker))
     }
 
     async fn update(&self, id: &Id, resources: &Resources) -> Result<(), Error> {
@@ -356,11 +395,20 @@ impl Inner {
         Ok(if is_ours { Mine::Yes(Box::new(container)) } else { Mine::No })
     }
 
-    /// All sandboxes of this instance that have a container, with its labels.
-    async fn ids(&self) -> Result<Vec<(Id, HashMap<String, String>)>, Error> {
+    /// All sandboxes of this instance of which anything is at the daemon, with the labels of the container if that is.
+    async fn ids(&self) -> Result<HashMap<Id, HashMap<String, String>>, Error> {
         let label = format!("{}={}", labels::INSTANCE, self.options.instance);
-        let maps = self.daemon.list(&label).await?;
-        Ok(maps.into_iter().filter_map(|map| Some((labels::sandbox(&map)?, map))).collect())
+        let (containers, networks) =
+            tokio::try_join!(self.daemon.list(&label), self.daemon.list_networks(&label))?;
+        let mut found = HashMap::new();
+        for map in networks.into_iter().chain(containers) {
+            match (labels::sandbox(&map), labels::beside(&map)) {
+                (Some(id), _) => drop(found.insert(id, map)),
+                (None, Some(id)) => drop(found.entry(id).or_insert(map)),
+                (None, None) => {}
+            }
+        }
+        Ok(found)
     }
 
     /// Watches over a container that an earlier platform started, if it is still what it must be.
@@ -432,6 +480,17 @@ impl Inner {
             Done::Now => Ok(()),
             Done::Before => Err(Error::NotRunning { id: id.clone() }),
         }
+    }
+}
+
+/// Makes sure that the daemon can run containers by this runtime.
+async fn is_listed(daemon: &Daemon, what: &'static str, runtime: &str) -> Result<(), Error> {
+    let listed = daemon.runtimes().await?;
+    let right = || format!("one that the Docker daemon lists: {}", listed.join(", "));
+    if listed.iter().any(|name| name == runtime) {
+        Ok(())
+    } else {
+        Err(Error::invalid(what, runtime, right()))
     }
 }
 

@@ -107,6 +107,14 @@ pub trait Provider: Send + Sync {
         Ok(None)
     }
 
+    /// Makes sure that sandboxes can be run by this runtime.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it is not there, [`Error::Unsupported`] where the kind has no other runtimes.
+    async fn check_runtime(&self, _: &str) -> Result<(), Error> {
+        Err(Error::Unsupported { kind: self.kind(), what: "choose a runtime class" })
+    }
+
     /// The container that a sandbox is, while it runs; `None` where it is none.
     fn container(&self, _: &Id) -> Option<Container> {
         None

@@ -27,6 +27,9 @@ pub struct Spec {
     /// The image that its files come from, as its kind names images. `None`: the kind's default, or the host's files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The runtime that is to run it, as its kind names runtimes. `None`: the kind's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
     /// What the sandbox may use. [`crate::Isolation`] says what of it a provider holds.
     pub resources: Resources,
     /// How long the runner works on without a link before it ends, in milliseconds.

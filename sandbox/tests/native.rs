@@ -50,7 +50,7 @@ impl Factory for Place {
         PathBuf::from(format!("/proc/{runner}/root{}", running.work.display()))
     }
 
-    fn socket(&self, spec: &Spec) -> PathBuf {
+    fn socket(&self, spec: &Spec, _: &str) -> PathBuf {
         Path::new("/run/hypercode").join(spec.socket.file_name().unwrap())
     }
 
@@ -79,11 +79,11 @@ async fn a_canary_finds_no_way_out_of_namespaces_and_several_out_of_processes() 
     let link = place.dir.path().join("link");
     std::fs::create_dir(&link).unwrap();
     let hidden = [place.dir.path(), Path::new("/root"), Path::new("/home")];
-    prove(&provider, Path::new(STUB), &link, &hidden).await.unwrap();
+    prove(&provider, Path::new(STUB), &link, &hidden, false).await.unwrap();
     assert_eq!(provider.list().await.unwrap(), []);
 
     let open = Kept::open(Options { confinement: None, ..place.options(&instance()) }).await.unwrap();
-    let breaches = prove(&open, Path::new(STUB), &link, &hidden).await.unwrap_err();
+    let breaches = prove(&open, Path::new(STUB), &link, &hidden, false).await.unwrap_err();
     assert!(breaches.contains("other processes"), "{breaches}");
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use sandbox::docker::Subnets;
+
 use super::setting::{Setting, path};
 
 /// How Docker is used.
@@ -15,7 +17,24 @@ pub struct Docker {
     pub runtime: Option<String>,
     /// The program that is put into every container to be its runner; `None` is this one.
     pub runner: Option<PathBuf>,
+    /// How runners come to the platform.
+    pub link: Link,
+    /// The addresses of the networks of sandboxes that come over TCP.
+    pub subnets: Subnets,
 }
+
+/// How a runner in a container comes to the platform.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    /// By a socket that is mounted into the container, which has no network.
+    #[default]
+    Socket,
+    /// Over TCP, on a network of the container's own, by a relay.
+    Tcp,
+}
+
+/// The ways, by name.
+const LINKS: [(&str, Link); 2] = [("socket", Link::Socket), ("tcp", Link::Tcp)];
 
 impl Default for Docker {
     fn default() -> Self {
@@ -24,6 +43,8 @@ impl Default for Docker {
             image: sandbox::docker::Options::IMAGE.to_owned(),
             runtime: None,
             runner: None,
+            link: Link::default(),
+            subnets: Subnets::DEFAULT,
         }
     }
 }
@@ -58,6 +79,29 @@ pub(super) const RUNNER: Setting = Setting {
     default: "this program",
     meaning: "The program that is put into every container to be its runner. Linked statically, it runs in any image.",
     set: |config, text| path(text).map(|runner| config.docker.runner = Some(runner)),
+};
+
+pub(super) const LINK: Setting = Setting {
+    key: "docker_link",
+    form: "`socket` or `tcp`",
+    default: "`socket`",
+    meaning: "How the runners in containers come to the platform. `socket`: a socket is mounted into each container, which has no network. `tcp`: for runtimes into which none can be mounted; each container has a network of its own, with a relay on it.",
+    set: |config, text| {
+        let found = LINKS.iter().find(|(name, _)| *name == text);
+        found.map(|(_, link)| config.docker.link = *link).ok_or("expected `socket` or `tcp`".to_owned())
+    },
+};
+
+pub(super) const SUBNETS: Setting = Setting {
+    key: "docker_subnets",
+    form: "private IPv4 network",
+    default: "`10.81.0.0/16`",
+    meaning: "Where the addresses of those networks are taken from, eight for each container. No host that containers must not reach may be in it.",
+    set: |config, text| {
+        text.parse()
+            .map(|subnets| config.docker.subnets = subnets)
+            .map_err(|error| format!("failed to {error}"))
+    },
 };
 
 fn name(text: &str) -> Result<String, String> {

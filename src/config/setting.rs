@@ -127,6 +127,8 @@ pub const SETTINGS: &[Setting] = &[
     docker::IMAGE,
     docker::RUNTIME,
     docker::RUNNER,
+    docker::LINK,
+    docker::SUBNETS,
     Setting {
         key: "run_dir",
         form: "directory",

@@ -77,6 +77,7 @@ async fn applied(api: &Api, tenant: &Tenant) -> Result<BTreeMap<Name, ProfileSum
                 protocol: spec.handler.protocol,
                 concurrency: spec.handler.concurrency,
                 resources: spec.resources,
+                runtime_class: spec.runtime_class,
             };
             profiles.insert(name, summary);
         }

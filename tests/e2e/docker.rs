@@ -357,3 +357,44 @@ async fn an_agent_that_takes_too_much_memory_is_said_to_have() {
     assert!(said.contains("out of memory"), "{said}");
     stage.leave().await;
 }
+
+/// T30: a runtime class is one that the daemon lists; any other is refused where it stands, before anything is begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_class_is_used_where_the_daemon_lists_it_and_refused_elsewhere() {
+    if !is_available() {
+        return;
+    }
+    let home = Home::in_containers();
+    with_images(&home).await;
+    let stage = Stage::over(home).await;
+    let with = |runtime: &str| {
+        crew("classy", PYTHON, ECHO).replace("  image:", &format!("  runtimeClass: {runtime}\n  image:"))
+    };
+    let refused = stage.assemble(&with("kata")).await;
+    assert!(
+        refused.code != 0 && refused.err.contains("profile `classy`, `spec.runtimeClass`"),
+        "{refused:?}"
+    );
+    assert!(refused.err.contains("`kata`") && refused.err.contains("runc"), "{refused:?}");
+    let pool = stage.home.write(
+        "pool.yaml",
+        "apiVersion: hypercode.dev/v1\nkind: Pool\nmetadata: {name: small}\nspec: {runtimeClass: kata}\n",
+    );
+    let refused = stage.hypercode(&["pool", "apply", pool.to_str().expect("text")]).await;
+    assert!(refused.code != 0 && refused.err.contains("pool `small`, `spec.runtimeClass`"), "{refused:?}");
+    assert_eq!(stage.api.list("/v1/agents").await, [] as [Value; 0]);
+
+    stage.assemble(&with("runc")).await.ok();
+    ready(&stage, 1).await;
+    assert_eq!(inspected(&stage.home, "{{.HostConfig.Runtime}}"), ["runc"]);
+    let shown = stage.json(&["profile", "show", "classy"]).await;
+    assert_eq!(shown["spec"]["runtimeClass"], "runc", "{shown:#}");
+    stage.leave().await;
+
+    let stage = Stage::empty().await;
+    let refused = stage.assemble(&with("runc").replace("  image: hypercode/python\n", "")).await;
+    let says_why =
+        refused.err.contains("`spec.runtimeClass`") && refused.err.contains("process sandboxes cannot");
+    assert!(refused.code != 0 && says_why, "{refused:?}");
+    stage.leave().await;
+}

@@ -28,6 +28,8 @@ pub(crate) struct Home {
     runner: Option<String>,
     /// The Docker daemon's socket, where it is not the usual one.
     daemon: Option<String>,
+    /// How runners in containers come to the platform, where that is not the usual way.
+    link: Option<&'static str>,
 }
 
 impl Home {
@@ -56,6 +58,13 @@ impl Home {
         self
     }
 
+    /// The home of a platform to which agents in containers come over TCP.
+    pub(crate) fn over_tcp() -> Self {
+        let mut home = Self::in_containers();
+        home.link = Some("tcp");
+        home
+    }
+
     /// The home of a platform whose agents run in containers of this daemon.
     pub(crate) fn at_daemon(socket: &Path) -> Self {
         let mut home = Self::in_containers();
@@ -70,7 +79,7 @@ impl Home {
 
     fn with(database: Option<String>, server: Option<Server>, bus: Option<String>) -> Self {
         let dir = tempfile::Builder::new().prefix("hc-").tempdir_in("/tmp").expect("a temporary directory");
-        Self { dir, database, server, bus, sandbox: "process", runner: None, daemon: None }
+        Self { dir, database, server, bus, sandbox: "process", runner: None, daemon: None, link: None }
     }
 
     /// The home of a node that shares a database and a bus with others.
@@ -134,6 +143,7 @@ impl Home {
             .chain(database)
             .chain(runner)
             .chain(self.daemon.iter().map(|socket| ("HYPERCODE_DOCKER_SOCKET", socket.as_str())))
+            .chain(self.link.iter().map(|link| ("HYPERCODE_DOCKER_LINK", *link)))
             .chain(self.bus.iter().map(|url| ("HYPERCODE_NATS_URL", url.as_str())))
     }
 

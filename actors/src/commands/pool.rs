@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{Answerer, Asked, reply};
 use crate::contents;
 use crate::hosted;
+use crate::profiles::Wish;
 
 impl Answerer {
     pub(super) async fn apply_pool(
@@ -21,8 +22,9 @@ impl Answerer {
     ) -> Result<Reply, Problem> {
         let checked: PoolSpec = serde_json::from_value(spec)
             .map_err(|error| Problem::new(ProblemKind::Invalid, format!("pool `{name}`: {error}")))?;
+        self.check_runtime(&format!("pool `{name}`"), checked.runtime_class.as_deref()).await?;
         let ahead = match &checked.prestart {
-            Some(profile) => Some(self.ahead(asked, profile.as_str(), checked.image.as_deref()).await?),
+            Some(profile) => Some(self.ahead(asked, profile.as_str(), &checked).await?),
             None => None,
         };
         let image = match (&ahead, &checked.image) {
@@ -46,7 +48,7 @@ impl Answerer {
     }
 
     /// The newest version of the profile: whoever wants a later one applies the pool anew.
-    async fn ahead(&self, asked: &Asked<'_>, profile: &str, image: Option<&str>) -> Result<Ahead, Problem> {
+    async fn ahead(&self, asked: &Asked<'_>, profile: &str, pool: &PoolSpec) -> Result<Ahead, Problem> {
         let (applied, spec) = self.profile(asked, profile).await?;
         let told_later = matches!(spec.handler.protocol, Protocol::Stdio | Protocol::Pull);
         if !told_later {
@@ -56,10 +58,11 @@ impl Answerer {
             );
             return Err(Problem::new(ProblemKind::Invalid, detail));
         }
-        if spec.image.as_deref().is_some_and(|wanted| image != Some(wanted)) {
+        let wish = Wish { image: spec.image.as_deref(), runtime: spec.runtime_class.as_deref() };
+        if !wish.is_met(pool.image.as_deref(), pool.runtime_class.as_deref()) {
             let detail = format!(
-                "profile `{profile}` wants another image than the pool's, so none of its agents could claim from it; \
-                 give the pool the profile's `image`"
+                "profile `{profile}` wants another image or runtime than the pool's, so none of its agents could claim \
+                 from it; give the pool the profile's `image` and `runtimeClass`"
             );
             return Err(Problem::new(ProblemKind::Invalid, detail));
         }
@@ -154,7 +157,10 @@ fn unknown(kind: ProblemKind, name: &str) -> Problem {
 /// The digest of all that a sandbox is made by: one that was made otherwise is replaced.
 fn template(spec: &PoolSpec, image: Option<&str>, prestart: Option<&Prestart>) -> Digest {
     let image = image.or(spec.image.as_deref());
-    let made_by = json!([image, spec.resources, spec.standby, prestart]);
+    let mut made_by = vec![json!(image), json!(spec.resources), json!(spec.standby), json!(prestart)];
+    // Not where none is named: what stands by since before there were runtimes to name is as good as new.
+    made_by.extend(spec.runtime_class.as_ref().map(|runtime| json!(runtime)));
+    let made_by = Value::from(made_by);
     Digest::of(made_by.to_string().as_bytes())
 }
 

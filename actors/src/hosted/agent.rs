@@ -257,7 +257,7 @@ async fn bring_up(
     let id = sandbox::Id::new(sandbox.as_str()).map_err(|error| error.to_string())?;
     let limits = &core.options.limits;
     if state.status == Status::Provisioning && core.shelves.is_linked(sandbox) {
-        return bind_late(core, subject, sandbox, &id, &prepared.resources).await;
+        return bind_late(core, subject, sandbox, &id, &prepared.made.resources).await;
     }
     let found = core.provider.find(&id).await.map_err(|error| error.to_string())?;
     let adopted = found.is_some_and(|found| matches!(found.state, sandbox::State::Running(_)));
@@ -265,7 +265,7 @@ async fn bring_up(
         if state.status == Status::Provisioning && state.pool.is_some() {
             // It stood by when it was claimed, and nobody came to bind it.
             where_it_can(core.provider.unpause(&id).await)?;
-            where_it_can(core.provider.update(&id, &assign::limits(&prepared.resources)).await)?;
+            where_it_can(core.provider.update(&id, &assign::limits(&prepared.made.resources)).await)?;
         }
         core.tell(Signal::Of(subject.clone(), Sign::Adopted(liveness)));
         // What it has in hand since before the restart is watched as well.
@@ -274,8 +274,7 @@ async fn bring_up(
             core.tell(Signal::Of(subject.clone(), Sign::TaskStarted { task, frames }));
         }
     } else if state.status == Status::Provisioning && state.pool.is_none() {
-        let (resources, image) = (&prepared.resources, prepared.image);
-        let spec = assign::sandbox_spec(core, requested, incarnation, id, socket, resources, image);
+        let spec = assign::sandbox_spec(core, requested, incarnation, id, socket, &prepared.made);
         core.provider.create(&spec).await.map_err(|error| error.to_string())?;
         core.tell(Signal::Of(subject, Sign::Adopted(liveness)));
     } else {
@@ -381,15 +380,12 @@ pub(super) async fn grace_ms(core: &Core, id: &str) -> u64 {
 
 /// Takes the sandbox away and keeps the end of what was written in it.
 async fn put_away(core: &Arc<Core>, id: &str, sandbox: &SandboxId) {
+    // Before it takes its time: the agent may have further incarnations meanwhile.
+    let served = core.look(&core.agents, id).await.served_in(sandbox);
     let written = written(core, sandbox).await;
     destroy(core, sandbox).await;
     let state = core.look(&core.agents, id).await;
-    let Some(requested) = &state.requested else { return };
-    // The sandbox is that of the newest incarnation, or of the one before.
-    let incarnation = match state.sandbox.as_ref() == Some(sandbox) {
-        true => state.incarnation,
-        false => Incarnation(state.incarnation.0.saturating_sub(1)),
-    };
+    let (Some(requested), Some(incarnation)) = (&state.requested, served) else { return };
     let Some(text) = written.filter(|_| state.may_keep_log(incarnation)) else { return };
     let is_anothers = core.artifacts.has(Digest::of(text.as_bytes())).await.unwrap_or(true);
     let kept = match core.artifacts.put(Bytes::from(text)).await {

@@ -15,9 +15,15 @@ use crate::profiles::Checked;
 
 pub(super) struct Prepared {
     pub(super) assign: link::Assign,
-    pub(super) resources: Resources,
-    pub(super) image: Option<String>,
+    pub(super) made: Made,
     pub(super) timeout_only: bool,
+}
+
+/// What an agent's own sandbox is made by.
+pub(super) struct Made {
+    pub(super) resources: Resources,
+    image: Option<String>,
+    runtime: Option<String>,
 }
 
 pub(super) async fn prepare(
@@ -64,9 +70,12 @@ pub(super) async fn prepare(
         orphan_grace_ms: spec.liveness.orphan_grace.as_millis(),
     };
     let timeout_only = handler.protocol == Protocol::Exec;
-    let resources = checked.spec.resources.clone();
-    let image = checked.image().map(str::to_owned);
-    Ok(Prepared { assign, resources, image, timeout_only })
+    let made = Made {
+        resources: checked.spec.resources.clone(),
+        image: checked.image().map(str::to_owned),
+        runtime: checked.spec.runtime_class.clone(),
+    };
+    Ok(Prepared { assign, made, timeout_only })
 }
 
 /// What a sandbox that stands by starts ahead: nothing of it is an agent's, and nothing is secret (SB-2).
@@ -183,15 +192,18 @@ pub(super) fn sandbox_spec(
     incarnation: Incarnation,
     id: sandbox::Id,
     socket: PathBuf,
-    resources: &Resources,
-    image: Option<String>,
+    made: &Made,
 ) -> sandbox::Spec {
     let labels = sandbox::Labels {
         agent: Some(requested.agent.to_string()),
         incarnation: Some(incarnation.0),
         pool: None,
     };
-    spec(core, id, labels, socket, image, resources)
+    sandbox::Spec {
+        image: made.image.clone(),
+        runtime: made.runtime.clone(),
+        ..spec(core, id, labels, socket, &made.resources)
+    }
 }
 
 /// A sandbox that stands by: nothing of it says for whom (SB-2).
@@ -203,7 +215,11 @@ pub(super) fn standby_spec(
     made_by: &PoolSpec,
 ) -> sandbox::Spec {
     let labels = sandbox::Labels { pool: Some(pool.to_string()), ..sandbox::Labels::default() };
-    spec(core, id, labels, socket, made_by.image.clone(), &made_by.resources)
+    sandbox::Spec {
+        image: made_by.image.clone(),
+        runtime: made_by.runtime_class.clone(),
+        ..spec(core, id, labels, socket, &made_by.resources)
+    }
 }
 
 /// A profile's limits as a sandbox is held to them.
@@ -222,14 +238,14 @@ fn spec(
     id: sandbox::Id,
     labels: sandbox::Labels,
     socket: PathBuf,
-    image: Option<String>,
     resources: &Resources,
 ) -> sandbox::Spec {
     sandbox::Spec {
         id,
         labels,
         socket,
-        image,
+        image: None,
+        runtime: None,
         resources: limits(resources),
         orphan_grace_ms: link::limits::ORPHAN_GRACE_MS,
         runner: sandbox::Runner {

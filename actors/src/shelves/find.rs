@@ -8,6 +8,8 @@ use events::{Digest, PoolId, SandboxId};
 use manifest::WhenEmpty;
 use tokio::sync::oneshot;
 
+use crate::profiles::Wish;
+
 use super::{ColdStart, Inner, Shelves, Slot, Stage, Taken};
 
 /// What a claim finds.
@@ -26,18 +28,12 @@ pub(crate) enum Found {
 }
 
 impl Shelves {
-    /// Looks for a sandbox for an agent of this profile, which may want an image of its own.
-    pub(crate) fn take(
-        self: &Arc<Self>,
-        id: &PoolId,
-        profile: Digest,
-        image: Option<&str>,
-        now_ms: i64,
-    ) -> Found {
+    /// Looks for a sandbox for an agent of this profile, which may want an image or a runtime of its own.
+    pub(crate) fn take(self: &Arc<Self>, id: &PoolId, profile: Digest, wish: Wish<'_>, now_ms: i64) -> Found {
         let mut inner = self.inner();
         let Inner { shelves, slots } = &mut *inner;
         let Some(shelf) = shelves.get_mut(id) else { return Found::Elsewhere };
-        let fits = image.is_none_or(|image| shelf.spec.image.as_deref() == Some(image))
+        let fits = wish.is_met(shelf.spec.image.as_deref(), shelf.spec.runtime_class.as_deref())
             && shelf.prestart.as_ref().is_none_or(|only| only.digest == profile);
         if !fits {
             shelf.counts.cold += 1;

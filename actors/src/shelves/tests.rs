@@ -4,6 +4,8 @@ use events::{Digest, Tenant};
 use link::HandlerState;
 use serde_json::json;
 
+use crate::profiles::Wish;
+
 use super::refill::Plan;
 use super::*;
 
@@ -64,7 +66,7 @@ impl World {
     }
 
     fn take(&self) -> Found {
-        self.shelves.take(&self.id, PROFILE, None, 0)
+        self.shelves.take(&self.id, PROFILE, Wish::default(), 0)
     }
 
     fn plan(&self) -> Plan {
@@ -131,7 +133,7 @@ fn what_starts_a_handler_ahead_is_up_when_that_is() {
     assert!(up.as_mut().poll(&mut context).is_ready());
     drop(up);
     world.happens(pool::Ready { sandbox: sandbox(1), took_ms: 100 });
-    let other = world.shelves.take(&world.id, Digest::of(b"another profile"), None, 0);
+    let other = world.shelves.take(&world.id, Digest::of(b"another profile"), Wish::default(), 0);
     assert!(matches!(other, Found::Elsewhere), "it is another's");
     assert!(matches!(world.take(), Found::Standby(_)));
 }

@@ -265,6 +265,15 @@ impl State {
         }
     }
 
+    /// The incarnation that this sandbox served, if it is the newest or the one before; of older ones nobody knows here.
+    pub fn served_in(&self, sandbox: &SandboxId) -> Option<Incarnation> {
+        match (self.sandbox.as_ref() == Some(sandbox), self.retired.as_ref() == Some(sandbox)) {
+            (true, _) => Some(self.incarnation),
+            (_, true) => Some(Incarnation(self.incarnation.0.saturating_sub(1))),
+            _ => None,
+        }
+    }
+
     /// Whether what an incarnation wrote may be kept, and is not yet.
     pub fn may_keep_log(&self, incarnation: Incarnation) -> bool {
         incarnation > self.logs_erased_to && !self.logs.contains_key(&incarnation)

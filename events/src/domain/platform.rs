@@ -143,6 +143,8 @@ pub enum Tampering {
     Unpaused,
     /// A process that is not of the sandbox connected to its socket.
     ForeignPeer,
+    /// The token that lets a runner in was shown a second time, or in another sandbox's place.
+    ReusedToken,
 }
 
 /// Views are made again from the log.

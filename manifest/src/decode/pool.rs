@@ -1,6 +1,6 @@
 //! Reading the spec of a pool.
 
-use crate::decode::profile::{image, resources};
+use crate::decode::profile::{image, resources, runtime_class};
 use crate::decode::{At, Fields, choice, name, number, quantity, whole};
 use crate::fault::Faults;
 use crate::{Millis, PoolSize, PoolSpec, Queue, Refill, Standby, WhenEmpty};
@@ -10,6 +10,7 @@ pub(crate) fn pool_spec(at: &At<'_>, faults: &mut Faults) -> PoolSpec {
     let mut fields = Fields::of(at, faults);
     let spec = PoolSpec {
         image: fields.optional("image", image),
+        runtime_class: fields.optional("runtimeClass", runtime_class),
         resources: fields.optional("resources", resources).unwrap_or_default(),
         size: fields.optional("size", size).unwrap_or_default(),
         standby: fields

@@ -19,6 +19,7 @@ pub(crate) fn profile_spec(at: &At<'_>, faults: &mut Faults) -> ProfileSpec {
     let spec = ProfileSpec {
         description: fields.optional("description", text(ProfileSpec::DESCRIPTION_MAX)).unwrap_or_default(),
         image: fields.optional("image", image),
+        runtime_class: fields.optional("runtimeClass", runtime_class),
         handler: fields.required("handler", handler).unwrap_or_else(Handler::missing),
         resources: fields.optional("resources", resources).unwrap_or_default(),
         models: fields.optional("models", list(0..=ProfileSpec::ENTRIES_MAX, model)).unwrap_or_default(),
@@ -91,6 +92,16 @@ fn inner_path(at: &At<'_>, faults: &mut Faults) -> Option<String> {
 /// Reads the reference of an image.
 pub(super) fn image(at: &At<'_>, faults: &mut Faults) -> Option<String> {
     text(WORD_CHARS_MAX)(at, faults)
+}
+
+/// Reads the name of a runtime. Which there are only the daemon knows.
+pub(super) fn runtime_class(at: &At<'_>, faults: &mut Faults) -> Option<String> {
+    let name = text(ProfileSpec::RUNTIME_MAX)(at, faults)?;
+    let is_inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    match name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(is_inner) {
+        true => Some(name),
+        false => at.refuse(Code::InvalidValue, "expected the name of a runtime, such as `runsc`", faults),
+    }
 }
 
 pub(super) fn resources(at: &At<'_>, faults: &mut Faults) -> Option<Resources> {

@@ -1,4 +1,4 @@
-//! What the tests start, by the name it is given: keeper, canary, a runner that only says hello, or a platform that
+//! What the tests start, by the name it is given: keeper, canary, relay, a runner that only says hello, or a platform that
 //! creates sandboxes and waits to be killed.
 
 use std::env;
@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use hypercode_sandbox::docker::{RELAY, relay_main};
 use hypercode_sandbox::{CANARY, Instance, Kept, Options, Provider, Runner, Spec, canary_main, keeper_main};
 
 type Failure = Box<dyn std::error::Error>;
@@ -18,6 +19,8 @@ fn main() -> ExitCode {
         return keeper_main(args);
     } else if name == CANARY {
         return canary_main(args);
+    } else if name == RELAY {
+        return relay_main(args);
     } else if name == Runner::ARGV0 {
         say_hello(Path::new(&args[2]))
     } else {

@@ -82,14 +82,10 @@ impl Dockerd {
         let mut command = Command::new("unshare");
         command.args(["--net", "dockerd"]);
         command.args(["--host", &format!("unix://{}", self.socket().display())]);
-        command.args([
-            "--data-root",
-            &below("data"),
-            "--exec-root",
-            &below("exec"),
-            "--pidfile",
-            &below("pid"),
-        ]);
+        if !self.arguments.iter().any(|argument| argument.starts_with("--data-root")) {
+            command.args(["--data-root", &below("data")]);
+        }
+        command.args(["--exec-root", &below("exec"), "--pidfile", &below("pid")]);
         command.args(["--bridge", "none", "--iptables=false", "--shutdown-timeout", "1"]);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(file()).stderr(file());
         let mut process = command.spawn().expect("`unshare` is installed");

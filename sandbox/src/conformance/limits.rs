@@ -30,7 +30,7 @@ pub async fn the_environment_is_clean(factory: &impl Factory) {
     };
     let expected = format!(
         "--socket {} --sandbox {} --work {cwd} --orphan-grace-ms {}",
-        factory.socket(&spec).display(),
+        factory.socket(&spec, arguments.split(' ').nth(1).unwrap_or_default()).display(),
         spec.id,
         spec.orphan_grace_ms
     );

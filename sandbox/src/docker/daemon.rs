@@ -1,18 +1,19 @@
 //! Calls to the Docker daemon: each with a time limit, and with errors that say what was asked.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::errors::Error as Answer;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerUpdateBody, EventMessage, ImageInspect,
-    SystemVersion,
+    NetworkCreateRequest, NetworkDisconnectRequest, NetworkInspect, SystemVersion,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
-    KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder,
+    KillContainerOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::{Stream, StreamExt, future, stream};
@@ -145,6 +146,38 @@ impl Daemon {
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let found = self.call("list containers", self.docker.list_containers(Some(options))).await?;
         Ok(found.into_iter().filter_map(|container| container.labels).collect())
+    }
+
+    /// The labels of all networks with this label.
+    pub(super) async fn list_networks(&self, label: &str) -> Result<Vec<HashMap<String, String>>, Error> {
+        let filters = HashMap::from([("label", vec![label])]);
+        let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+        let found = self.call("list networks", self.docker.list_networks(Some(options))).await?;
+        Ok(found.into_iter().filter_map(|network| network.labels).collect())
+    }
+
+    pub(super) async fn create_network(
+        &self,
+        request: NetworkCreateRequest,
+    ) -> Result<Result<(), Refusal>, Error> {
+        let limit = Duration::from_millis(self.limits.call_ms);
+        let answer = timeout(limit, self.docker.create_network(request)).await;
+        Ok(self.refusable("create a network", answer)?.map(drop))
+    }
+
+    /// The network of this name.
+    pub(super) async fn network(&self, name: &str) -> Result<Option<NetworkInspect>, Error> {
+        self.find("inspect a network", self.docker.inspect_network(name, None)).await
+    }
+
+    /// Takes a container off a network, whatever it says.
+    pub(super) async fn disconnect(&self, network: &str, container: &str) -> Result<Done, Error> {
+        let request = NetworkDisconnectRequest { container: container.to_owned(), force: Some(true) };
+        self.done("clear a network", self.docker.disconnect_network(network, request)).await
+    }
+
+    pub(super) async fn remove_network(&self, name: &str) -> Result<Done, Error> {
+        self.done("remove a network", self.docker.remove_network(name)).await
     }
 
     /// Makes a container and answers with its id; `None` where the name is taken.
@@ -305,6 +338,15 @@ pub(super) enum Refusal {
     Taken,
     /// It cannot be done, in the daemon's words.
     Impossible(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken => f.write_str("the daemon has a conflict"),
+            Self::Impossible(reason) => f.write_str(reason),
+        }
+    }
 }
 
 fn status(error: &Answer) -> Option<u16> {

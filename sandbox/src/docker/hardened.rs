@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, MountPoint};
 use serde_json::{Map, Value, json};
 
-use super::profile::{ENVIRONMENT, PROGRAM_DIR, SOCKET_DIR, USER, WORK};
-use super::{filter, labels};
+use super::network::Part;
+use super::profile::{ENVIRONMENT, FORWARDING, PROGRAM_DIR, SOCKET_DIR, USER, WORK};
+use super::{filter, labels, profile};
 
 /// Largest `/dev/shm`, in bytes.
 const SHM_BYTES_MAX: u64 = 64 << 20;
@@ -42,10 +43,14 @@ pub struct Candidate<'a> {
     user: Option<&'a str>,
     host: Option<&'a HostConfig>,
     environment: &'a [String],
-    /// What the labels say it sees of the host: the directory of the socket, and the runner's file.
+    /// What the labels say it sees of the host: the directory that is mounted where the socket is, and the runner's file.
     sources: Option<(PathBuf, PathBuf)>,
-    /// The runtime that is expected, if not the daemon's default.
+    /// The runtime that its labels name, if not the daemon's default.
     runtime: Option<&'a str>,
+    /// What the labels say it is in its sandbox.
+    part: Part,
+    /// The one network that it may be on.
+    network: String,
     /// What only one that was made has.
     made: Option<Made<'a>>,
 }
@@ -59,33 +64,47 @@ struct Made<'a> {
 impl<'a> Candidate<'a> {
     /// One that is asked for.
     #[must_use]
-    pub fn asked(body: &'a ContainerCreateBody, runtime: Option<&'a str>) -> Self {
-        Self {
-            user: body.user.as_deref(),
-            host: body.host_config.as_ref(),
-            environment: body.env.as_deref().unwrap_or_default(),
-            sources: body.labels.as_ref().and_then(sources),
-            runtime,
-            made: None,
-        }
+    pub fn asked(body: &'a ContainerCreateBody) -> Self {
+        let environment = body.env.as_deref().unwrap_or_default();
+        Self::new(body.user.as_deref(), body.host_config.as_ref(), environment, body.labels.as_ref())
     }
 
     /// One that the daemon made.
     #[must_use]
-    pub fn made(inspected: &'a ContainerInspectResponse, runtime: Option<&'a str>) -> Self {
+    pub fn made(inspected: &'a ContainerInspectResponse) -> Self {
         let config = inspected.config.as_ref();
         let networks = inspected.network_settings.as_ref().and_then(|network| network.networks.as_ref());
         let made = Made {
             mounts: inspected.mounts.as_deref().unwrap_or_default(),
             networks: networks.into_iter().flat_map(|networks| networks.keys().map(String::as_str)).collect(),
         };
+        let user = config.and_then(|config| config.user.as_deref());
+        let environment = config.and_then(|config| config.env.as_deref()).unwrap_or_default();
+        let labels = config.and_then(|config| config.labels.as_ref());
+        Self { made: Some(made), ..Self::new(user, inspected.host_config.as_ref(), environment, labels) }
+    }
+
+    fn new(
+        user: Option<&'a str>,
+        host: Option<&'a HostConfig>,
+        environment: &'a [String],
+        labels: Option<&'a HashMap<String, String>>,
+    ) -> Self {
+        let part = labels.map_or(Part::Alone, labels::part);
+        let network = match part {
+            Part::Alone => None,
+            Part::Agent(_) => labels.and_then(labels::sandbox),
+            Part::Relay(_) => labels.and_then(labels::beside),
+        };
         Self {
-            user: config.and_then(|config| config.user.as_deref()),
-            host: inspected.host_config.as_ref(),
-            environment: config.and_then(|config| config.env.as_deref()).unwrap_or_default(),
-            sources: config.and_then(|config| config.labels.as_ref()).and_then(sources),
-            runtime,
-            made: Some(made),
+            user,
+            host,
+            environment,
+            sources: labels.and_then(sources),
+            runtime: labels.and_then(labels::runtime),
+            part,
+            network: network.map_or_else(|| "none".to_owned(), |id| id.to_string()),
+            made: None,
         }
     }
 
@@ -102,7 +121,7 @@ impl<'a> Candidate<'a> {
 }
 
 fn sources(map: &HashMap<String, String>) -> Option<(PathBuf, PathBuf)> {
-    Some((labels::socket(map)?.parent()?.to_owned(), PathBuf::from(labels::runner(map)?)))
+    Some((profile::entrance(&labels::socket(map)?, labels::part(map)), PathBuf::from(labels::runner(map)?)))
 }
 
 /// Finds every way in which a container is less shut off than the profile says.
@@ -132,14 +151,15 @@ pub fn assert_hardened(candidate: &Candidate<'_>) -> Result<(), Vec<Drift>> {
         let stray = made.mounts.iter().filter(|mount| !is_mounted_right(mount, candidate));
         let right = "the socket's directory and the runner, read-only";
         drifts.extend(stray.map(|mount| drift("Mounts", &json!(mount), right)));
-        let stray = made.networks.iter().filter(|network| **network != "none");
-        drifts.extend(stray.map(|network| drift("NetworkSettings.Networks", &json!(network), "none")));
+        let stray = made.networks.iter().filter(|network| **network != candidate.network);
+        let right = "none, or the sandbox's own";
+        drifts.extend(stray.map(|network| drift("NetworkSettings.Networks", &json!(network), right)));
     }
     if drifts.is_empty() { Ok(()) } else { Err(drifts) }
 }
 
 /// What must be there; the rest may be absent.
-const REQUIRED: [&str; 16] = [
+const REQUIRED: [&str; 17] = [
     "CapDrop",
     "CgroupnsMode",
     "Dns",
@@ -154,6 +174,7 @@ const REQUIRED: [&str; 16] = [
     "ReadonlyRootfs",
     "SecurityOpt",
     "ShmSize",
+    "Sysctls",
     "Tmpfs",
     "Ulimits",
 ];
@@ -177,10 +198,13 @@ fn judge(
         "Mounts" => {
             (are_right(value, candidate), "the socket's directory and the runner, read-only and private")
         }
-        "NetworkMode" => (value == "none", "none"),
+        "NetworkMode" => (value == candidate.network.as_str(), "none, or the sandbox's own"),
         "ReadonlyRootfs" => (*value == json!(true), "true"),
         "SecurityOpt" => (is_confined(value), "no-new-privileges and our seccomp profile, and nothing else"),
         "ShmSize" => (value.as_u64().is_some_and(|size| size <= SHM_BYTES_MAX), "64 MiB at most"),
+        "Sysctls" if matches!(candidate.part, Part::Relay(_)) => {
+            (*value == json!({FORWARDING.0: FORWARDING.1}), "no forwarding, and nothing else")
+        }
         "Tmpfs" => (is_bounded_tmpfs(value), "/tmp and /workspace, each with nosuid, nodev and a bound"),
         "Ulimits" => (has_limits(value), "a limit of open files, and no core dumps"),
         "OomScoreAdj" => (value.as_i64().is_some_and(|score| score >= 0), "0 to 1000"),
@@ -304,12 +328,11 @@ mod tests {
 
     use bollard::models::{ContainerConfig, EndpointSettings, NetworkSettings};
 
-    use super::super::profile;
     use super::super::resolve::Image;
     use super::*;
     use crate::{Id, Instance, Labels, Resources, Runner, Spec};
 
-    fn request() -> ContainerCreateBody {
+    fn request_of(part: Part) -> ContainerCreateBody {
         let spec = Spec {
             id: Id::new("one").expect("legal"),
             labels: Labels::default(),
@@ -318,10 +341,16 @@ mod tests {
             resources: Resources::default(),
             orphan_grace_ms: 1_000,
             runner: Runner::new(PathBuf::from("/usr/bin/hypercode")),
+            runtime: None,
         };
         let image =
             Image { id: "sha256:00".to_owned(), volumes: vec!["/data".to_owned()], variables: Vec::new() };
-        profile::request(&spec, &image, &Instance::new("00c0ffee").expect("legal"), None).expect("UTF-8")
+        let instance = Instance::new("00c0ffee").expect("legal");
+        profile::request(&spec, &image, &instance, part).expect("UTF-8")
+    }
+
+    fn request() -> ContainerCreateBody {
+        request_of(Part::Alone)
     }
 
     fn judged(change: impl FnOnce(&mut Value)) -> Result<(), Vec<Drift>> {
@@ -329,12 +358,41 @@ mod tests {
         let mut host = serde_json::to_value(&body.host_config).expect("JSON");
         change(&mut host);
         body.host_config = serde_json::from_value(host).expect("a host configuration");
-        assert_hardened(&Candidate::asked(&body, None))
+        assert_hardened(&Candidate::asked(&body))
     }
 
     #[test]
     fn what_the_profile_asks_for_is_hardened() {
         assert_eq!(judged(|_| {}), Ok(()));
+    }
+
+    /// On a network each part of a sandbox sees less of the host: the socket is the relay's alone.
+    #[test]
+    fn a_sandbox_on_a_network_of_its_own_is_hardened_too() {
+        let subnet = "10.81.0.8/29".parse().unwrap();
+        for part in [Part::Agent(subnet), Part::Relay(subnet)] {
+            let body = request_of(part);
+            assert_eq!(assert_hardened(&Candidate::asked(&body)), Ok(()));
+            let host = body.host_config.as_ref().unwrap();
+            let entrance = host.mounts.as_ref().unwrap()[0].source.as_deref();
+            let is_relay = part == Part::Relay(subnet);
+            let right = if is_relay { "/tmp/hypercode-0/one" } else { "/tmp/hypercode-0/one/boot" };
+            assert_eq!(entrance, Some(right));
+            for change in [
+                |host: &mut HostConfig| host.network_mode = Some("another".to_owned()),
+                |host: &mut HostConfig| host.network_mode = Some("none".to_owned()),
+                |host: &mut HostConfig| {
+                    host.sysctls = Some(HashMap::from([("net.ipv4.ip_forward".to_owned(), "1".to_owned())]));
+                },
+                |host: &mut HostConfig| {
+                    host.mounts.as_mut().unwrap()[0].source = Some("/tmp/hypercode-0".to_owned());
+                },
+            ] {
+                let mut loose = body.clone();
+                change(loose.host_config.as_mut().unwrap());
+                assert!(assert_hardened(&Candidate::asked(&loose)).is_err());
+            }
+        }
     }
 
     /// T30: whatever a user might want of the host.
@@ -472,7 +530,7 @@ mod tests {
     }
 
     fn found(made: &ContainerInspectResponse) -> Vec<String> {
-        let judged = assert_hardened(&Candidate::made(made, None));
+        let judged = assert_hardened(&Candidate::made(made));
         judged.err().into_iter().flatten().map(|drift| drift.field).collect()
     }
 

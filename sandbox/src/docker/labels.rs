@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use super::network::Part;
+use super::subnet::Subnet;
 use crate::{Id, Instance, Labels, Spec};
 
 /// The platform instance that owns the container.
@@ -15,15 +17,22 @@ const POOL: &str = "hypercode.pool";
 const SOCKET: &str = "hypercode.socket";
 /// The runner's file, as the host sees it.
 const RUNNER: &str = "hypercode.runner";
+/// The runtime that was asked for, if not the daemon's default.
+const RUNTIME: &str = "hypercode.runtime";
+/// The sandbox whose relay it is, or whose network.
+const RELAY: &str = "hypercode.relay";
+/// The addresses of the sandbox's network.
+const SUBNET: &str = "hypercode.subnet";
 
 type Map = HashMap<String, String>;
 
-/// The labels of the container that is made for `spec`.
-pub(super) fn of(spec: &Spec, runner: &str, instance: &Instance) -> Map {
+/// The labels of a container that is made for `spec`.
+pub(super) fn of(spec: &Spec, runner: &str, instance: &Instance, runtime: Option<&str>, part: Part) -> Map {
     let Labels { agent, incarnation, pool } = &spec.labels;
+    let whose = if matches!(part, Part::Relay(_)) { RELAY } else { SANDBOX };
     let mut map = Map::from([
         (INSTANCE.to_owned(), instance.to_string()),
-        (SANDBOX.to_owned(), spec.id.to_string()),
+        (whose.to_owned(), spec.id.to_string()),
         (SOCKET.to_owned(), spec.socket.to_string_lossy().into_owned()),
         (RUNNER.to_owned(), runner.to_owned()),
     ]);
@@ -31,9 +40,20 @@ pub(super) fn of(spec: &Spec, runner: &str, instance: &Instance) -> Map {
         (AGENT, agent.clone()),
         (INCARNATION, incarnation.map(|life| life.to_string())),
         (POOL, pool.clone()),
+        (RUNTIME, runtime.map(str::to_owned)),
+        (SUBNET, part.subnet().map(|subnet| subnet.to_string())),
     ];
     map.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     map
+}
+
+/// The labels of a sandbox's network.
+pub(super) fn of_network(id: &Id, subnet: Subnet, instance: &Instance) -> Map {
+    Map::from([
+        (INSTANCE.to_owned(), instance.to_string()),
+        (RELAY.to_owned(), id.to_string()),
+        (SUBNET.to_owned(), subnet.to_string()),
+    ])
 }
 
 /// What it was made for, as its labels say.
@@ -48,6 +68,25 @@ pub(super) fn read(map: &Map) -> Labels {
 /// The sandbox that it is.
 pub(super) fn sandbox(map: &Map) -> Option<Id> {
     Id::new(map.get(SANDBOX)?.as_str()).ok()
+}
+
+/// The sandbox that it belongs to without being it: it is the relay, or the network.
+pub(super) fn beside(map: &Map) -> Option<Id> {
+    Id::new(map.get(RELAY)?.as_str()).ok()
+}
+
+/// What it is in its sandbox.
+pub(super) fn part(map: &Map) -> Part {
+    match map.get(SUBNET).and_then(|subnet| subnet.parse().ok()) {
+        None => Part::Alone,
+        Some(subnet) if map.contains_key(RELAY) => Part::Relay(subnet),
+        Some(subnet) => Part::Agent(subnet),
+    }
+}
+
+/// The runtime that was asked for, if not the daemon's default.
+pub(super) fn runtime(map: &Map) -> Option<&str> {
+    map.get(RUNTIME).map(String::as_str)
 }
 
 /// Its socket, as the host sees it.

@@ -6,9 +6,15 @@ use std::time::Duration;
 use bollard::models::ContainerInspectResponse;
 use tokio::time::{Instant, sleep};
 
+use super::around::Around;
 use super::daemon::Refusal;
+use super::network::Part;
+use super::resolve::Image;
 use super::watch::Known;
-use super::{Candidate, Drift, Inner, Mine, Options, assert_hardened, labels, profile, resolve, view};
+use super::{
+    Candidate, Drift, Inner, Link, Mine, RUNTIME_CLASS, assert_hardened, is_listed, labels, profile, resolve,
+    view,
+};
 use crate::{Breach, Container, Error, Exit, Id, Running, Spec, Tampering};
 
 /// How often it is looked whether a container that was removed is gone.
@@ -27,60 +33,86 @@ impl Inner {
             }
             mine => mine?,
         };
-        let container = match mine {
+        let (container, part) = match mine {
             Mine::No => return Err(used()),
             Mine::Absent if self.used.has(id) => return Err(used()),
             Mine::Absent => self.make(spec).await?,
             Mine::Yes(container) => match view::phase(&container) {
-                view::Phase::Made => view::container_id(&container).to_owned(),
+                view::Phase::Made => {
+                    (view::container_id(&container).to_owned(), labels::part(&view::labels(&container)))
+                }
                 view::Phase::Runs => return self.running_now(id, &container).await,
                 view::Phase::Ended => return Err(used()),
             },
         };
-        self.start(spec, &container).await
+        self.start(spec, &container, part).await
     }
 
-    /// Makes the container, if it is what the profile says.
-    async fn make(&self, spec: &Spec) -> Result<String, Error> {
-        let Options { instance, runtime, image, limits, .. } = &self.options;
-        let name = spec.image.as_deref().unwrap_or(image);
-        let image = resolve::resolve(&self.daemon, name, limits.image_bytes_max).await?;
-        let request = profile::request(spec, &image, instance, runtime.as_deref())?;
-        assert_hardened(&Candidate::asked(&request, runtime.as_deref()))
-            .map_err(|drifts| less_shut_off(&spec.id, &in_words(&drifts)))?;
-        match self.daemon.create(spec.id.as_str(), request).await? {
-            Ok(container) => Ok(container),
-            Err(Refusal::Taken) => Err(Error::Used { id: spec.id.clone() }),
-            Err(Refusal::Impossible(reason)) => {
-                self.used.mark(&spec.id)?;
-                Err(Error::Start { id: spec.id.clone(), reason })
-            }
+    /// Makes the container, with its network and relay where it has them, if it is what the profile says.
+    async fn make(&self, spec: &Spec) -> Result<(String, Part), Error> {
+        let spec = &self.chosen(spec).await?;
+        let name = spec.image.as_deref().unwrap_or(&self.options.image);
+        let image = resolve::resolve(&self.daemon, name, self.options.limits.image_bytes_max).await?;
+        let part = match &self.options.link {
+            Link::Socket => Part::Alone,
+            Link::Tcp { subnets, relay } => Part::Agent(Box::pin(self.prepare(spec, *subnets, relay)).await?),
+        };
+        Ok((self.make_container(spec.id.as_str(), spec, &image, part).await?, part))
+    }
+
+    /// The specification with the runtime that it does not name, or names rightly.
+    async fn chosen(&self, spec: &Spec) -> Result<Spec, Error> {
+        if let Some(runtime) = &spec.runtime {
+            is_listed(&self.daemon, RUNTIME_CLASS, runtime).await?;
         }
+        let runtime = spec.runtime.clone().or_else(|| self.options.runtime.clone());
+        Ok(Spec { runtime, ..spec.clone() })
+    }
+
+    /// Makes one container of the sandbox under this name, if it is what the profile says.
+    pub(super) async fn make_container(
+        &self,
+        name: &str,
+        spec: &Spec,
+        image: &Image,
+        part: Part,
+    ) -> Result<String, Error> {
+        let request = profile::request(spec, image, &self.options.instance, part)?;
+        let refused = match assert_hardened(&Candidate::asked(&request)) {
+            Err(drifts) => less_shut_off(&spec.id, &in_words(&drifts)),
+            Ok(()) => match self.daemon.create(name, request).await? {
+                Ok(container) => return Ok(container),
+                Err(Refusal::Taken) => Error::Used { id: spec.id.clone() },
+                Err(Refusal::Impossible(reason)) => Error::Start { id: spec.id.clone(), reason },
+            },
+        };
+        self.used.mark(&spec.id)?;
+        if part != Part::Alone {
+            Box::pin(self.sweep(&spec.id)).await?;
+        }
+        Err(refused)
     }
 
     /// Starts a container that never ran, and looks at what the daemon made of it.
-    async fn start(self: &Arc<Self>, spec: &Spec, container: &str) -> Result<Running, Error> {
+    async fn start(self: &Arc<Self>, spec: &Spec, container: &str, part: Part) -> Result<Running, Error> {
         let id = &spec.id;
         // From here on it may run: nothing else ever does under this id.
         self.used.mark(id)?;
         if let Err(refusal) = self.daemon.start(container).await? {
-            let reason = match refusal {
-                Refusal::Impossible(reason) => reason,
-                Refusal::Taken => "the daemon has a conflict".to_owned(),
-            };
-            self.remove(id, container).await?;
-            return Err(Error::Start { id: id.clone(), reason });
+            self.remove(id, container, part).await?;
+            return Err(Error::Start { id: id.clone(), reason: refusal.to_string() });
         }
         let Some(made) = self.daemon.inspect(container).await? else {
             return Err(Error::Start { id: id.clone(), reason: "it was removed at once".to_owned() });
         };
-        if let Some((what, detail)) = self.fault(id, &made, None) {
+        let around = self.around(id, &made).await?;
+        if let Some((what, detail)) = self.fault(id, &made, &around, None) {
             self.report(id, &made, what, &detail);
-            self.remove(id, container).await?;
+            self.remove(id, container, part).await?;
             return Err(less_shut_off(id, &detail));
         }
         let runner = view::pid(&made);
-        self.watch.add(id.clone(), known(&made));
+        self.watch.add(id.clone(), known(&made, &around));
         // It may have ended before anybody knew of it.
         if view::phase(&made) == view::Phase::Ended {
             self.settle(id).await;
@@ -120,31 +152,53 @@ impl Inner {
         container: &ContainerInspectResponse,
         seen: Option<Tampering>,
     ) -> Option<String> {
-        let Some((what, detail)) = self.fault(id, container, seen) else {
-            if self.watch.get(id).is_none() {
-                self.watch.add(id.clone(), known(container));
+        let around = match self.around(id, container).await {
+            Ok(around) => around,
+            Err(error) => {
+                tracing::warn!(sandbox = %id, %error, "what is beside a sandbox cannot be looked at yet");
+                return None;
             }
-            return None;
         };
-        self.watch.change(id, |known| known.is_spoilt = true);
-        self.report(id, container, what, &detail);
+        let detail = match self.fault(id, container, &around, seen) {
+            Some((what, detail)) => {
+                self.watch.change(id, |known| known.is_spoilt = true);
+                self.report(id, container, what, &detail);
+                detail
+            }
+            None if around.is_cut_off() => {
+                tracing::warn!(sandbox = %id, "the relay of a sandbox has ended; the sandbox ends with it");
+                "its relay has ended".to_owned()
+            }
+            // It could not be killed for what was seen, and that is not undone by being seen no more.
+            None if self.watch.get(id).is_some_and(|known| known.is_spoilt) => {
+                "it was tampered with".to_owned()
+            }
+            None => {
+                if self.watch.get(id).is_none() {
+                    self.watch.add(id.clone(), known(container, &around));
+                }
+                return None;
+            }
+        };
         if let Err(error) = self.kill(id, container).await {
             tracing::error!(sandbox = %id, %error, "a sandbox that was tampered with is not killed yet");
         }
         Some(detail)
     }
 
-    /// Why a container that runs cannot be trusted, if so.
+    /// Why a container that runs, or what is beside it, cannot be trusted, if so.
     fn fault(
         &self,
         id: &Id,
         container: &ContainerInspectResponse,
+        around: &Around,
         seen: Option<Tampering>,
     ) -> Option<(Tampering, String)> {
-        if view::has_lived_before(container) {
+        let own = [Some(container), around.relay.as_deref()];
+        if own.into_iter().flatten().any(view::has_lived_before) {
             return Some((Tampering::Started, "it had ended, and somebody started it again".to_owned()));
         }
-        if seen == Some(Tampering::Executed) || view::has_execs(container) {
+        if seen == Some(Tampering::Executed) || own.into_iter().flatten().any(view::has_execs) {
             return Some((Tampering::Executed, "somebody had something executed in it".to_owned()));
         }
         let is_still = self.watch.get(id).is_some_and(|known| known.is_still);
@@ -154,8 +208,10 @@ impl Inner {
                 "it was to stand still, and somebody had it go on".to_owned(),
             ));
         }
-        let judged = assert_hardened(&Candidate::made(container, self.options.runtime.as_deref()));
-        judged.err().map(|drifts| (Tampering::Drifted, in_words(&drifts)))
+        let judged = own.into_iter().flatten().map(|one| assert_hardened(&Candidate::made(one)));
+        let mut drifts: Vec<Drift> = judged.filter_map(Result::err).flatten().collect();
+        drifts.extend(around.drifts(container));
+        (!drifts.is_empty()).then(|| (Tampering::Drifted, in_words(&drifts)))
     }
 
     fn report(&self, id: &Id, container: &ContainerInspectResponse, what: Tampering, detail: &str) {
@@ -176,8 +232,12 @@ impl Inner {
         }
         self.settle(id).await;
         match container {
-            Some(container) => self.remove(id, view::container_id(&container)).await,
-            None => Ok(()),
+            Some(container) => {
+                let part = labels::part(&view::labels(&container));
+                self.remove(id, view::container_id(&container), part).await
+            }
+            // Its making may have been interrupted.
+            None => Box::pin(self.sweep(id)).await,
         }
     }
 
@@ -196,9 +256,14 @@ impl Inner {
         .await
     }
 
-    /// Removes the container, and makes sure that it is gone.
-    async fn remove(&self, id: &Id, container: &str) -> Result<(), Error> {
+    /// Removes the container and what is beside it, and makes sure that it is gone.
+    async fn remove(&self, id: &Id, container: &str, part: Part) -> Result<(), Error> {
         self.watch.take(id);
+        self.remove_container(id, container).await?;
+        if part == Part::Alone { Ok(()) } else { Box::pin(self.sweep(id)).await }
+    }
+
+    pub(super) async fn remove_container(&self, id: &Id, container: &str) -> Result<(), Error> {
         self.daemon.remove(container).await?;
         self.wait(id, container, |container| container.is_none()).await
     }
@@ -249,8 +314,10 @@ impl Inner {
 }
 
 /// What is to be remembered of a container that runs.
-fn known(container: &ContainerInspectResponse) -> Known {
+fn known(container: &ContainerInspectResponse, around: &Around) -> Known {
+    let speaker = around.relay.as_deref().unwrap_or(container);
     Known {
+        speaker: view::container_id(speaker).to_owned(),
         container: Container {
             id: view::container_id(container).to_owned(),
             image: view::image(container).to_owned(),
@@ -260,11 +327,11 @@ fn known(container: &ContainerInspectResponse) -> Known {
     }
 }
 
-fn in_words(drifts: &[Drift]) -> String {
+pub(super) fn in_words(drifts: &[Drift]) -> String {
     let all: Vec<String> = drifts.iter().map(Drift::to_string).collect();
     all.join("; ")
 }
 
-fn less_shut_off(id: &Id, detail: &str) -> Error {
+pub(super) fn less_shut_off(id: &Id, detail: &str) -> Error {
     Error::Start { id: id.clone(), reason: format!("it is less shut off than it must be: {detail}") }
 }

@@ -1,7 +1,7 @@
 //! The hardened profile: what the daemon is asked for, and nothing else can be asked for.
 //!
-//! No network at all, no capabilities, no way to gain any, a short list of system calls, a read-only root, and two
-//! things from the host: the directory of the link's socket and the runner's file, both read-only.
+//! No network at all or one of its own, no capabilities, no way to gain any, a short list of system calls, a read-only
+//! root, and two things from the host: the directory of the link's socket and the runner's file, both read-only.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,9 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 
+use super::network::Part;
 use super::resolve::Image;
-use super::{filter, labels};
+use super::{filter, labels, network};
 use crate::{Error, Instance, Resources, Spec};
 
 /// The user that everything in a sandbox is: nobody's on the host.
@@ -28,6 +29,9 @@ pub(super) const PROGRAM_DIR: &str = "/hypercode";
 pub(super) const WORK: &str = "/workspace";
 /// The runner's environment, beside the image's search path.
 pub(super) const ENVIRONMENT: [(&str, &str); 3] = [("HOME", WORK), ("TMPDIR", "/tmp"), ("LANG", "C.UTF-8")];
+
+/// What keeps a relay from being a router between networks.
+pub(super) const FORWARDING: (&str, &str) = ("net.ipv4.ip_forward", "0");
 
 /// Size of `/tmp`, in MiB, and of what an image wants as a volume.
 const SCRATCH_MIB: u64 = 16;
@@ -45,45 +49,72 @@ pub(super) fn request(
     spec: &Spec,
     image: &Image,
     instance: &Instance,
-    runtime: Option<&str>,
+    part: Part,
 ) -> Result<ContainerCreateBody, Error> {
-    let socket = Path::new(SOCKET_DIR).join(spec.socket.file_name().unwrap_or_default());
     let runner = Path::new(PROGRAM_DIR).join(&spec.runner.argv0);
-    let grace = spec.orphan_grace_ms.to_string();
-    let arguments: [&str; 8] = [
-        "--socket",
-        text(&socket)?,
-        "--sandbox",
-        spec.id.as_str(),
-        "--work",
-        WORK,
-        "--orphan-grace-ms",
-        &grace,
-    ];
     let program = spec.runner.program.canonicalize().unwrap_or_else(|_| spec.runner.program.clone());
+    let labels = labels::of(spec, text(&program)?, instance, spec.runtime.as_deref(), part);
     Ok(ContainerCreateBody {
         image: Some(image.id.clone()),
         user: Some(USER.to_owned()),
         entrypoint: Some(vec![text(&runner)?.to_owned()]),
-        cmd: Some(arguments.map(str::to_owned).to_vec()),
+        cmd: Some(arguments(spec, part)?),
         working_dir: Some(WORK.to_owned()),
         env: Some(environment(image)),
-        labels: Some(labels::of(spec, text(&program)?, instance)),
+        labels: Some(labels),
         // Whatever the image says: nothing else is ever run in it.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
-        host_config: Some(host(spec, bind(&program, &runner)?, image, runtime)?),
+        host_config: Some(host(spec, bind(&program, &runner)?, image, part)?),
+        networking_config: part.place(&spec.id),
         ..ContainerCreateBody::default()
     })
 }
 
-fn host(spec: &Spec, runner: Mount, image: &Image, runtime: Option<&str>) -> Result<HostConfig, Error> {
-    let socket_dir = spec.socket.parent().unwrap_or_else(|| Path::new("/"));
+/// What its program is told. Nothing of it is secret: the daemon shows it to whoever may ask.
+fn arguments(spec: &Spec, part: Part) -> Result<Vec<String>, Error> {
+    let socket = Path::new(SOCKET_DIR).join(spec.socket.file_name().unwrap_or_default());
+    let socket = text(&socket)?.to_owned();
+    let named = |name: &str, value: String| [name.to_owned(), value];
+    let runners = |socket| {
+        [
+            named("--socket", socket),
+            named("--sandbox", spec.id.to_string()),
+            named("--work", WORK.to_owned()),
+            named("--orphan-grace-ms", spec.orphan_grace_ms.to_string()),
+        ]
+        .concat()
+    };
+    Ok(match part {
+        Part::Alone => runners(socket),
+        Part::Agent(subnet) => runners(format!("{}{}", link::bootstrap::TCP, network::door(subnet))),
+        Part::Relay(subnet) => [
+            named("--socket", socket),
+            named("--listen", network::door(subnet).to_string()),
+            named("--from", subnet.agent().to_string()),
+        ]
+        .concat(),
+    })
+}
+
+/// The directory of the host that a container sees where the socket is: who comes over a network does not see the
+/// socket, but what lets it in.
+pub(super) fn entrance(socket: &Path, part: Part) -> PathBuf {
+    let directory = socket.parent().unwrap_or_else(|| Path::new("/"));
+    match part {
+        Part::Agent(_) => directory.join(link::bootstrap::DIRECTORY),
+        Part::Alone | Part::Relay(_) => directory.to_owned(),
+    }
+}
+
+fn host(spec: &Spec, runner: Mount, image: &Image, part: Part) -> Result<HostConfig, Error> {
     let limits = limits(&spec.resources);
+    let forwarding = |(name, value): (&str, &str)| HashMap::from([(name.to_owned(), value.to_owned())]);
     Ok(HostConfig {
-        network_mode: Some("none".to_owned()),
+        network_mode: Some(part.subnet().map_or_else(|| "none".to_owned(), |_| spec.id.to_string())),
         // Not even the daemon's own resolver, should the image bring a resolv.conf.
         dns: Some(vec!["127.0.0.1".to_owned()]),
-        mounts: Some(vec![bind(socket_dir, Path::new(SOCKET_DIR))?, runner]),
+        sysctls: matches!(part, Part::Relay(_)).then(|| forwarding(FORWARDING)),
+        mounts: Some(vec![bind(&entrance(&spec.socket, part), Path::new(SOCKET_DIR))?, runner]),
         cap_drop: Some(vec!["ALL".to_owned()]),
         security_opt: Some(vec!["no-new-privileges:true".to_owned(), format!("seccomp={}", *filter::TEXT)]),
         readonly_rootfs: Some(true),
@@ -106,7 +137,7 @@ fn host(spec: &Spec, runner: Mount, image: &Image, runtime: Option<&str>) -> Res
         }),
         auto_remove: Some(false),
         privileged: Some(false),
-        runtime: runtime.map(str::to_owned),
+        runtime: spec.runtime.clone(),
         ..limits
     })
 }

@@ -23,6 +23,8 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 pub(super) struct Known {
     /// The container, and what it was made of.
     pub(super) container: Container,
+    /// The container that speaks on its socket: itself, or its relay.
+    pub(super) speaker: String,
     /// It is to stand still.
     pub(super) is_still: bool,
     /// It is not what it must be (any more), and is being killed: it speaks for nobody.
@@ -77,10 +79,13 @@ impl Watch {
         self.known_now().get_mut(id).map(change);
     }
 
-    /// The sandbox whose container this is.
-    fn of_container(&self, container: &str) -> Option<Id> {
+    /// The sandbox whose container or relay this is, or whose network has this name.
+    fn joined(&self, container: &str, network: &str) -> Option<Id> {
         let known = self.known_now();
-        known.iter().find(|(_, known)| known.container.id == container).map(|(id, _)| id.clone())
+        let is_its = |(id, known): &(&Id, &Known)| {
+            id.as_str() == network || known.container.id == container || known.speaker == container
+        };
+        known.iter().find(is_its).map(|(id, _)| id.clone())
     }
 
     /// Forgets it. Whoever gets `true` is the one to announce its exit, so it is announced once.
@@ -182,10 +187,11 @@ fn take(weak: &Weak<Inner>, event: &EventMessage) {
     let Some(attributes) = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref()) else { return };
     let action = event.action.as_deref().unwrap_or_default();
     let joined = || {
-        let is_a_way_out = attributes.get("name").is_none_or(|network| network != "none");
-        inner.watch.of_container(attributes.get("container").filter(|_| is_a_way_out)?)
+        let network = attributes.get("name").map_or("", String::as_str);
+        inner.watch.joined(attributes.get("container").filter(|_| network != "none")?, network)
     };
-    let Some(id) = (if action == "connect" { joined() } else { labels::sandbox(attributes) }) else { return };
+    let own = || labels::sandbox(attributes).or_else(|| labels::beside(attributes));
+    let Some(id) = (if action == "connect" { joined() } else { own() }) else { return };
     // What the platform itself had go on is no news.
     if action == "unpause" && inner.watch.get(&id).is_none_or(|known| !known.is_still) {
         return;

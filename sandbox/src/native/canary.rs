@@ -1,8 +1,11 @@
 //! A canary: a program in a sandbox of its own that tries what must not be possible there, before any agent may.
 
+mod network;
+
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,6 +17,7 @@ use nix::unistd::{Uid, getpid, getuid, setresuid};
 use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
 
+use self::network::Ears;
 use super::{LINK, WORK};
 use crate::{Exit, Id, Labels, Provider, Resources, Runner, Spec};
 
@@ -40,7 +44,7 @@ const READ_ONLY: [&str; 7] = [
 /// Starts a canary in a sandbox of `provider`, and has it look for a way out.
 ///
 /// `program` calls [`canary_main`] when its name is [`CANARY`]; `directory` is empty, and must not be seen under its
-/// own path, no more than any of `hidden`.
+/// own path, no more than any of `hidden`. Where sandboxes come to the platform over a network, it is tried as well.
 ///
 /// # Errors
 /// Why sandboxes of this kind cannot be trusted here: one cannot be started, or something got through.
@@ -49,17 +53,23 @@ pub async fn prove(
     program: &Path,
     directory: &Path,
     hidden: &[&Path],
+    has_network: bool,
 ) -> Result<(), String> {
     let mut lines = String::new();
     for path in hidden.iter().copied().chain([directory]) {
         lines += &format!("{}\n", path.display());
     }
-    let list = directory.join(HIDDEN);
+    let unprepared = |error: io::Error| format!("cannot prepare a canary: {error}");
+    let seen = if has_network { directory.join(link::bootstrap::DIRECTORY) } else { directory.to_owned() };
     let open_to_all = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
-    fs::write(&list, lines)
+    let list = seen.join(HIDDEN);
+    fs::create_dir_all(&seen)
+        .and_then(|()| fs::write(&list, lines))
         .and_then(|()| open_to_all(&list, 0o644))
+        .and_then(|()| open_to_all(&seen, 0o755))
         .and_then(|()| open_to_all(directory, 0o755))
-        .map_err(|error| format!("cannot prepare a canary: {error}"))?;
+        .map_err(unprepared)?;
+    let ears = has_network.then(|| Ears::open(&seen)).transpose().map_err(unprepared)?;
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
     let id = Id::new(format!("canary-{}-{now:x}", std::process::id())).map_err(|error| error.to_string())?;
     let spec = Spec {
@@ -67,6 +77,7 @@ pub async fn prove(
         labels: Labels::default(),
         socket: directory.join("s"),
         image: None,
+        runtime: None,
         resources: Resources::default(),
         orphan_grace_ms: 0,
         runner: Runner { program: program.to_owned(), argv0: CANARY.to_owned() },
@@ -80,6 +91,9 @@ pub async fn prove(
         }
     };
     provider.destroy(&id).await.map_err(|error| format!("failed to {error}"))?;
+    if let Some(heard) = ears.and_then(|ears| ears.heard()) {
+        return Err(heard);
+    }
     match sung {
         Some(Exit { code: Some(0), .. }) => Ok(()),
         Some(Exit { log, .. }) if !log.is_empty() => Err(log.replace('\n', "; ")),
@@ -99,8 +113,10 @@ async fn exit_of(exits: &mut Receiver<Exit>, id: &Id) -> Option<Exit> {
 
 /// The canary's whole life, with `args` as a runner gets them: it says on standard error what got through, and
 /// fails then.
-pub fn canary_main(_args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let found = breaches();
+pub fn canary_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let relay =
+        args.into_iter().find_map(|arg| arg.to_str()?.strip_prefix(link::bootstrap::TCP)?.parse().ok());
+    let found = breaches(relay);
     let mut stderr = io::stderr();
     for breach in &found {
         let _ = writeln!(stderr, "{breach}");
@@ -109,8 +125,14 @@ pub fn canary_main(_args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// All that a sandbox must not be able to do and this one is.
-fn breaches() -> Vec<String> {
-    let mut found = Vec::new();
+fn breaches(relay: Option<SocketAddr>) -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    let devices = table.lines().skip(2).filter_map(|line| Some(line.trim().split_once(':')?.0));
+    let networks: Vec<&str> = devices.filter(|name| *name != "lo").collect();
+    let device = networks.first().copied().unwrap_or_default();
+    let of_network = network::breaches(Path::new(LINK), relay, device);
+    let networks_right = usize::from(of_network.is_some());
+    let mut found = of_network.unwrap_or_default();
     let mut must = |holds: bool, breach: String| {
         if !holds {
             found.push(breach);
@@ -137,9 +159,7 @@ fn breaches() -> Vec<String> {
         names.filter(|name| name.to_str().is_some_and(|name| name.parse().is_ok_and(|pid: u32| pid != 1)));
     let others = others.count();
     must(others == 0, format!("it sees {others} other processes"));
-    let devices = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
-    let networks = devices.lines().skip(2).filter(|line| !line.trim_start().starts_with("lo:")).count();
-    must(networks == 0, format!("it has {networks} network devices"));
+    must(networks.len() == networks_right, format!("it has {} network devices", networks.len()));
     let hidden = fs::read_to_string(Path::new(LINK).join(HIDDEN)).unwrap_or_default();
     must(!hidden.is_empty(), format!("it cannot read in `{LINK}`"));
     for path in hidden.lines() {

@@ -83,7 +83,7 @@ async fn a_container_that_was_never_started_is_started_once() {
     let proxy = Proxy::start(hypercode_sandbox::conformance::Factory::scratch(&place));
     let provider = proxy.provider(&place).await;
     let spec = spec(&place, IDLE);
-    proxy.cut_off("/start HTTP");
+    proxy.cut_off(Some("/start HTTP"));
     let cut_off = provider.create(&spec).await;
     assert!(matches!(cut_off, Err(Error::Daemon { .. })), "{cut_off:?}");
     let container = || docker(&["inspect", "--format", "{{.Id}} {{.State.Status}}", spec.id.as_str()]);
@@ -125,7 +125,7 @@ async fn one_bad_container_does_not_hide_the_others() {
     for spec in [&good, &bad] {
         direct.create(spec).await.unwrap();
     }
-    proxy.cut_off(&format!("/containers/{}/json", bad.id));
+    proxy.cut_off(Some(&format!("/containers/{}/json", bad.id)));
     let listed = provider.list().await.unwrap();
     let state = |id: &Id| &listed.iter().find(|found| found.id == *id).unwrap().state;
     assert!(matches!(state(&good.id), State::Running(Some(_))), "{listed:?}");

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod faults;
+mod network;
 mod proxy;
 mod restarts;
 mod support;
@@ -16,6 +17,11 @@ use support::Place;
 mod laws {
     use super::Place;
     hypercode_sandbox::sandbox_conformance!(Place::new());
+}
+
+mod laws_over_tcp {
+    use super::Place;
+    hypercode_sandbox::sandbox_conformance!(Place::over_tcp());
 }
 
 #[tokio::test]

@@ -67,8 +67,8 @@ impl Proxy {
         self.faults.lies.store(lies, Ordering::Relaxed);
     }
 
-    pub(crate) fn cut_off(&self, request: &str) {
-        *self.faults.cut_off.lock().unwrap() = Some(request.to_owned());
+    pub(crate) fn cut_off(&self, request: Option<&str>) {
+        *self.faults.cut_off.lock().unwrap() = request.map(str::to_owned);
     }
 
     /// Cuts all connections that there are.

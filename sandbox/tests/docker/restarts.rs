@@ -7,13 +7,17 @@ use hypercode_sandbox::conformance::{
     Dockerd, Factory, alive, assert_gone, exit_of, instance, spec, within, written,
 };
 use hypercode_sandbox::docker::Options;
-use hypercode_sandbox::{Docker, Peer, Provider, Signal, State, Target};
+use hypercode_sandbox::{Docker, Peer, Provider, Signal, Spec, State, Target};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::faults::IDLE;
 use crate::support::{Place, with_image};
 
 /// Where systems have the runtime that every daemon brings along; here under another name beside.
 const RUNTIMES: [&str; 2] = ["/usr/sbin/runc", "/usr/bin/runc"];
+
+/// Size of a disk that holds the image of the tests, unpacked and as it comes, and little else.
+const DISK_MIB: u32 = 256;
 
 /// Whether the daemon's program is found where the shell would find it.
 fn has_dockerd() -> bool {
@@ -138,4 +142,68 @@ async fn a_runtime_that_the_daemon_lists_is_used_and_another_is_refused() {
     assert_eq!(runtime, "second");
     provider.destroy(&spec.id).await.unwrap();
     assert_gone(&spec.id, "run by the second runtime");
+}
+
+/// T30: a sandbox may have a runtime of its own, of those that the daemon lists.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_class_is_a_runtime_that_the_daemon_lists() {
+    let place = Place::new();
+    let runc = RUNTIMES.into_iter().find(|path| Path::new(path).exists());
+    let second = format!("second={}", runc.unwrap_or(RUNTIMES[0]));
+    let Some(daemon) = daemon(&place, &["--add-runtime", &second]) else { return };
+    let provider = provider(&place, &daemon, Some("second")).await;
+    let mut breaches = provider.breaches();
+    for (wanted, used) in [(Some("runc"), "runc"), (None, "second")] {
+        let spec = Spec { runtime: wanted.map(str::to_owned), ..spec(&place, IDLE) };
+        let running = provider.create(&spec).await.unwrap();
+        written(&place, &running, "ready").await;
+        let runtime = daemon.docker(&["inspect", "--format", "{{.HostConfig.Runtime}}", spec.id.as_str()]);
+        assert_eq!(runtime, used);
+        // Whatever is set later: what it was made with is right.
+        let later = Docker::open(options(&place, &daemon, None)).await.unwrap();
+        assert!(matches!(later.find(&spec.id).await.unwrap().unwrap().state, State::Running(_)));
+        provider.destroy(&spec.id).await.unwrap();
+    }
+    assert!(breaches.try_recv().is_err());
+    provider.check_runtime("runc").await.unwrap();
+    let unlisted = Spec { runtime: Some("kata".to_owned()), ..spec(&place, IDLE) };
+    for refused in [provider.check_runtime("kata").await.err(), provider.create(&unlisted).await.err()] {
+        let text = refused.unwrap().to_string();
+        assert!(text.contains("runtimeClass `kata`") && text.contains("second"), "{text}");
+    }
+    assert_eq!(provider.find(&unlisted.id).await.unwrap(), None);
+}
+
+/// A daemon whose disk is full says so of each container that it cannot make; there is room again when some is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_without_room_refuses_and_goes_on_when_there_is_some() {
+    let place = Place::new();
+    let disk = place.scratch().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let nothing = None::<&str>;
+    let size = Some(format!("size={DISK_MIB}m"));
+    if let Err(error) = mount(nothing, &disk, Some("tmpfs"), MsFlags::empty(), size.as_deref()) {
+        assert!(std::env::var_os("CI").is_none(), "a disk of a test's own takes root: {error}");
+        eprintln!("skipped: a disk of a test's own takes root: {error}");
+        return;
+    }
+    {
+        let data = format!("--data-root={}", disk.join("data").display());
+        let Some(daemon) = daemon(&place, &[&data]) else { return };
+        let provider = provider(&place, &daemon, None).await;
+        let mut filler = std::fs::File::create(disk.join("filler")).unwrap();
+        while std::io::Write::write_all(&mut filler, &[0; 4096]).is_ok() {}
+        let refused = spec(&place, IDLE);
+        let error = provider.create(&refused).await.unwrap_err();
+        assert!(error.to_string().contains("no space left on device"), "{error}");
+        drop(filler);
+        std::fs::remove_file(disk.join("filler")).unwrap();
+        provider.destroy(&refused.id).await.unwrap();
+        let next = spec(&place, IDLE);
+        let running = provider.create(&next).await.unwrap();
+        written(&place, &running, "ready").await;
+        provider.destroy(&next.id).await.unwrap();
+        assert_eq!(provider.list().await.unwrap(), []);
+    }
+    umount2(&disk, MntFlags::MNT_DETACH).unwrap();
 }

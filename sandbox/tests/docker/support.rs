@@ -9,26 +9,39 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use hypercode_sandbox::conformance::Factory;
-use hypercode_sandbox::docker::{self, Options, image};
+use hypercode_sandbox::docker::{self, Link, Options, Subnets, image};
 use hypercode_sandbox::{Docker, Instance, Running, Spec};
 use tempfile::TempDir;
 
 /// What the stand-ins for the runner are run with. It stays for the next run.
-const IMAGE: &str = "hypercode-tests/python:1";
+const IMAGE: &str = "hypercode-tests/python:2";
+/// What is the relay, and the canary.
+pub(crate) const STUB: &str = env!("CARGO_BIN_EXE_sandbox-stub");
 
 /// A place of one test. The daemon is everybody's, so its instances are its own.
 pub(crate) struct Place {
     dir: TempDir,
     salt: u32,
+    link: Link,
     opened: Mutex<HashSet<Instance>>,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
+        Self::with(Link::Socket)
+    }
+
+    /// One whose sandboxes come to the platform over TCP.
+    pub(crate) fn over_tcp() -> Self {
+        Self::with(Link::Tcp { subnets: Subnets::DEFAULT, relay: STUB.into() })
+    }
+
+    fn with(link: Link) -> Self {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
         Self {
             dir: tempfile::tempdir().unwrap(),
             salt: now ^ std::process::id().rotate_left(16),
+            link,
             opened: Mutex::default(),
         }
     }
@@ -39,6 +52,7 @@ impl Place {
         self.opened.lock().unwrap().insert(own.clone());
         let mut options = Options::new(self.dir.path().join("sandboxes"), own);
         options.image = IMAGE.to_owned();
+        options.link = self.link.clone();
         options
     }
 
@@ -77,6 +91,12 @@ impl Drop for Place {
                     .output()
                     .unwrap();
             }
+            if self.link != Link::Socket {
+                Command::new("docker")
+                    .args(["network", "prune", "--force", "--filter", &filter])
+                    .output()
+                    .unwrap();
+            }
         }
     }
 }
@@ -89,7 +109,9 @@ pub(crate) async fn with_image(provider: &Docker) {
     let lock = File::create(std::env::temp_dir().join("hypercode-tests-image.lock")).unwrap();
     let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await.unwrap().unwrap();
     if provider.image(IMAGE).await.unwrap().is_none() {
-        provider.import(IMAGE, image::python().unwrap(), &[]).await.unwrap();
+        let mut files = image::python().unwrap();
+        files.libraries(Path::new(STUB)).unwrap();
+        provider.import(IMAGE, files, &[]).await.unwrap();
     }
     drop(lock);
 }
@@ -125,8 +147,14 @@ impl Factory for Place {
         Path::new("/proc").join(runner.to_string()).join("root").join(work)
     }
 
-    fn socket(&self, spec: &Spec) -> PathBuf {
-        Path::new("/run/hypercode").join(spec.socket.file_name().unwrap())
+    fn socket(&self, spec: &Spec, told: &str) -> PathBuf {
+        match self.link {
+            Link::Socket => Path::new("/run/hypercode").join(spec.socket.file_name().unwrap()),
+            Link::Tcp { .. } => {
+                assert!(told.starts_with("tcp:10.81.") && told.ends_with(":7400"), "{told}");
+                told.into()
+            }
+        }
     }
 
     fn may_hold(&self, _: &Spec, file: &str) -> bool {
@@ -135,6 +163,9 @@ impl Factory for Place {
     }
 
     fn many(&self) -> usize {
-        20
+        match self.link {
+            Link::Socket => 20,
+            Link::Tcp { .. } => 5,
+        }
     }
 }

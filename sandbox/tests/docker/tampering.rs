@@ -68,6 +68,37 @@ async fn a_container_that_drifts_while_it_runs_is_killed() {
     }
 }
 
+/// T32: one that cannot be killed at once is told of once, speaks for nobody, and is killed at the next look, also when
+/// there is nothing to be seen any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_that_fails_is_tried_again() {
+    let place = Place::new();
+    let Some(_) = place.provider(&instance()).await else { return };
+    let proxy = Proxy::start(place.scratch());
+    let provider = proxy.provider(&place).await;
+    let (mut breaches, mut exits) = (provider.breaches(), provider.exits());
+    for is_still_seen in [true, false] {
+        let spec = spec(&place, IDLE);
+        let running = provider.create(&spec).await.unwrap();
+        written(&place, &running, "ready").await;
+        let peer = Peer { pid: running.runner.unwrap().pid, uid: 10_001 };
+        proxy.lie(true);
+        proxy.cut_off(Some("/kill?"));
+        provider.find(&spec.id).await.unwrap();
+        let breach = within("the breach", breaches.recv()).await.unwrap();
+        assert_eq!((&breach.id, breach.what), (&spec.id, Tampering::Drifted));
+        assert!(!alive(&spec.id).is_empty() && !provider.owns(&spec.id, peer).await.unwrap());
+        proxy.lie(is_still_seen);
+        proxy.cut_off(None);
+        provider.list().await.unwrap();
+        assert_eq!(exit_of(&mut exits, &spec.id).await.signal, Some(9));
+        assert!(breaches.try_recv().is_err(), "it is told once");
+        proxy.lie(false);
+        provider.destroy(&spec.id).await.unwrap();
+        assert_gone(&spec.id, "the second kill");
+    }
+}
+
 /// T32: a network that was joined by hand is a way out.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_is_joined_to_a_network_is_killed() {

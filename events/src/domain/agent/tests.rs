@@ -211,6 +211,19 @@ fn what_the_last_incarnations_wrote_is_known() {
     agent.assert_folds_the_same();
 }
 
+/// What comes late of a sandbox is not taken for another incarnation's.
+#[test]
+fn a_sandbox_is_known_by_the_incarnation_that_it_served_and_no_longer_than_that() {
+    let mut agent = Driven::<Agent>::new();
+    agent.give(&request()).expect("it is wanted");
+    for incarnation in 1..=2 {
+        agent.give(&down(incarnation)).expect("it died");
+        agent.give(&recover(incarnation + 1)).expect("it is recovered");
+    }
+    let served = |incarnation| agent.state.served_in(&claim(incarnation).sandbox);
+    assert_eq!([1, 2, 3, 4].map(served), [None, Some(Incarnation(2)), Some(Incarnation(3)), None]);
+}
+
 /// A person may have an agent back that was set aside.
 #[test]
 fn a_quarantined_agent_can_be_recovered() {
