@@ -112,7 +112,8 @@ impl<H: Handler> Server<H> {
             Parsed::Line(Line::Request { id, method, params }) => self.request(id, &method, params),
             Parsed::Line(Line::Notification { method, params }) => self.notification(&method, params),
             Parsed::Line(Line::Response { id, outcome }) => self.peer.answered(id.as_ref(), outcome),
-            Parsed::Invalid(id, error) => self.peer.respond(id, Err(error)),
+            Parsed::BadCall(id, error) => self.peer.respond(id, Err(error)),
+            Parsed::BadAnswer(id, error) => self.peer.answered(id.as_ref(), Err(error)),
             // What is no line of the protocol has nobody to answer to.
             Parsed::Noise => {}
         }
@@ -202,9 +203,7 @@ fn panicked() -> Error {
 }
 
 fn read<T: DeserializeOwned>(method: &str, params: Value) -> Result<T, Error> {
-    serde_json::from_value(params).map_err(|error| {
-        Error::new(ErrorType::InvalidParams, format_args!("the params of `{method}` do not fit: {error}"))
-    })
+    link::params(&format!("the params of `{method}`"), params)
 }
 
 /// Locks a mutex whose data stays whole even if a holder panicked.

@@ -46,10 +46,9 @@ macro_rules! methods {
             /// Reads the params of a method. Errors: `method_not_found`, `invalid_params`, `too_large`.
             pub fn parse(method: &str, params: Value) -> Result<Self, Error> {
                 let parsed = match method {
-                    $($name => serde_json::from_value(params).map(Self::$variant),)+
+                    $($name => crate::params(&format!("the params of `{method}`"), params).map(Self::$variant)?,)+
                     _ => return Err(Error::new(ErrorType::MethodNotFound, format_args!("no method `{method}`"))),
                 };
-                let parsed = parsed.map_err(|error| Error::invalid_params(method, &error))?;
                 parsed.check()?;
                 Ok(parsed)
             }

@@ -178,7 +178,7 @@ impl Content {
             }
             other => return Ok(Self::data(other)),
         };
-        let parts: Vec<Part> = serde_json::from_value(parts).map_err(|error| error.to_string())?;
+        let parts: Vec<Part> = crate::params("`parts`", parts).map_err(|error| error.message)?;
         if parts.len() > PARTS_MAX {
             return Err(format!("content has at most {PARTS_MAX} parts, not {}", parts.len()));
         }

@@ -219,46 +219,7 @@ impl Error {
         fields.remove("retryable");
         Self { code: kind.map_or_else(|| status.into(), ErrorType::code), kind, message, data: fields }
     }
-
-    /// What is wrong with a method's parameters, from what serde says of them. An unknown field is answered with the
-    /// nearest known one in `data.field`.
-    pub(crate) fn invalid_params(method: &str, error: &serde_json::Error) -> Self {
-        let text = error.to_string();
-        let mut names = text.split('`').skip(1).step_by(2);
-        let found = names.next().unwrap_or_default();
-        let invalid =
-            Self::new(ErrorType::InvalidParams, format_args!("the params of `{method}` do not fit: {text}"));
-        if text.starts_with("unknown field") {
-            match names.min_by_key(|known| edit_distance(found, known)) {
-                Some(nearest) => invalid.with("field", nearest),
-                None => invalid,
-            }
-        } else if text.starts_with("missing field") {
-            let field = found.to_owned();
-            invalid.with("field", field)
-        } else {
-            invalid
-        }
-    }
 }
-
-/// Levenshtein's distance, for names of a few characters.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().take(ID_CHARS).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.chars().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-/// More of a wrong field's name than this says nothing about which field was meant.
-const ID_CHARS: usize = crate::limits::ID_CHARS_MAX;
 
 impl From<ErrorType> for Error {
     fn from(kind: ErrorType) -> Self {
@@ -323,12 +284,5 @@ mod tests {
         assert_eq!(serde_json::to_value(&error).unwrap(), wire);
         let bare: Error = serde_json::from_value(json!({"code": -1, "data": "text"})).unwrap();
         assert_eq!((bare.status(), bare.data["value"].as_str()), (500, Some("text")));
-    }
-
-    #[test]
-    fn edit_distance_counts_single_edits() {
-        assert_eq!(edit_distance("taskid", "taskId"), 1);
-        assert_eq!(edit_distance("", "key"), 3);
-        assert_eq!(edit_distance("inptu", "input"), 2);
     }
 }

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, IntoDeserializer as _},
+};
 use serde_json::Value;
 
-use crate::{Answer, Artifact, Content, Id, InputRequest, Limits, Part};
+use crate::{Answer, Artifact, Content, Id, InputRequest, Limits, Part, misfit};
 
 /// The version of the handler protocol that this crate speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -117,6 +120,7 @@ pub struct HandlerInfo {
     /// How many tasks it takes at once; the profile caps it.
     pub concurrency: u32,
     /// When it takes messages.
+    #[serde(deserialize_with = "crate::misfit::word")]
     pub messages: Messages,
     /// Whether it answers `ping`.
     pub ping: bool,
@@ -130,6 +134,16 @@ impl Default for HandlerInfo {
             messages: Messages::default(),
             ping: false,
         }
+    }
+}
+
+impl HandlerInfo {
+    /// Reads what a handler answered; says what does not fit.
+    pub fn parse(value: Value) -> Result<Self, crate::Error> {
+        if value.is_null() {
+            return Ok(Self::default());
+        }
+        crate::params("the result of `initialize`", value)
     }
 }
 
@@ -220,7 +234,7 @@ pub enum State {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Executed {
     /// How the attempt ended: not `submitted` or `working`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ended")]
     pub state: State,
     /// What came out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -239,6 +253,17 @@ pub struct Executed {
     pub checkpoint: Option<Value>,
 }
 
+/// The states in which an attempt may end, by their words.
+const ENDED: &[&str] = &["completed", "failed", "rejected", "canceled", "input_required"];
+
+fn ended<'de, D: Deserializer<'de>>(deserializer: D) -> Result<State, D::Error> {
+    let word = misfit::shown(&Value::deserialize(deserializer)?);
+    if !ENDED.contains(&word.as_str()) {
+        return Err(D::Error::unknown_variant(&word, ENDED));
+    }
+    State::deserialize(word.as_str().into_deserializer())
+}
+
 impl Executed {
     /// Completed with this output.
     pub fn output(output: Content) -> Self {
@@ -252,18 +277,12 @@ impl Executed {
 
     /// Reads what a handler answered; says what does not fit.
     pub fn parse(value: Value) -> Result<Self, crate::Error> {
-        let invalid = |message: String| crate::Error::new(crate::ErrorType::InvalidParams, message);
-        let result: Self = serde_json::from_value(value)
-            .map_err(|error| crate::Error::invalid_params("the result of task/execute", &error))?;
-        match result.state {
-            State::Submitted | State::Working => Err(invalid(
-                "a result's `state` is completed, failed, rejected, canceled or input_required".into(),
-            )),
-            State::InputRequired if result.requests.is_empty() => {
-                Err(invalid("a result with `state` input_required has `requests`".into()))
-            }
-            _ => Ok(result),
+        let result: Self = crate::params("the result of `task/execute`", value)?;
+        if result.state == State::InputRequired && result.requests.is_empty() {
+            let message = "the result of `task/execute`: with the `state` `input_required` it has `requests`";
+            return Err(crate::Error::new(crate::ErrorType::InvalidParams, message));
         }
+        Ok(result)
     }
 }
 

@@ -18,6 +18,7 @@ pub mod handler;
 mod id;
 mod identity;
 pub mod limits;
+mod misfit;
 mod parse;
 pub mod rpc;
 mod secret;
@@ -41,5 +42,6 @@ pub use frame::{
     TaskResultFrame, ToGateway, ToRunner, TokenFrame, Welcome,
 };
 pub use id::{Id, IdError};
+pub use misfit::params;
 pub use parse::{check_frame, depth, parse_to_gateway, parse_to_runner};
 pub use secret::Secret;

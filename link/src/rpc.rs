@@ -1,9 +1,12 @@
 //! JSON-RPC 2.0 lines of the handler protocol on stdio.
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::{Map, Value, json};
 
-use crate::{Error, ErrorType, limits::LINE_BYTES_MAX, parse};
+use crate::{Error, ErrorType, limits::LINE_BYTES_MAX, params, parse};
 
 /// The id of a request: each side makes its own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -76,35 +79,108 @@ pub enum Parsed {
     Line(Line),
     /// Not a JSON object with `"jsonrpc": "2.0"`: a log line.
     Noise,
-    /// Meant as the protocol, but wrong: answer with this error, to this id.
-    Invalid(Option<RequestId>, Error),
+    /// Meant as a request or a notification, but wrong: answer with this error, to this id.
+    BadCall(Option<RequestId>, Error),
+    /// Meant as an answer, but wrong: the request of this id has failed with this error. Without an id nobody can tell
+    /// which request that is. Not to be answered.
+    BadAnswer(Option<RequestId>, Error),
 }
 
 /// Reads one line, without its newline.
 pub fn parse(line: &[u8]) -> Parsed {
-    let Ok(text) = std::str::from_utf8(line) else { return Parsed::Noise };
-    if !text.trim_start().starts_with('{') {
+    if !line.trim_ascii_start().starts_with(b"{") {
         return Parsed::Noise;
     }
-    let mut object = match parse::json(text, LINE_BYTES_MAX) {
+    let mut object = match read(line) {
         Ok(Value::Object(object)) => object,
-        Err(error) if error.kind == Some(ErrorType::TooLarge) => return Parsed::Invalid(None, error),
-        _ => return Parsed::Noise,
+        Ok(_) => return Parsed::Noise,
+        Err(error) => return Head::of(line).broken(error),
     };
     if object.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
         return Parsed::Noise;
     }
+    let is_call = object.contains_key("method");
     let id = match object.remove("id") {
         None | Some(Value::Null) => None,
         Some(id) => match RequestId::try_from(id) {
             Ok(id) => Some(id),
-            Err(message) => return Parsed::Invalid(None, Error::new(ErrorType::InvalidRequest, message)),
+            Err(message) => return invalid(is_call, None, message),
         },
     };
     match object.remove("method") {
         Some(Value::String(method)) => call(id, method, object),
-        Some(_) => Parsed::Invalid(id, Error::new(ErrorType::InvalidRequest, "a `method` is a text")),
+        Some(_) => invalid(is_call, id, "a `method` is a text"),
         None => response(id, object),
+    }
+}
+
+fn read(line: &[u8]) -> Result<Value, Error> {
+    let text = std::str::from_utf8(line).map_err(|error| {
+        let message = format!("the line is not UTF-8 from byte {} on", error.valid_up_to());
+        Error::new(ErrorType::ParseError, message)
+    })?;
+    parse::json(text, LINE_BYTES_MAX)
+}
+
+fn invalid(is_call: bool, id: Option<RequestId>, message: &str) -> Parsed {
+    let error = Error::new(ErrorType::InvalidRequest, message);
+    if is_call { Parsed::BadCall(id, error) } else { Parsed::BadAnswer(id, error) }
+}
+
+/// What a line that cannot be read says of itself before the place where it breaks.
+#[derive(Debug, Default)]
+struct Head {
+    is_rpc: bool,
+    is_call: bool,
+    id: Option<RequestId>,
+}
+
+impl Head {
+    /// Depth costs nothing here, for what is nested is skipped.
+    fn of(line: &[u8]) -> Self {
+        let mut head = Self::default();
+        // That it breaks is known; what came before is what counts.
+        let _ =
+            (&mut head).deserialize(&mut serde_json::Deserializer::from_str(&String::from_utf8_lossy(line)));
+        head
+    }
+
+    fn broken(self, error: Error) -> Parsed {
+        match (self.is_rpc, self.is_call) {
+            (false, _) => Parsed::Noise,
+            (true, true) => Parsed::BadCall(self.id, error),
+            (true, false) => Parsed::BadAnswer(self.id, error),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Head {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Head {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut fields: M) -> Result<(), M::Error> {
+        while let Some(field) = fields.next_key::<String>()? {
+            match field.as_str() {
+                "jsonrpc" => self.is_rpc = fields.next_value::<String>()? == "2.0",
+                "id" => self.id = fields.next_value()?,
+                field => {
+                    self.is_call |= field == "method";
+                    fields.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -118,17 +194,23 @@ fn call(id: Option<RequestId>, method: String, mut object: Map<String, Value>) -
 
 fn response(id: Option<RequestId>, mut object: Map<String, Value>) -> Parsed {
     let outcome = match (object.remove("result"), object.remove("error")) {
+        (Some(_), None) if id.is_none() => {
+            return invalid(false, None, "an answer has the `id` of its request");
+        }
         (Some(result), None) => Ok(result),
-        (None | Some(Value::Null), Some(error)) => match serde_json::from_value(error) {
+        (None | Some(Value::Null), Some(error)) => match params("an `error`", error) {
             Ok(error) => Err(error),
-            Err(error) => {
-                let message = format!("the `error` does not fit: {}", parse::brief(&error.to_string()));
-                return Parsed::Invalid(id, Error::new(ErrorType::InvalidRequest, message));
-            }
+            Err(error) => return invalid(false, id, &error.message),
         },
-        _ => {
-            let message = "a line has a `method`, or exactly one of `result` and `error`";
-            return Parsed::Invalid(id, Error::new(ErrorType::InvalidRequest, message));
+        (Some(_), Some(_)) => {
+            return invalid(false, id, "an answer has one of `result` and `error`, not both");
+        }
+        (None, None) => {
+            return invalid(
+                false,
+                id,
+                "a line has a `method`, or one of `result` and `error`: this one has none",
+            );
         }
     };
     Parsed::Line(Line::Response { id, outcome })
@@ -186,17 +268,55 @@ mod tests {
         }
     }
 
+    fn is_bad_call(line: &str) -> bool {
+        matches!(parse(line.as_bytes()), Parsed::BadCall(..))
+    }
+
     #[test]
-    fn broken_json_rpc_is_told_to_its_author() {
+    fn a_broken_call_is_told_to_its_author() {
         for broken in [
-            json!({"jsonrpc": "2.0"}),
-            json!({"jsonrpc": "2.0", "id": 1}),
-            json!({"jsonrpc": "2.0", "id": 1, "result": 1, "error": {"code": 1}}),
-            json!({"jsonrpc": "2.0", "id": 1, "error": "text"}),
-            json!({"jsonrpc": "2.0", "id": 1.5, "result": 1}),
             json!({"jsonrpc": "2.0", "id": 1, "method": 5}),
+            json!({"jsonrpc": "2.0", "id": 1.5, "method": "log"}),
         ] {
-            assert!(matches!(parse(broken.to_string().as_bytes()), Parsed::Invalid(..)), "{broken}");
+            assert!(is_bad_call(&broken.to_string()), "{broken}");
         }
+        assert!(is_bad_call(r#"{"jsonrpc": "2.0", "method": "task/progress", "params": {"progress": NaN}}"#));
+    }
+
+    #[test]
+    fn a_broken_answer_names_the_request_that_it_answers_as_far_as_that_can_be_read() {
+        let deep = "[".repeat(80) + &"]".repeat(80);
+        let deeper = "[".repeat(5_000) + &"]".repeat(5_000);
+        for (broken, id, said) in [
+            (r#"{"jsonrpc": "2.0", "id": 7}"#.to_owned(), Some(7), "has none"),
+            (r#"{"jsonrpc": "2.0", "id": 7, "result": 1, "error": {"code": 1}}"#.into(), Some(7), "not both"),
+            (
+                r#"{"jsonrpc": "2.0", "id": 7, "error": "boo"}"#.into(),
+                Some(7),
+                "an `error`: this is an object, not the text \"boo\"",
+            ),
+            (r#"{"jsonrpc": "2.0", "id": 7, "error": {}}"#.into(), Some(7), "`code` is missing"),
+            (r#"{"jsonrpc": "2.0", "id": 1.5, "result": 1}"#.into(), None, "an `id` is"),
+            (r#"{"jsonrpc": "2.0", "result": 1}"#.into(), None, "has the `id`"),
+            (r#"{"jsonrpc": "2.0", "id": 7, "result": NaN}"#.into(), Some(7), "not JSON"),
+            (r#"{"jsonrpc": "2.0", "id": 7, "result": "#.into(), Some(7), "not JSON"),
+            (format!(r#"{{"jsonrpc": "2.0", "result": {deep}, "id": 7}}"#), Some(7), "nested"),
+            (
+                format!(r#"{{"jsonrpc": "2.0", "id": 7, "result": {{"output": {deeper}}}}}"#),
+                Some(7),
+                "nested",
+            ),
+        ] {
+            let Parsed::BadAnswer(named, error) = parse(broken.as_bytes()) else { panic!("{broken}") };
+            assert_eq!(named, id.map(RequestId::Number), "{broken}");
+            assert!(error.message.contains(said), "{broken}: {error}");
+        }
+        let not_utf8 = b"{\"jsonrpc\": \"2.0\", \"id\": 7, \"result\": \"\xff\"}";
+        assert!(matches!(parse(not_utf8), Parsed::BadAnswer(Some(RequestId::Number(7)), _)));
+    }
+
+    #[test]
+    fn what_is_deep_but_not_of_the_protocol_is_noise() {
+        assert_eq!(parse(format!("{{\"a\": {}", "[".repeat(300)).as_bytes()), Parsed::Noise);
     }
 }

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use link::{
-    Error, HandlerInfo, HandlerSpec, Id, Protocol, Stage,
+    Error, ErrorType, HandlerInfo, HandlerSpec, Id, Protocol, Stage,
     handler::{Cancel, Deliver, Execute, Executed, Initialize, Shutdown},
 };
 use tokio::time::Instant;
@@ -167,6 +167,18 @@ pub(crate) fn ended_early(exit: Exit, log: &Log) -> Failure {
 pub(crate) fn not_spawned(program: &Program, error: &std::io::Error) -> Failure {
     let message = format!("the command `{}` could not be started: {error}", program.path.display());
     Failure::new(Stage::Spawn, message)
+}
+
+/// What a handler gave as `what`, as text. What is no text is refused rather than changed.
+pub(crate) fn utf8(what: &str, bytes: Vec<u8>) -> Result<String, Error> {
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let message = format!(
+            "{what} is not UTF-8 from byte {at} on: write bytes that are no text to a file in `out/`, which becomes an \
+             artifact"
+        );
+        Error::new(ErrorType::InvalidParams, message)
+    })
 }
 
 /// Milliseconds since.

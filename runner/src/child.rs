@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     carrier::LAST_WORDS_MS_MAX,
-    log::Log,
+    log::{Log, Words},
     process::{Family, signal_group},
 };
 
@@ -57,6 +57,8 @@ impl std::fmt::Display for Exit {
 pub(crate) struct Child {
     pid: i32,
     exit: watch::Receiver<Option<Exit>>,
+    /// The end of its stderr.
+    words: Words,
     /// Whether its stderr is in the log to the end.
     last_words: watch::Receiver<bool>,
 }
@@ -81,10 +83,11 @@ impl Child {
         else {
             return Err(io::Error::other("the pipes of the child are missing"));
         };
-        let log = log.clone();
+        let (log, words) = (log.clone(), Words::default());
+        let said = words.clone();
         let (written, last_words) = watch::channel(false);
         tokio::spawn(async move {
-            log.copy(stderr).await;
+            log.copy(stderr, said).await;
             written.send_replace(true);
         });
         let (ended, exit) = watch::channel(None);
@@ -97,7 +100,7 @@ impl Child {
             family.reap_orphans();
             ended.send_replace(Some(status.map(Exit::from).unwrap_or_default()));
         });
-        Ok((Self { pid, exit, last_words }, Pipes { stdin, stdout }))
+        Ok((Self { pid, exit, words, last_words }, Pipes { stdin, stdout }))
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -117,12 +120,13 @@ impl Child {
         }
     }
 
-    /// Waits until everything that it wrote to stderr is in the log, once it has ended; not for ever.
-    pub(crate) async fn last_words(&self) {
+    /// The end of its stderr, at most 4 KiB; once it has ended, waits until that is in the log, but not for ever.
+    pub(crate) async fn last_words(&self) -> String {
         let mut last_words = self.last_words.clone();
         let limit = Duration::from_millis(LAST_WORDS_MS_MAX);
         // Its descendants may hold the pipe open: what has come by then is what there is.
         let _ = tokio::time::timeout(limit, last_words.wait_for(|written| *written)).await;
+        self.words.text()
     }
 
     /// Sends a signal to the child's group, unless the child has ended.

@@ -18,6 +18,43 @@ const MASK: &[u8] = b"***";
 const SECRET_BYTES_MIN: usize = 4;
 const READ_BYTES: usize = 8 * 1024;
 
+/// The end of what was written, at most 4 KiB.
+#[derive(Debug, Default)]
+struct Tail(Vec<u8>);
+
+impl Tail {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+        let excess = self.0.len().saturating_sub(LOG_TAIL_BYTES_MAX);
+        self.0.drain(..excess);
+    }
+
+    fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.0);
+        let mut start = text.len().saturating_sub(LOG_TAIL_BYTES_MAX);
+        while !text.is_char_boundary(start) {
+            start += 1;
+        }
+        text[start..].to_owned()
+    }
+}
+
+/// The end of what one source wrote into a log that others write into as well, as free of secrets as that is. Cheap to
+/// clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Words(Arc<Mutex<Tail>>);
+
+impl Words {
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What there is now, as text.
+    pub(crate) fn text(&self) -> String {
+        self.tail().text()
+    }
+}
+
 /// A bounded log that holds no secret. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Log(Arc<Mutex<Inner>>);
@@ -27,7 +64,7 @@ struct Inner {
     path: PathBuf,
     file: Option<File>,
     bytes: u64,
-    tail: Vec<u8>,
+    tail: Tail,
     secrets: Vec<Vec<u8>>,
 }
 
@@ -35,6 +72,7 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct Pen {
     log: Log,
+    words: Words,
     held: Vec<u8>,
 }
 
@@ -44,7 +82,7 @@ impl Log {
         let path = dir.join(HANDLER_LOG);
         let file = OpenOptions::new().create(true).append(true).open(&path).ok();
         let bytes = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
-        let inner = Inner { path, file, bytes, tail: Vec::new(), secrets: Vec::new() };
+        let inner = Inner { path, file, bytes, tail: Tail::default(), secrets: Vec::new() };
         let log = Self(Arc::new(Mutex::new(inner)));
         log.hide(secrets);
         log
@@ -64,26 +102,20 @@ impl Log {
     }
 
     /// A new source of bytes.
-    pub(crate) fn pen(&self) -> Pen {
-        Pen { log: self.clone(), held: Vec::new() }
+    pub(crate) fn pen(&self, words: Words) -> Pen {
+        Pen { log: self.clone(), words, held: Vec::new() }
     }
 
     /// Writes one whole line.
     pub(crate) fn line(&self, line: &[u8]) {
-        let mut pen = self.pen();
+        let mut pen = self.pen(Words::default());
         pen.write(line);
         pen.write(b"\n");
     }
 
     /// The end of what was written, at most 4 KiB, as text.
     pub(crate) fn tail(&self) -> String {
-        let inner = self.inner();
-        let text = String::from_utf8_lossy(&inner.tail);
-        let mut start = text.len().saturating_sub(LOG_TAIL_BYTES_MAX);
-        while !text.is_char_boundary(start) {
-            start += 1;
-        }
-        text[start..].to_owned()
+        self.inner().tail.text()
     }
 
     /// A text without the secrets.
@@ -92,9 +124,9 @@ impl Log {
         String::from_utf8_lossy(&mask(text.as_bytes(), &inner.secrets, false).0).into_owned()
     }
 
-    /// Copies a stream into the log until its end.
-    pub(crate) async fn copy(&self, mut from: impl AsyncRead + Unpin) {
-        let mut pen = self.pen();
+    /// Copies a stream into the log until its end; the end of it is also in `words`.
+    pub(crate) async fn copy(&self, mut from: impl AsyncRead + Unpin, words: Words) {
+        let mut pen = self.pen(words);
         let mut buffer = vec![0; READ_BYTES];
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
             pen.write(&buffer[..count]);
@@ -104,9 +136,7 @@ impl Log {
 
 impl Inner {
     fn write(&mut self, bytes: &[u8]) {
-        self.tail.extend_from_slice(bytes);
-        let excess = self.tail.len().saturating_sub(LOG_TAIL_BYTES_MAX);
-        self.tail.drain(..excess);
+        self.tail.write(bytes);
         // A full disk costs the log, not the work.
         if self.append(bytes).is_err() {
             self.file = None;
@@ -133,6 +163,7 @@ impl Pen {
         let mut inner = self.log.inner();
         let (out, held_from) = mask(&self.held, &inner.secrets, true);
         inner.write(&out);
+        self.words.tail().write(&out);
         self.held.drain(..held_from);
     }
 }
@@ -142,6 +173,7 @@ impl Drop for Pen {
         let mut inner = self.log.inner();
         let (out, _) = mask(&self.held, &inner.secrets, false);
         inner.write(&out);
+        self.words.tail().write(&out);
     }
 }
 
@@ -182,7 +214,7 @@ mod tests {
     #[test]
     fn a_secret_is_masked_even_when_it_comes_in_pieces() {
         let (dir, log) = log(&["hunter2", "hunter2-long", "ab"]);
-        let mut pen = log.pen();
+        let mut pen = log.pen(Words::default());
         for piece in ["key=hun", "te", "r2-lo", "ng; again hunter", "2\nab hunt"] {
             pen.write(piece.as_bytes());
         }
@@ -193,9 +225,22 @@ mod tests {
     }
 
     #[test]
+    fn each_source_has_an_end_of_its_own() {
+        let (_dir, log) = log(&["hunter2"]);
+        let (one, other) = (Words::default(), Words::default());
+        let (mut a, mut b) = (log.pen(one.clone()), log.pen(other.clone()));
+        a.write(b"of one ");
+        b.write(b"of the other ");
+        a.write(b"hunter2");
+        drop((a, b));
+        assert_eq!((one.text().as_str(), other.text().as_str()), ("of one ***", "of the other "));
+        assert_eq!(log.tail(), "of one of the other ***");
+    }
+
+    #[test]
     fn the_log_is_bounded_however_much_is_written() {
         let (dir, log) = log(&[]);
-        let mut pen = log.pen();
+        let mut pen = log.pen(Words::default());
         for _ in 0..300 {
             pen.write(&[b'x'; 16 * 1024]);
         }

@@ -81,7 +81,7 @@ impl Peer {
             // The channel has room for the one answer.
             (Some(waiting), outcome) => drop(waiting.send(outcome)),
             (None, Err(error)) => {
-                crate::output::remark(format_args!("the runner could not read a line: {error}"))
+                crate::output::remark(format_args!("no call waits for this answer of the runner: {error}"))
             }
             (None, Ok(_)) => {}
         }

@@ -108,9 +108,10 @@ fn broken_lines_harm_nobody() {
     let mut runner = Runner::start();
     runner.write(b"hello\n{\n\xff\xfe\n\n{\"jsonrpc\":\"2.0\",\"id\":77,\"result\":1}\n");
     runner.write(&vec![b'x'; LINE_BYTES_MAX + 1]);
-    runner.write(b"\n{\"jsonrpc\":\"2.0\"}\n");
+    runner.write(b"\n{\"jsonrpc\":\"2.0\"}\n{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":7}\n");
     assert_eq!(runner.read()["error"]["code"], 413);
-    assert_eq!(runner.read()["error"]["code"], -32600);
+    let refused = runner.read();
+    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(5), &json!(-32600)));
     runner.request(1, "ping", &json!({}));
     assert_eq!(runner.read()["id"], 1);
     runner.write(b"{\"jsonrpc\":\"2.0\",\"id\":2,\"meth");

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Id;
+use crate::{Id, misfit};
 
 /// What kind of answer a person is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,7 @@ pub struct InputRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// What kind of answer.
+    #[serde(deserialize_with = "misfit::word")]
     pub kind: InputKind,
     /// The question.
     pub title: String,
@@ -57,7 +58,7 @@ pub struct InputRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
     /// What happens then.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "misfit::word")]
     pub on_timeout: OnTimeout,
     /// The answer that counts then, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -81,7 +81,7 @@ pub enum LogLevel {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Log {
     /// How grave.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::misfit::word")]
     pub level: LogLevel,
     /// The line.
     pub message: String,

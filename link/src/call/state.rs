@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Id;
+use crate::{Id, misfit};
 
 /// Who shares a state value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub struct StatePut {
     /// At most 64 KiB of JSON.
     pub value: Value,
     /// Who shares it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "misfit::word")]
     pub scope: Scope,
     /// Refused with `version_conflict` if the value has another version; 0 = no value yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,7 +52,7 @@ pub struct StateGet {
     /// The key.
     pub key: String,
     /// Who shares it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "misfit::word")]
     pub scope: Scope,
     /// Which context, for the scope context: that of this task in hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -101,7 +101,7 @@ pub struct Await {
     /// The children.
     pub task_ids: Vec<Id>,
     /// Which of them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::misfit::word")]
     pub mode: AwaitMode,
     /// How long to wait at most; then as they stand.
     #[serde(default, skip_serializing_if = "Option::is_none")]

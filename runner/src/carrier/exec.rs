@@ -20,7 +20,7 @@ use tokio::{
     process::ChildStdin,
 };
 
-use super::{Carrier, Failure, LAST_WORDS_MS_MAX, Launch, Started};
+use super::{Carrier, Failure, LAST_WORDS_MS_MAX, Launch, Started, utf8};
 use crate::{
     child::{Child, Exit, Program},
     log::Log,
@@ -74,47 +74,57 @@ impl Exec {
         }
     }
 
-    fn outcome(&self, exit: Exit, stdout: Result<Vec<u8>, Error>) -> Result<Executed, Error> {
+    async fn outcome(
+        &self,
+        child: &Child,
+        exit: Exit,
+        stdout: Result<Vec<u8>, Error>,
+    ) -> Result<Executed, Error> {
         match (exit.code, exit.signal) {
-            (Some(0), _) => self.output(&stdout?),
-            (Some(EX_DATAERR), _) => Ok(Executed::ended(State::Rejected, self.last_words(exit))),
-            (Some(EX_TEMPFAIL), _) => {
-                Err(Error::new(ErrorType::HandlerFailed, self.last_words(exit)).with("retry", "transient"))
-            }
-            (Some(code), _) => Err(Error::new(ErrorType::HandlerFailed, self.last_words(exit))
-                .with("retry", "permanent")
-                .with("exitCode", code)),
+            (Some(0), _) => self.output(stdout?),
             (None, signal) => {
                 Err(Error::new(ErrorType::Crash, format_args!("the command {exit}")).with("signal", signal))
             }
+            (Some(code), _) => {
+                let message = last_words(exit, &child.last_words().await);
+                match code {
+                    EX_DATAERR => Ok(Executed::ended(State::Rejected, message)),
+                    EX_TEMPFAIL => {
+                        Err(Error::new(ErrorType::HandlerFailed, message).with("retry", "transient"))
+                    }
+                    code => Err(Error::new(ErrorType::HandlerFailed, message)
+                        .with("retry", "permanent")
+                        .with("exitCode", code)),
+                }
+            }
         }
     }
 
-    /// How the command ended, with the last line of its log, which most often says why.
-    fn last_words(&self, exit: Exit) -> String {
-        let tail = self.log.tail();
-        match tail.lines().rev().find(|line| !line.trim().is_empty()) {
-            Some(line) => format!("the command {exit}: {}", line.trim()),
-            None => format!("the command {exit}"),
-        }
-    }
-
-    fn output(&self, stdout: &[u8]) -> Result<Executed, Error> {
+    fn output(&self, stdout: Vec<u8>) -> Result<Executed, Error> {
+        let stdout = utf8("the command's output", stdout)?;
         let invalid =
             |error| Error::new(ErrorType::InvalidParams, format!("the command's output is no JSON: {error}"));
         match self.spec.stdout {
             StdoutForm::Text => {
-                let text = String::from_utf8_lossy(stdout);
-                Ok(Executed::output(Content::text(text.strip_suffix('\n').unwrap_or(&text))))
+                Ok(Executed::output(Content::text(stdout.strip_suffix('\n').unwrap_or(&stdout))))
             }
             StdoutForm::Json => {
-                let value: Value = serde_json::from_slice(stdout).map_err(invalid)?;
+                let value: Value = serde_json::from_str(&stdout).map_err(invalid)?;
                 Content::from_handler(value)
                     .map(Executed::output)
                     .map_err(|error| Error::new(ErrorType::InvalidParams, error))
             }
-            StdoutForm::Result => Executed::parse(serde_json::from_slice(stdout).map_err(invalid)?),
+            StdoutForm::Result => Executed::parse(serde_json::from_str(&stdout).map_err(invalid)?),
         }
+    }
+}
+
+/// How the command ended, with the last line of what it wrote to stderr, which most often says why. What others wrote,
+/// before it or beside it, is theirs: it may be about other people.
+fn last_words(exit: Exit, stderr: &str) -> String {
+    match stderr.lines().rev().find(|line| !line.trim().is_empty()) {
+        Some(line) => format!("the command {exit}: {}", line.trim()),
+        None => format!("the command {exit}"),
     }
 }
 
@@ -179,7 +189,7 @@ impl Carrier for Exec {
             }
         };
         drop(guard);
-        self.outcome(exit, stdout)
+        self.outcome(&child, exit, stdout).await
     }
 
     async fn deliver(&self, _message: &Deliver) -> Result<(), Error> {

@@ -20,9 +20,10 @@ use hyper::{
 use link::{
     Content, Error, ErrorType, HandlerInfo, Id, Messages, Stage, StdoutForm,
     handler::{Cancel, Deliver, Execute, Executed, Shutdown},
-    limits::LINE_BYTES_MAX,
+    limits::{DEPTH_MAX, LINE_BYTES_MAX},
 };
 use nix::sys::signal::Signal;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::{
     net::TcpStream,
@@ -31,11 +32,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Carrier, Failure, Launch, Started, TERM_MS_MAX, ended_early, ms_since, not_spawned, sse, too_slow,
+    Carrier, Failure, Launch, Started, TERM_MS_MAX, ended_early, ms_since, not_spawned, sse, too_slow, utf8,
 };
 use crate::{
     child::Child,
     event::{Alive, Event, Platform},
+    log::Words,
 };
 
 /// How often a server that is not up yet is asked.
@@ -75,7 +77,7 @@ pub(super) async fn start(mut launch: Launch, deadline: Instant) -> Result<Start
     let spawn_ms = ms_since(begun);
     drop(pipes.stdin);
     let log = launch.log.clone();
-    tokio::spawn(async move { log.copy(pipes.stdout).await });
+    tokio::spawn(async move { log.copy(pipes.stdout, Words::default()).await });
     let server = Server { port };
     let spawned = Instant::now();
     tokio::select! {
@@ -210,9 +212,27 @@ fn content(value: Value) -> Result<Executed, Error> {
         .map_err(|error| Error::new(ErrorType::InvalidParams, error))
 }
 
-fn is_sse(headers: &HeaderMap) -> bool {
+/// What the body is said to be, without parameters such as its encoding.
+fn media_type(headers: &HeaderMap) -> String {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    kind.starts_with("text/event-stream")
+    kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn is_json(media_type: &str) -> bool {
+    media_type == "application/json" || media_type.ends_with("+json")
+}
+
+/// The JSON that a text is; `None` where it is none. Errors: it is JSON, but deeper than any frame.
+fn json_of(text: &str) -> Result<Option<Value>, Error> {
+    match serde_json::from_str(text) {
+        Ok(value) => Ok(Some(value)),
+        // What is skipped is read to any depth.
+        Err(_) if serde_json::from_str::<IgnoredAny>(text).is_ok() => {
+            let message = format!("the handler's answer is nested more than {DEPTH_MAX} deep");
+            Err(Error::new(ErrorType::TooLarge, message))
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 /// The error that a status other than 2xx stands for.
@@ -262,14 +282,14 @@ impl Http {
         let (mut events, mut text, mut last) = (sse::Events::default(), String::new(), None);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| failed("the handler's answer broke off", error))?;
-            for data in events.push(frame.data_ref().map_or(&[], |data| data)) {
-                match serde_json::from_str(&data) {
-                    Ok(Value::String(delta)) => {
+            for data in events.push(frame.data_ref().map_or(&[], |data| data))? {
+                match json_of(&data)? {
+                    Some(Value::String(delta)) => {
                         text.push_str(&delta);
                         let params = json!({"taskId": task, "delta": delta});
                         self.platform.submit("task/progress".to_owned(), params, None).await;
                     }
-                    Ok(object @ Value::Object(_)) => last = Some(object),
+                    Some(object @ Value::Object(_)) => last = Some(object),
                     _ => text.push_str(&data),
                 }
             }
@@ -290,13 +310,18 @@ impl Carrier for Http {
             if !head.status.is_success() {
                 return Err(refused(head.status, &head.headers, &read(body).await?));
             }
-            if is_sse(&head.headers) {
+            let media_type = media_type(&head.headers);
+            if media_type == "text/event-stream" {
                 return self.stream(&task.task_id, body).await;
             }
-            let body = read(body).await?;
-            match serde_json::from_slice(&body) {
-                Ok(value) => self.output(value),
-                Err(_) => Ok(Executed::output(Content::text(String::from_utf8_lossy(&body)))),
+            let body = utf8("the handler's answer", read(body).await?)?;
+            match json_of(&body)? {
+                Some(value) => self.output(value),
+                None if self.answers_results || is_json(&media_type) => {
+                    let message = format!("the handler's answer of type `{media_type}` is no JSON");
+                    Err(Error::new(ErrorType::InvalidParams, message))
+                }
+                None => Ok(Executed::output(Content::text(body))),
             }
         };
         let outcome = answer.await;

@@ -25,7 +25,11 @@ use super::{
     Carrier, Failure, LAST_WORDS_MS_MAX, Launch, Started, TERM_MS_MAX, ended_early, ms_since, not_spawned,
     too_slow,
 };
-use crate::{child::Child, event::Event, log::Log};
+use crate::{
+    child::Child,
+    event::Event,
+    log::{Log, Words},
+};
 
 /// A handler that calls `next`.
 #[derive(Debug)]
@@ -146,7 +150,7 @@ impl Spawned {
 }
 
 async fn copy(log: Log, stdout: tokio::process::ChildStdout) {
-    log.copy(stdout).await;
+    log.copy(stdout, Words::default()).await;
 }
 
 impl Pull {
@@ -156,7 +160,7 @@ impl Pull {
 
     /// The `next` of the handler: waits for work that it accepts.
     pub(crate) async fn next(&self, params: Value) -> Result<Value, Error> {
-        let next: Next = read("next", params)?;
+        let next: Next = link::params("the params of `next`", params)?;
         let until = Instant::now() + Duration::from_millis(next.wait_ms.min(NEXT_WAIT_MS_MAX));
         self.begin(next.accept.contains(&Work::Task));
         loop {
@@ -205,7 +209,8 @@ impl Pull {
     /// The `task/result` of the handler.
     pub(crate) fn result(&self, params: Value) -> Result<Value, Error> {
         let Value::Object(mut fields) = params else { return Err(no_object("task/result")) };
-        let task: Id = read("task/result", fields.remove("taskId").unwrap_or_default())?;
+        let task: Id =
+            link::params("the `taskId` of `task/result`", fields.remove("taskId").unwrap_or_default())?;
         let outcome = match fields.remove("error") {
             None => Executed::parse(fields.into())?,
             Some(error) => return self.end(&task, Err(failure(error)?)),
@@ -227,7 +232,8 @@ impl Pull {
     /// The `message/ack` of the handler.
     pub(crate) fn ack(&self, params: Value) -> Result<Value, Error> {
         let Value::Object(mut fields) = params else { return Err(no_object("message/ack")) };
-        let message: Id = read("message/ack", fields.remove("messageId").unwrap_or_default())?;
+        let message: Id =
+            link::params("the `messageId` of `message/ack`", fields.remove("messageId").unwrap_or_default())?;
         let unknown = || {
             Error::new(
                 ErrorType::Fenced,
@@ -244,13 +250,8 @@ fn no_object(method: &str) -> Error {
     Error::new(ErrorType::InvalidParams, format_args!("the params of `{method}` are a JSON object"))
 }
 
-fn read<T: serde::de::DeserializeOwned>(method: &str, params: Value) -> Result<T, Error> {
-    let invalid = |error| format!("the params of `{method}` do not fit: {error}");
-    serde_json::from_value(params).map_err(|error| Error::new(ErrorType::InvalidParams, invalid(error)))
-}
-
 fn failure(error: Value) -> Result<Error, Error> {
-    let failed: Failed = read("task/result", error)?;
+    let failed: Failed = link::params("the `error` of `task/result`", error)?;
     let mut error = Error::new(ErrorType::HandlerFailed, failed.message);
     if let Some(code) = failed.code {
         error = Error { code, kind: None, ..error };

@@ -1,5 +1,9 @@
 //! Server-sent events (WHATWG HTML, "event stream"), as far as their data goes.
 
+use link::Error;
+
+use super::utf8;
+
 /// Splits a stream into the data of its events.
 #[derive(Debug, Default)]
 pub(super) struct Events {
@@ -9,18 +13,18 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// Takes more bytes; returns the data of the events that are complete with them.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<String> {
+    /// Takes more bytes; returns the data of the events that are complete with them. Errors: a line is not UTF-8.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<String>, Error> {
         let mut complete = Vec::new();
         for byte in bytes {
             match byte {
                 b'\n' if self.after_return => {}
-                b'\n' | b'\r' => complete.extend(self.end_line()),
+                b'\n' | b'\r' => complete.extend(self.end_line()?),
                 _ => self.line.push(*byte),
             }
             self.after_return = *byte == b'\r';
         }
-        complete
+        Ok(complete)
     }
 
     /// What is held of an event that is not complete, in bytes.
@@ -28,12 +32,12 @@ impl Events {
         self.line.len() + self.data.as_ref().map_or(0, String::len)
     }
 
-    fn end_line(&mut self) -> Option<String> {
+    fn end_line(&mut self) -> Result<Option<String>, Error> {
         let line = std::mem::take(&mut self.line);
         if line.is_empty() {
-            return self.data.take();
+            return Ok(self.data.take());
         }
-        let line = String::from_utf8_lossy(&line);
+        let line = utf8("a line of the stream", line)?;
         let (field, value) = line.split_once(':').unwrap_or((&line, ""));
         if field == "data" {
             let value = value.strip_prefix(' ').unwrap_or(value);
@@ -45,7 +49,7 @@ impl Events {
                 None => self.data = Some(value.to_owned()),
             }
         }
-        None
+        Ok(None)
     }
 }
 
@@ -59,9 +63,10 @@ mod tests {
         let mut seen = Vec::new();
         for piece in [": hello\r\nda", "ta: a\r\ndata:b\r", "\n\r\nevent: x\nid: 1\n\ndata\n\n", "data: late"]
         {
-            seen.extend(events.push(piece.as_bytes()));
+            seen.extend(events.push(piece.as_bytes()).unwrap());
         }
         assert_eq!(seen, ["a\nb", ""]);
         assert_eq!(events.held(), "data: late".len());
+        assert!(events.push(b"\xff\n").is_err());
     }
 }

@@ -204,9 +204,7 @@ fn read_info(outcome: Result<Value, Error>) -> Result<HandlerInfo, String> {
         Err(error) if error.code == ErrorType::MethodNotFound.code() => return Ok(HandlerInfo::default()),
         Err(error) => return Err(format!("the handler refused `initialize`: {error}")),
     };
-    let result = if result.is_null() { json!({}) } else { result };
-    let mut info: HandlerInfo = serde_json::from_value(result)
-        .map_err(|error| format!("the answer to `initialize` does not fit: {error}"))?;
+    let mut info = HandlerInfo::parse(result).map_err(|error| error.message)?;
     if info.protocol_version != PROTOCOL_VERSION {
         let version = info.protocol_version;
         return Err(format!(
@@ -331,9 +329,14 @@ impl Reader {
     async fn line(&mut self, line: &[u8]) {
         match rpc::parse(line) {
             Parsed::Noise => self.noise(line).await,
-            Parsed::Invalid(id, error) => {
+            Parsed::BadCall(id, error) => {
                 self.platform.oddity("handler.invalid_line", error.message.clone()).await;
                 let _ = self.mouth.say(&rpc::Line::Response { id, outcome: Err(error) }).await;
+            }
+            Parsed::BadAnswer(id, error) => self.bad_answer(id, error).await,
+            Parsed::Line(rpc::Line::Response { id: None, outcome: Err(error) }) => {
+                let message = format!("the handler could not read a line: {}", error.message);
+                self.bad_answer(None, Error { message, ..error }).await;
             }
             Parsed::Line(rpc::Line::Request { id, method, params }) => self.request(id, method, params).await,
             Parsed::Line(rpc::Line::Notification { method, params }) => {
@@ -374,6 +377,16 @@ impl Reader {
             if let Err(error) = answered(answer).await {
                 self.platform.oddity("handler.invalid_note", error.message).await;
             }
+        }
+    }
+
+    /// Whoever waits for the answer is told what is wrong with it. An answer to nobody knows what fails what it may have
+    /// been about.
+    async fn bad_answer(&self, id: Option<RequestId>, error: Error) {
+        self.platform.oddity("handler.invalid_line", error.message.clone()).await;
+        match id {
+            Some(id) => self.response(Some(id), Err(error)).await,
+            None => self.pending.fail_tasks(&error),
         }
     }
 

@@ -233,9 +233,7 @@ impl Core {
 }
 
 fn read<T: DeserializeOwned>(method: &str, params: Value) -> Result<T, Error> {
-    let invalid =
-        |error| Error::new(ErrorType::InvalidParams, format!("the params of `{method}` do not fit: {error}"));
-    serde_json::from_value(params).map_err(invalid)
+    link::params(&format!("the params of `{method}`"), params)
 }
 
 fn written(result: impl Serialize) -> Result<Value, Error> {

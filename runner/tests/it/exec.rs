@@ -54,6 +54,38 @@ esac"#,
 }
 
 #[tokio::test]
+async fn a_failure_has_the_last_words_of_its_own_command_only() {
+    let script = r#"read word
+case $word in
+  says) echo "alice has cancer" >&2;;
+  beside) echo "bob is ill" >&2; touch "$HYPERCODE_WORK/beside"; while [ ! -e "$HYPERCODE_WORK/go" ]; do sleep 0.02; done;;
+  fails) exit 7;;
+esac"#;
+    let mut sandbox = exec(script, json!({"concurrency": 2})).await;
+    sandbox.task("tk_says", json!("says")).await;
+    assert_eq!(sandbox.result("tk_says").await["result"]["state"], "completed");
+    sandbox.task("tk_beside", json!("beside")).await;
+    let work = sandbox.work();
+    crate::stub::until("the other runs", || work.join("beside").exists()).await;
+    let log = || std::fs::read_to_string(work.join("handler.log")).unwrap();
+    crate::stub::until("both have spoken", || log().contains("alice") && log().contains("bob")).await;
+    sandbox.task("tk_fails", json!("fails")).await;
+    assert_eq!(sandbox.result("tk_fails").await["error"]["message"], "the command exited with code 7");
+    std::fs::write(work.join("go"), "").unwrap();
+    sandbox.result("tk_beside").await;
+}
+
+#[tokio::test]
+async fn output_that_is_no_text_is_refused_rather_than_changed() {
+    for stdout in ["text", "json", "result"] {
+        let mut sandbox = exec("printf '\\377\\376'", json!({"stdout": stdout})).await;
+        sandbox.task("tk_1", json!("go")).await;
+        let error = sandbox.result("tk_1").await["error"].clone();
+        assert!(error["message"].as_str().unwrap().contains("to a file in `out/`"), "{stdout}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn input_and_output_may_be_json() {
     let mut sandbox = exec("cat", json!({"stdin": "json", "stdout": "json"})).await;
     sandbox.task("tk_1", json!({"n": 1})).await;

@@ -176,6 +176,58 @@ async fn an_answer_that_does_not_fit_fails_the_task_and_says_why() {
 }
 
 #[tokio::test]
+async fn an_answer_that_cannot_be_read_fails_the_task_at_once_and_is_not_answered() {
+    let mut sandbox = Sandbox::start().await;
+    sandbox
+        .python(
+            r#"
+ANSWERS = {
+    "nothing": '{"jsonrpc": "2.0", "id": %d}',
+    "both": '{"jsonrpc": "2.0", "id": %d, "result": {}, "error": {"code": 1}}',
+    "boo": '{"jsonrpc": "2.0", "id": %d, "error": "boo"}',
+    "deep": '{"jsonrpc": "2.0", "id": %d, "result": {"output": ' + "[" * 80 + "]" * 80 + '}}',
+    "deeper": '{"jsonrpc": "2.0", "id": %d, "result": {"output": ' + "[" * 3000 + "]" * 3000 + '}}',
+    "nan": '{"jsonrpc": "2.0", "id": %d, "result": {"output": NaN}}',
+    "latin": '{"jsonrpc": "2.0", "id": %d, "result": {"output": "\xff"}}',
+    "nameless": '{"jsonrpc": "2.0", "id": [%d], "result": {}}',
+    "null": '{"jsonrpc": "2.0", "id": null, "error": {"code": -32700, "message": "line %d"}}',
+}
+while (frame := read()) is not None:
+    if frame.get("method") == "task/execute":
+        line = ANSWERS[frame["params"]["input"]["text"]] % frame["id"]
+        sys.stdout.buffer.write(line.encode("latin-1") + b"\n")
+        sys.stdout.flush()
+    elif "method" not in frame:
+        sys.exit("an answer to my answer: " + str(frame))
+    elif "id" in frame:
+        write({"id": frame["id"], "result": {}})
+"#,
+        )
+        .await;
+    for (number, (answer, said)) in [
+        ("nothing", "has none"),
+        ("both", "not both"),
+        ("boo", "an object, not the text \"boo\""),
+        ("deep", "nested more than 64 deep"),
+        ("deeper", "nested more than 64 deep"),
+        ("nan", "not JSON"),
+        ("latin", "not UTF-8"),
+        ("nameless", "an `id` is"),
+        ("null", "the handler could not read a line"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let task = format!("tk_{number}");
+        sandbox.task(&task, json!(answer)).await;
+        let result = sandbox.result(&task).await;
+        let message = result["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains(said), "{answer}: {result}");
+        sandbox.expect_oddity("handler.invalid_line").await;
+    }
+}
+
+#[tokio::test]
 async fn floods_of_stderr_and_notes_are_bounded_and_harm_nobody() {
     let mut sandbox = Sandbox::start().await;
     sandbox

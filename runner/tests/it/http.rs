@@ -95,6 +95,41 @@ def answer(self, body):
 }
 
 #[tokio::test]
+async fn an_answer_that_is_not_what_it_is_called_is_a_failure() {
+    let answer = r#"
+BODIES = {
+    "latin": ("text/plain", b"\xff\xfe"),
+    "bad": ("application/json; charset=utf-8", b"{bad"),
+    "problem": ("application/x+json", b""),
+    "deep": ("application/json", b"[" * 500 + b"]" * 500),
+    "stream": ("text/event-stream", b'data: "\xff"\n\n'),
+    "deep stream": ("text/event-stream", b'data: {"a": ' + b"[" * 500 + b"]" * 500 + b"}\n\n"),
+}
+def answer(self, body):
+    kind, bytes = BODIES[body["prompt"]]
+    self.reply(200, {"Content-Type": kind}, bytes)
+"#;
+    let mut sandbox = http(answer, json!({})).await;
+    for (number, (prompt, said)) in [
+        ("latin", "not UTF-8 from byte 0 on"),
+        ("bad", "no JSON"),
+        ("problem", "no JSON"),
+        ("deep", "nested more than 64 deep"),
+        ("stream", "not UTF-8"),
+        ("deep stream", "nested more than 64 deep"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let task = format!("tk_{number}");
+        sandbox.task(&task, json!(prompt)).await;
+        let result = sandbox.result(&task).await;
+        let message = result["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains(said), "{prompt}: {result}");
+    }
+}
+
+#[tokio::test]
 async fn a_whole_result_may_be_the_answer() {
     let answer = "def answer(self, body):\n    self.json({'state': 'rejected', 'message': 'not mine'})";
     let mut sandbox = http(answer, json!({"stdout": "result"})).await;
