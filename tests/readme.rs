@@ -96,6 +96,9 @@ fn the_guide_leads_a_newcomer_to_a_crew_that_works() {
     let mut newcomer = Newcomer::new();
     let checked = newcomer.run(block("keeps to the protocol"));
     assert!(checked.status.success(), "{}", said(&checked));
+    let checked = newcomer.run(block("what its children are to answer"));
+    assert!(checked.status.success(), "{}", said(&checked));
+    assert!(said(&checked).contains("ended Completed: +1"), "the child's answer is used: {}", said(&checked));
 
     newcomer.start(block("In one terminal").trim());
     let done = newcomer.run(block("in the same directory"));

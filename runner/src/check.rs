@@ -9,7 +9,7 @@ mod report;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use link::{
-    Error, ErrorType, HandlerInfo, HandlerSpec,
+    Content, Error, ErrorType, HandlerInfo, HandlerSpec,
     handler::{Executed, Initialize, method},
     limits::PING_MS_MAX,
     rpc::{self, Parsed},
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// How a check is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CheckOptions {
     /// Program and arguments.
     pub command: Vec<String>,
@@ -47,6 +47,8 @@ pub struct CheckOptions {
     pub work: PathBuf,
     /// Variables beside those that every handler gets.
     pub env: BTreeMap<String, String>,
+    /// What comes out of every task that the handler delegates.
+    pub child: Content,
     /// How long each step may take.
     pub step_ms_max: u64,
     /// How long the handler has after a cancellation and at its end.
@@ -65,7 +67,7 @@ pub async fn check(options: &CheckOptions) -> Vec<Finding> {
             return vec![Finding::error("start", message, "the command is found and can be started")];
         }
     };
-    let desk = Desk::open(inbox, options.work.clone());
+    let desk = Desk::open(inbox, options.work.clone(), options.child.clone());
     let deadline = Instant::now() + Duration::from_millis(options.step_ms_max);
     let mut findings = Vec::new();
     let ready = match stdio::spawn(launch) {
@@ -82,7 +84,7 @@ pub async fn check(options: &CheckOptions) -> Vec<Finding> {
         }
         Ok(ready) => {
             let mut checker =
-                Checker { options, stdio: ready.stdio, info: ready.info, log, desk: &desk, findings };
+                Checker { options, stdio: ready.stdio, info: ready.info, desk: &desk, findings };
             checker.run().await;
             findings = std::mem::take(&mut checker.findings);
         }
@@ -164,7 +166,6 @@ struct Checker<'a> {
     options: &'a CheckOptions,
     stdio: stdio::Stdio,
     info: HandlerInfo,
-    log: Log,
     desk: &'a Desk,
     findings: Vec<Finding>,
 }
@@ -206,8 +207,8 @@ impl Checker<'_> {
     /// Notes the end of the handler with what it wrote last; whether it still lives is the answer.
     async fn ended(&mut self, step: &'static str) -> bool {
         let exit = self.stdio.child().ended().await;
-        self.stdio.child().last_words().await;
-        let found = with_log(format!("the handler ended: it {exit}"), &self.log.tail());
+        let last_words = self.stdio.child().last_words().await;
+        let found = with_log(format!("the handler ended: it {exit}"), &last_words);
         self.fault(step, found, "a handler serves until it is told to end");
         false
     }

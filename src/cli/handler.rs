@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use events::api::{Problem, ProblemKind};
+use link::Content;
 use manifest::Millis;
 use runner::check::{self, CheckOptions, Finding, Severity};
 use serde_json::json;
@@ -24,6 +25,11 @@ pub(super) enum Handler {
     },
 }
 
+/// Reads content as a handler may write it.
+fn content(text: &str) -> Result<Content, String> {
+    Content::from_handler(serde_json::from_str(text).map_err(|error| error.to_string())?)
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Check {
     /// How long each step may take.
@@ -32,6 +38,9 @@ pub(super) struct Check {
     /// How long the handler may take to stop.
     #[arg(long, default_value = "10s", value_name = "TIME")]
     grace: Millis,
+    /// What comes out of every task that the handler delegates: JSON, as a handler gives its output.
+    #[arg(long, default_value = "\"from the check\"", value_name = "JSON", value_parser = content)]
+    child: Content,
     /// Where the handler runs.
     #[arg(long, default_value = ".", value_name = "DIR")]
     cwd: PathBuf,
@@ -59,6 +68,7 @@ impl Check {
             cwd: self.cwd,
             work: work.path().to_owned(),
             env: std::collections::BTreeMap::new(),
+            child: self.child,
             step_ms_max: self.timeout.as_millis(),
             grace_ms: self.grace.as_millis(),
         };

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use link::{ArtifactPut, Call, Error, ErrorType, Note, handler::State};
+use link::{ArtifactPut, Call, Content, Error, ErrorType, Note, handler::State};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -21,18 +21,21 @@ const SAME_MAX: usize = 3;
 #[derive(Debug)]
 pub(super) struct Desk(Arc<Mutex<Books>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Books {
     tasks: HashMap<String, PathBuf>,
     findings: Vec<Finding>,
     values: HashMap<String, (Value, u64)>,
     work: PathBuf,
+    child: Content,
 }
 
 impl Desk {
     /// Answers until the check is over.
-    pub(super) fn open(mut events: mpsc::Receiver<Event>, work: PathBuf) -> Self {
-        let state = Arc::new(Mutex::new(Books { work, ..Books::default() }));
+    pub(super) fn open(mut events: mpsc::Receiver<Event>, work: PathBuf, child: Content) -> Self {
+        let books =
+            Books { tasks: HashMap::new(), findings: Vec::new(), values: HashMap::new(), work, child };
+        let state = Arc::new(Mutex::new(books));
         let shared = Self(state.clone());
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
@@ -120,14 +123,13 @@ impl Books {
         }
         let call = Call::parse(method, params)?;
         self.has_task(call.task_id())?;
-        let child = |id: &str, state: State| json!({"taskId": id, "state": state, "output": {"text": "from the check", "parts": [{"text": "from the check"}]}});
         Ok(match call {
             Call::Checkpoint(_) => json!({"position": 1}),
             Call::Delegate(call) => {
-                child("tk_child", if call.wait { State::Completed } else { State::Submitted })
+                self.child("tk_child", if call.wait { State::Completed } else { State::Submitted })
             }
             Call::Await(call) => {
-                json!({"tasks": call.task_ids.iter().map(|id| child(id, State::Completed)).collect::<Vec<_>>()})
+                json!({"tasks": call.task_ids.iter().map(|id| self.child(id, State::Completed)).collect::<Vec<_>>()})
             }
             Call::CancelChild(_) => json!({"state": "canceled"}),
             Call::MessageSend(_) => json!({"messageId": "ms_check", "position": 1, "recipients": 1}),
@@ -144,6 +146,14 @@ impl Books {
             Call::ToolList(_) => json!({"tools": []}),
             Call::ToolCall(_) => return Err(ErrorType::ToolDenied.into()),
         })
+    }
+
+    /// A child as the handler is told of it.
+    fn child(&self, id: &str, state: State) -> Value {
+        let output = &self.child;
+        let output =
+            (state == State::Completed).then(|| json!({"text": output.joined_text(), "parts": output.parts}));
+        json!({"taskId": id, "state": state, "output": output})
     }
 
     fn has_task(&self, task: Option<&link::Id>) -> Result<(), Error> {

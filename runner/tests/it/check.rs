@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hypercode_runner::check::{CheckOptions, Finding, Severity, check};
+use serde_json::json;
 
 async fn findings(body: &str) -> Vec<Finding> {
     let dir = tempfile::tempdir().unwrap();
@@ -12,6 +13,7 @@ async fn findings(body: &str) -> Vec<Finding> {
         cwd: dir.path().to_owned(),
         work: dir.path().to_owned(),
         env: BTreeMap::new(),
+        child: link::Content::data(json!({"score": 3})),
         step_ms_max: 10_000,
         grace_ms: 1_000,
     };
@@ -27,7 +29,8 @@ def execute(params):
     write({"method": "task/progress", "params": {"taskId": params["taskId"], "progress": 1}})
     child = call("task/delegate", {"taskId": params["taskId"], "to": "writer", "input": "x"})["result"]
     stored = call("artifact/put", {"text": "x", "name": "x"})["result"]
-    return {"output": [params["input"]["text"], child["state"], stored["size"]]}
+    score = child["output"]["parts"][0]["data"]["score"]
+    return {"output": [params["input"]["text"], child["state"], score, stored["size"]]}
 "#;
 
 #[tokio::test]
@@ -108,6 +111,7 @@ async fn a_command_that_is_not_there_is_said_so() {
         cwd: dir.path().to_owned(),
         work: dir.path().to_owned(),
         env: BTreeMap::new(),
+        child: link::Content::data(json!({"score": 3})),
         step_ms_max: 1_000,
         grace_ms: 1_000,
     };
