@@ -88,6 +88,8 @@ async fn work(stage: &Stage) -> [String; 4] {
     stage.agent("lead", "what it wrote is kept", |agent| agent["logs"] == json!([1])).await;
     let says = submit(stage, SUBJECT, &json!({"do": "say", "on": "stderr", "text": WORDS})).await;
     assert_eq!(stage.ended(&says).await["status"], "completed");
+    let fails = submit(stage, SUBJECT, &json!({"do": "fail", "text": WORDS})).await;
+    assert!(stage.ended(&fails).await.to_string().contains(WORDS), "a failure says why");
     let echo = submit(stage, SUBJECT, &json!({"do": "echo", "text": WORDS})).await;
     let child = json!({"do": "echo", "text": format!("{WORDS} again")});
     let asks = submit(stage, SUBJECT, &json!({"do": "delegate", "to": "worker", "input": child})).await;
@@ -150,7 +152,7 @@ async fn a_subject_is_erased(home: Home) {
 
     let erase = ["audit", "erase", "--subject", SUBJECT, "--reason", "asked for", "--idempotency-key", "e1"];
     let done = stage.json(&erase).await;
-    assert_eq!(done["body"]["tasks"], 9, "{done:#}");
+    assert_eq!(done["body"]["tasks"], 10, "{done:#}");
     assert_eq!(stage.json(&erase).await, done, "the same command has the same answer");
     let [echo, _, large, waits] = &tasks;
     assert_eq!(stage.ended(waits).await["status"], "canceled");

@@ -22,6 +22,21 @@ async fn a_member_delegates_and_gets_the_child_s_result() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_handler_is_told_whom_it_may_reach_and_what_they_do() {
+    let stage = Stage::empty().await;
+    stage
+        .assemble(&CREW.replace("spec:\n  handler", "spec:\n  description: does deeds\n  handler"))
+        .await
+        .ok();
+    let task = stage.submit(&json!({"do": "peers"})).await;
+    let told = stage.ended(&task).await["output"]["parts"][0]["data"]["peers"].clone();
+    assert_eq!(
+        told,
+        json!([{"member": "worker", "kinds": ["task", "message"], "description": "does deeds"}])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cancelling_a_task_ends_its_children_too() {
     let stage = Stage::with_crew().await;
     let child = wait_for(&stage.home, "never");

@@ -5,7 +5,7 @@ import itertools, json, os, queue, signal, sys, threading, time
 NAME = os.environ.get("HYPERCODE_MEMBER", "handler")
 CONCURRENCY = int(os.environ.get("CONCURRENCY", "1"))
 
-ids, answers, canceled, lock = itertools.count(), {}, {}, threading.Lock()
+ids, answers, canceled, initialized, lock = itertools.count(), {}, {}, {}, threading.Lock()
 
 
 class Refused(Exception):
@@ -52,7 +52,7 @@ def execute(task, deed):
             nested = [nested]
         return {"nested": nested}
     if what == "fail":
-        raise Refused({"code": 500, "message": "it was told to fail", "data": {"retry": deed.get("retry", "permanent")}})
+        raise Refused({"code": 500, "message": deed.get("text", "it was told to fail"), "data": {"retry": deed.get("retry", "permanent")}})
     if what == "wait":  # for a file, or to be canceled
         while not os.path.exists(deed["for"]) and not canceled[task_id].wait(0.01):
             pass
@@ -147,6 +147,8 @@ def execute(task, deed):
         for key, asked in open_questions.items():
             raise Parked({key: asked})
         return {"attempt": task["attempt"], "answers": task["answers"]}
+    if what == "peers":
+        return {"peers": initialized["peers"]}
     if what == "ask":
         return call("input/request", taskId=task_id, key=deed.get("key", "question"), kind="approval", title=deed["title"])
     raise Refused({"code": 422, "message": f"no such deed: {what}"})
@@ -184,6 +186,7 @@ for message in map(json.loads, sys.stdin):
         if event := canceled.get(message["params"]["taskId"]):
             event.set()
     elif method == "initialize":
+        initialized.update(message["params"])
         send({"id": message["id"], "result": {"concurrency": CONCURRENCY}})
     elif method and "id" in message:
         send({"id": message["id"], "error": {"code": -32601, "message": f"no method {method}"}})

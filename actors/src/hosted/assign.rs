@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use events::api::{Problem, ProblemKind};
 use events::domain::agent::{Requested, State};
+use events::domain::crew;
 use events::domain::pool::Prestart;
 use events::{Incarnation, PoolId, SandboxId, Tenant};
 use manifest::{CrewSpec, PoolSpec, Protocol, Resources, SecretSource, Stdin, Stdout};
@@ -57,7 +58,7 @@ pub(super) async fn prepare(
         secrets: secrets(&checked)?,
         models: models(&checked),
         tools: Vec::new(),
-        peers: peers(&spec, &requested.member),
+        peers: peers(core, &crew, &spec, requested).await,
         egress: false,
         limits: link::Limits::default(),
         liveness: link::Liveness {
@@ -163,22 +164,40 @@ fn secrets(checked: &Checked) -> Result<Vec<link::AssignedSecret>, Problem> {
     checked.spec.secrets.iter().map(resolve).collect()
 }
 
-fn peers(spec: &CrewSpec, member: &str) -> Vec<link::handler::Peer> {
-    let outgoing = spec.channels.iter().filter(|channel| channel.from.as_str() == member);
-    outgoing
-        .map(|channel| link::handler::Peer {
-            member: channel.to.as_str().to_owned(),
-            kinds: channel
-                .kinds
-                .iter()
-                .map(|kind| match kind {
-                    manifest::ChannelKind::Task => "task".to_owned(),
-                    manifest::ChannelKind::Message => "message".to_owned(),
-                })
-                .collect(),
-            description: String::new(),
-        })
-        .collect()
+/// Whom an agent may reach, and what they do.
+async fn peers(
+    core: &Core,
+    crew: &crew::State,
+    spec: &CrewSpec,
+    requested: &Requested,
+) -> Vec<link::handler::Peer> {
+    let mut peers = Vec::new();
+    for channel in spec.channels.iter().filter(|channel| channel.from.as_str() == requested.member) {
+        let member = channel.to.as_str();
+        let kinds = channel.kinds.iter().map(|kind| match kind {
+            manifest::ChannelKind::Task => "task".to_owned(),
+            manifest::ChannelKind::Message => "message".to_owned(),
+        });
+        peers.push(link::handler::Peer {
+            member: member.to_owned(),
+            kinds: kinds.collect(),
+            description: description(core, crew, &requested.tenant, member).await,
+        });
+    }
+    peers
+}
+
+/// What a member does, as its profile says. An agent starts also where that cannot be read: it is for people and models.
+async fn description(core: &Core, crew: &crew::State, tenant: &Tenant, member: &str) -> String {
+    let Some(held) = crew.kept().find(|held| held.seat.member == member) else { return String::new() };
+    let crew::Seat { profile, profile_digest, .. } = &held.seat;
+    match core.profiles.get(&*core.store, tenant, profile, *profile_digest).await {
+        Ok(checked) => checked.spec.description.clone(),
+        Err(error) => {
+            tracing::warn!(profile, %error, "what a member does cannot be told to its peers");
+            String::new()
+        }
+    }
 }
 
 /// The id of a frame that is sent once in an incarnation.
