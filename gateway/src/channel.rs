@@ -40,7 +40,7 @@ pub(crate) struct Refusal {
     pub(crate) reason: Denial,
     /// The rule that is missing or was met.
     pub(crate) rule: String,
-    /// How soon it may be tried again, where that can help.
+    /// How soon it may be tried again; absent where that cannot help.
     pub(crate) retry_after_ms: Option<u64>,
 }
 
@@ -53,7 +53,9 @@ impl Refusal {
         let kind = match self.reason {
             Denial::NoChannel | Denial::Depth => ErrorType::ChannelDenied,
             Denial::UnknownMember => ErrorType::UnknownMember,
-            Denial::FanOut => ErrorType::FanoutLimited,
+            Denial::FanOut if self.retry_after_ms.is_some() => ErrorType::FanoutLimited,
+            // It reaches too many by its very address, and always will.
+            Denial::FanOut => ErrorType::InvalidParams,
             Denial::Rate => ErrorType::RateLimited,
             Denial::Budget => ErrorType::BudgetExhausted,
         };
@@ -105,24 +107,46 @@ pub(crate) async fn deny(
     refusal: Refusal,
 ) -> link::Error {
     let error = refusal.error();
-    let (crew, from, to) = (peer.crew.clone(), denial::party(peer), attempt.to.to_string());
+    let (crew, from) = (peer.crew.clone(), denial::party(peer));
     let task = attempt.task.map(ToString::to_string);
     let Refusal { reason, rule, .. } = refusal;
-    let what = What::Denied(attempt.kind, reason);
+    let policy = core.known_crew(&peer.crew).map(|crew| crew.policy()).unwrap_or_default();
+    let member = target(&policy, attempt.to).ok().map(|(member, _)| member.name.clone());
+    let to = Target { address: attempt.to.to_string(), member: member.clone() };
+    let what = What::Denied(attempt.kind, reason, member);
     let position = match attempt.kind {
         Kind::Message => {
-            let make = move |count| Denied { crew, from, to, reason, rule, count }.into();
+            let make = move |count| Denied { crew, from, to: to.of(count), reason, rule, count }.into();
             denial::record(core, sandbox, peer, what, make).await
         }
         Kind::Task => {
             let task = task.unwrap_or_default();
-            let make = move |count| DelegateDenied { crew, from, task, to, reason, rule, count }.into();
+            let make = move |count| {
+                DelegateDenied { crew, from, task, to: to.of(count), reason, rule, count }.into()
+            };
             denial::record(core, sandbox, peer, what, make).await
         }
     };
     match position {
         Some(position) => error.with("position", position.0),
         None => error,
+    }
+}
+
+/// Where something was denied to go.
+struct Target {
+    address: String,
+    /// `None`: nobody of the crew.
+    member: Option<Arc<str>>,
+}
+
+/// What stands for several addresses that the crew does not have.
+const UNKNOWN: &str = "unknown";
+
+impl Target {
+    /// The address as it was given, for one denial; what the addresses have in common, for several.
+    fn of(self, count: u64) -> String {
+        if count == 1 { self.address } else { self.member.as_deref().unwrap_or(UNKNOWN).to_owned() }
     }
 }
 

@@ -17,10 +17,11 @@ use crate::sandbox::Sandbox;
 use crate::throttle::Verdict;
 
 /// Kinds of occurrences that are counted together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum What {
-    /// Something was denied.
-    Denied(Kind, Denial),
+    /// Something was denied towards this member. `None` stands for whatever is no member of the crew, so that there are
+    /// no more of these than the crew has members, however many names an agent makes up.
+    Denied(Kind, Denial, Option<Arc<str>>),
     /// A frame named its own sender.
     IdentityField,
     /// A process that is not of the sandbox connected.
@@ -94,7 +95,7 @@ async fn throttled(
     what: What,
     make: impl FnOnce(u64) -> AppendRequest + Send + 'static,
 ) -> Option<Position> {
-    let verdict = sandbox.state().denials.happened(what, Instant::now());
+    let verdict = sandbox.state().denials.happened(what.clone(), Instant::now());
     match verdict {
         Verdict::Record(count) => append(core, sandbox, &make(count)).await,
         Verdict::Counted => None,

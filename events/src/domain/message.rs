@@ -177,7 +177,8 @@ pub struct Denied {
     pub crew: CrewId,
     /// Who wanted to send.
     pub from: Party,
-    /// The address as it was given.
+    /// The address as it was given; of several that are counted together their member, or `unknown` where the crew has
+    /// none of them.
     pub to: String,
     /// Why.
     pub reason: Denial,
@@ -196,7 +197,8 @@ pub struct DelegateDenied {
     pub from: Party,
     /// The task in whose name.
     pub task: String,
-    /// The address as it was given.
+    /// The address as it was given; of several that are counted together their member, or `unknown` where the crew has
+    /// none of them.
     pub to: String,
     /// Why.
     pub reason: Denial,

@@ -99,11 +99,15 @@ async fn a_delegation_goes_over_a_channel_only_and_its_denial_is_recorded() {
         ("scout", Denial::NoChannel, 403),
         ("nobody", Denial::UnknownMember, 404),
         ("analyst[7]", Denial::UnknownMember, 404),
-        ("analyst[*]", Denial::FanOut, 429),
+        ("analyst[*]", Denial::FanOut, -32602),
     ] {
         let call = json!({"taskId": "tk_1", "to": to, "input": 1});
         let refused = runner.ask("task/delegate", call).await.unwrap_err();
-        assert_eq!(refused["code"], code, "{refused}");
+        assert_eq!(
+            (&refused["code"], &refused["data"]["retryable"]),
+            (&json!(code), &json!(false)),
+            "{refused}"
+        );
         let (position, event) = world.events::<Event>().await.pop().unwrap();
         let Event::DelegateDenied(denied) = event else { panic!("{event:?}") };
         assert_eq!((denied.reason, denied.to.as_str(), denied.task.as_str()), (reason, to, "tk_1"));

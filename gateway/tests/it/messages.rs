@@ -1,14 +1,15 @@
 //! Messages: who may send to whom, in what order they come, and what becomes of them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use events::EventStore;
 use events::domain::message::{Body, Denial, Event, GivenUp, MessageId, Recipient, Sent, Undelivered};
 use events::store::Fault;
 use hypercode_gateway::{Channel, CrewPolicy, Kind};
 use serde_json::{Value, json};
 
-use crate::support::{Runner, Seen, World, agent_id, channel, crew, peer, policy, task};
+use crate::support::{PATIENCE, Runner, Seen, World, agent_id, channel, crew, peer, policy, task};
 
 /// Writers may send to readers, and readers back.
 fn channels() -> Vec<Channel> {
@@ -95,6 +96,38 @@ async fn ch_1_no_message_crosses_without_a_channel() {
     world.gateway.remove_crew(&crew());
     let refused = writer.ask("message/send", json!({"to": "reader", "text": "hi"})).await.unwrap_err();
     assert_eq!(refused["code"], 503, "a crew that nobody knows has no channels");
+}
+
+#[tokio::test]
+async fn every_denial_is_recorded_with_its_own_target_and_count() {
+    let world = World::with(|options| options.limits.denials_recorded_per_second = 2);
+    let (mut writer, mut reader) = pair(&world).await;
+    for (to, times) in [("auditor", 60), ("writer", 1), ("auditor[0]", 30), ("nobody", 10), ("somebody", 10)]
+    {
+        for _ in 0..times {
+            writer.ask("message/send", json!({"to": to, "text": "psst"})).await.unwrap_err();
+        }
+    }
+    let counted = async || {
+        let mut counted = HashMap::new();
+        for (_, event) in world.events::<Event>().await {
+            let Event::Denied(denied) = event else { continue };
+            let target = match denied.to.as_str() {
+                "auditor" | "auditor[0]" => "auditor",
+                "nobody" | "somebody" | "unknown" => "nobody of the crew",
+                _ => "writer",
+            };
+            *counted.entry(target).or_insert(0) += denied.count;
+        }
+        counted
+    };
+    // What is more than is recorded at once comes within a second.
+    let mut head = EventStore::watch(&*world.store);
+    while counted().await.values().sum::<u64>() < 111 {
+        tokio::time::timeout(PATIENCE, head.changed()).await.expect("every denial is recorded").unwrap();
+    }
+    assert_eq!(counted().await, HashMap::from([("auditor", 90), ("writer", 1), ("nobody of the crew", 20)]));
+    reader.quiet().await;
 }
 
 #[tokio::test]
@@ -480,7 +513,12 @@ async fn depth_fan_out_rate_and_room_bound_what_is_sent() {
     writer.take(&world, task("tk_1", 0)).await;
     let shallow = |to: &str| json!({"to": to, "text": "hi", "taskId": "tk_1"});
     let refused = writer.ask("message/send", shallow("reader[*]")).await.unwrap_err();
-    assert_eq!(refused["data"]["type"], "fanout_limited");
+    assert_eq!(
+        (&refused["code"], &refused["data"]["retryable"]),
+        (&json!(-32602), &json!(false)),
+        "{refused}"
+    );
+    assert!(refused["message"].as_str().unwrap().contains("reach 1, not 2"), "{refused}");
     for _ in 0..4 {
         writer.ask("message/send", shallow("reader[0]")).await.unwrap();
     }
