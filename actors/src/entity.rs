@@ -28,8 +28,14 @@ pub(crate) trait Hosted: Decider {
     const GROWS_LONG: bool = false;
     /// The crew whose shard the entity shares; its own id decides where it has none.
     fn crew(state: &Self::State) -> Option<&CrewId>;
-    /// Takes note, in memory, of what has become durable. Must not block.
-    fn observe(core: &Arc<Core>, id: &str, state: &Arc<Self::State>, events: &[Self::Event]);
+    /// Takes note, in memory, of what has become durable, the last of which is `cause`. Must not block.
+    fn observe(
+        core: &Arc<Core>,
+        id: &str,
+        state: &Arc<Self::State>,
+        events: &[Self::Event],
+        cause: Option<&Cause>,
+    );
     /// Whether the effect takes something away: begun, it is carried on even while the platform stops.
     fn takes_away(_: &Self::Effect) -> bool {
         false
@@ -66,9 +72,24 @@ impl Cause {
     pub(crate) fn meta(&self, part: &str) -> Meta {
         Meta {
             principal: events::Principal::system(part),
-            causation_id: Some(format!("{}@{}", self.stream, self.version).into()),
+            causation_id: Some(self.name()),
             ..self.meta.clone()
         }
+    }
+
+    /// The same of a command that somebody gives because of this, in his own name.
+    pub(crate) fn of(&self, given: Meta) -> Meta {
+        Meta {
+            causation_id: Some(self.name()),
+            correlation_id: given.correlation_id.or_else(|| self.meta.correlation_id.clone()),
+            traceparent: given.traceparent.or_else(|| self.meta.traceparent.clone()),
+            ..given
+        }
+    }
+
+    /// The event, as those name it that follow.
+    fn name(&self) -> Arc<str> {
+        format!("{}@{}", self.stream, self.version).into()
     }
 }
 
@@ -91,6 +112,8 @@ pub(crate) struct Outcome<D: Decider> {
     pub(crate) events: Vec<D::Event>,
     /// The position that a reader must have read to see the outcome; 0 if nothing was appended.
     pub(crate) position: Position,
+    /// The newest event then, for what follows from it; `None` while there is none.
+    pub(crate) cause: Option<Cause>,
 }
 
 pub(crate) enum Message<D: Decider> {
@@ -270,17 +293,19 @@ impl<D: Hosted> Loaded<D> {
             let context = self.core.context();
             let events = D::decide(&folded.state, &request.command, &context).map_err(Into::into)?;
             if events.is_empty() {
-                return Ok(Outcome { state: folded.state, events, position: Position(0) });
+                let cause = self.cause(&folded);
+                return Ok(Outcome { state: folded.state, events, position: Position(0), cause });
             }
             let next = evolve::<D>(&folded.state, &events);
             let tenure = self.core.shards.tenure(self.key(&next))?;
+            let meta = self.envelope(&request.meta, &folded);
             let append = AppendRequest {
                 stream: self.stream.clone(),
                 expected: Expected::Exact(folded.version),
                 command_id: request.command_id,
                 command_digest: request.digest,
                 epoch: Some(tenure.epoch),
-                meta: request.meta.clone(),
+                meta: meta.clone(),
                 recorded_at: context.now,
                 events: events.iter().map(DomainEvent::encode).collect(),
                 reserve: D::reserves(&folded.state, &events),
@@ -289,18 +314,20 @@ impl<D: Hosted> Loaded<D> {
             match self.append(append, tenure.epoch).await? {
                 Landed::At(appended) if !appended.repeated => {
                     let Appended { version, position, .. } = appended;
-                    let (state, meta) = (Arc::new(next), Some(request.meta.clone()));
+                    let state = Arc::new(next);
                     let obligations = D::obligations(&state);
-                    let after = Folded { state: Arc::clone(&state), version, meta, obligations };
+                    let after = Folded { state: Arc::clone(&state), version, meta: Some(meta), obligations };
+                    let cause = self.cause(&after);
                     self.take_in(&folded, after, &events, &tenure);
-                    return Ok(Outcome { state, events, position });
+                    return Ok(Outcome { state, events, position, cause });
                 }
                 // The command was in the stream already: long since, or just now, with its answer lost on the way.
                 Landed::At(appended) => {
                     let (state, unseen) = self.catch_up(&folded, &tenure).await?;
+                    let cause = self.entity.as_ref().and_then(|(folded, _)| self.cause(folded));
                     let own = unseen.into_iter().filter(|(_, command)| *command == request.command_id);
                     let events = own.map(|(event, _)| event).collect();
-                    return Ok(Outcome { state, events, position: appended.position });
+                    return Ok(Outcome { state, events, position: appended.position, cause });
                 }
                 Landed::TryAgain => {
                     self.catch_up(&folded, &tenure).await?;
@@ -309,6 +336,21 @@ impl<D: Hosted> Loaded<D> {
         }
         let detail = format!("{} changes too fast under concurrent writers; try again", self.stream);
         Err(Problem::new(ProblemKind::Busy, detail))
+    }
+
+    /// The newest event, as a cause.
+    fn cause(&self, folded: &Folded<D>) -> Option<Cause> {
+        let meta = folded.meta.clone()?;
+        Some(Cause { stream: self.stream.clone(), version: folded.version, meta })
+    }
+
+    /// The envelope of what a command leads to. Where nobody says why it was given, it follows from what the entity was.
+    fn envelope(&self, given: &Meta, before: &Folded<D>) -> Meta {
+        let is_explained = given.causation_id.is_some() || given.correlation_id.is_some();
+        match self.cause(before).filter(|_| !is_explained) {
+            Some(cause) => cause.of(given.clone()),
+            None => given.clone(),
+        }
     }
 
     async fn append(&self, request: AppendRequest, epoch: Epoch) -> Result<Landed, Problem> {
@@ -339,9 +381,9 @@ impl<D: Hosted> Loaded<D> {
         if tenure.is_lost() {
             return;
         }
-        D::observe(&self.core, &self.id, &after.state, events);
-        let Some(meta) = after.meta else { return };
-        let cause = Cause { stream: self.stream.clone(), version: after.version, meta };
+        let cause = self.cause(&after);
+        D::observe(&self.core, &self.id, &after.state, events, cause.as_ref());
+        let Some(cause) = cause else { return };
         for effect in after.obligations {
             if !before.obligations.contains(&effect) {
                 self.perform(tenure, &cause, effect);
@@ -367,9 +409,8 @@ impl<D: Hosted> Loaded<D> {
 
     async fn resume(&mut self) -> Result<Arc<D::State>, Problem> {
         let folded = self.folded().await?;
-        if let Some(meta) = folded.meta.clone() {
+        if let Some(cause) = self.cause(&folded) {
             let tenure = self.core.shards.holding(self.key(&folded.state))?;
-            let cause = Cause { stream: self.stream.clone(), version: folded.version, meta };
             for effect in folded.obligations {
                 self.perform(&tenure, &cause, effect);
             }

@@ -218,7 +218,9 @@ impl gateway::Host for Host {
         self.send_held(&post).await;
         if is_up {
             hosted::place_waiting(&self.core, &post.crew);
-            hosted::check_assembled(&self.core, &post.crew, &post.tenant).await;
+            if let Some(cause) = answer.ok().and_then(|outcome| outcome.cause) {
+                hosted::check_assembled(&self.core, &post.crew, &cause).await;
+            }
         }
     }
 

@@ -27,7 +27,7 @@ impl Hosted for Profile {
         None
     }
 
-    fn observe(core: &Arc<Core>, id: &str, state: &Arc<State>, _: &[Event]) {
+    fn observe(core: &Arc<Core>, id: &str, state: &Arc<State>, _: &[Event], _: Option<&Cause>) {
         notify(&core.profile_entities, id, state);
     }
 

@@ -111,11 +111,12 @@ impl Keeper {
         self.give(core, &give).await?;
         let claimed = match claim {
             0 => Vec::new(),
-            claim => self.within(core, self.leases.claim(node, &held, claim, leasing.ttl())).await?,
+            claim => self.within(core, self.leases.claim(node, &held, claim, leasing.lasts())).await?,
         };
         let taken = core.shards.take(&claimed);
         if !claimed.is_empty() || !give.is_empty() {
-            table = self.within(core, self.leases.table()).await?;
+            // What was taken is to be recovered, whether or not this can be read.
+            table = self.within(core, self.leases.table()).await.unwrap_or(table);
         }
         let next = next_round(&table, node, core, is_short);
         self.table.send_replace(table);
@@ -126,8 +127,8 @@ impl Keeper {
     async fn renew(&self, core: &Arc<Core>) -> Result<(), LeaseError> {
         let leasing = core.options.leasing;
         let (asked, held) = (Instant::now(), core.shards.epochs());
-        let kept = self.within(core, self.leases.renew(&core.options.node, &held, leasing.ttl())).await?;
-        core.shards.extend(asked + leasing.ttl() - Duration::from_millis(leasing.stop_before_ms));
+        let kept = self.within(core, self.leases.renew(&core.options.node, &held, leasing.lasts())).await?;
+        core.shards.extend(asked + leasing.lasts() - Duration::from_millis(leasing.stop_before_ms));
         let lost: Vec<Epoch> = held.into_iter().filter(|held| !kept.contains(held)).collect();
         let lost = core.shards.lose(&lost);
         if !lost.is_empty() {
@@ -180,8 +181,10 @@ fn next_round(table: &Table, node: &str, core: &Core, is_short: bool) -> Instant
 /// How this node keeps its leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leasing {
-    /// A lease that is not renewed lasts so long.
+    /// The lease time: the shards of a node that dies are another's within so long of its death.
     pub ttl_ms: u64,
+    /// What of that is left to whoever takes over: a lease that is not renewed ends so long before.
+    pub takeover_ms: u64,
     /// How often leases are renewed.
     pub renew_every_ms: u64,
     /// So long before its leases may be over, a node that could not renew them takes no commands and writes nothing.
@@ -198,9 +201,10 @@ impl Default for Leasing {
     fn default() -> Self {
         Self {
             ttl_ms: 10_000,
-            renew_every_ms: 3_000,
+            takeover_ms: 2_000,
+            renew_every_ms: 2_000,
             stop_before_ms: 1_000,
-            answer_ms: 3_000,
+            answer_ms: 2_000,
             retry_ms: 500,
             give_shards_max: SHARDS / 8,
         }
@@ -214,7 +218,8 @@ impl Leasing {
         Self { ttl_ms: CENTURY_MS, renew_every_ms: CENTURY_MS / 100, ..Self::default() }
     }
 
-    fn ttl(&self) -> Duration {
-        Duration::from_millis(self.ttl_ms)
+    /// How long a lease lasts that is not renewed.
+    fn lasts(&self) -> Duration {
+        Duration::from_millis(self.ttl_ms.saturating_sub(self.takeover_ms))
     }
 }

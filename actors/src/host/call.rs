@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use events::domain::task::{Attempt, Command, State, Status, Submitted};
+use events::domain::task::{Attempt, Command, State, Status, Submitted, Task};
 use events::{CommandId, Meta, TaskId};
 use gateway::{HostCall, Peer};
 use link::{AwaitMode, Error, ErrorType};
@@ -13,7 +13,7 @@ use super::delegate::Way;
 use super::{Host, wire_error};
 use crate::contents;
 use crate::core::Core;
-use crate::entity::Request;
+use crate::entity::{Outcome, Request};
 use crate::hosted;
 
 /// What the next attempt's frame has room for, beside what else stands in it.
@@ -45,7 +45,7 @@ impl Host {
                 check_carried(&held.submitted.input, &call.data)?;
                 let data = contents::put(&self.core, call.data).await.map_err(|p| wire_error(&p))?;
                 let checkpoint = Command::Checkpoint { fence: held.attempt.fence, data };
-                let position = self.execute(peer, command, &held.task, checkpoint).await?;
+                let position = self.execute(peer, command, &held.task, checkpoint).await?.position.0;
                 Ok(json!({ "position": position }))
             }
             HostCall::InputRequest(call) => self.ask(peer, command, call).await,
@@ -80,15 +80,14 @@ impl Host {
         command_id: CommandId,
         task: &TaskId,
         command: Command,
-    ) -> Result<u64, Error> {
+    ) -> Result<Outcome<Task>, Error> {
         let state = self.core.tasks.read(task.as_str()).await.map_err(|problem| wire_error(&problem))?;
         let meta = match &state.submitted {
             Some(submitted) => self.meta(peer, submitted),
             None => self.core.agent_meta(peer),
         };
         let request = Request { command, command_id, digest: None, meta, is_first: false };
-        let answer = self.core.tasks.execute(task.as_str(), request).await;
-        answer.map(|outcome| outcome.position.0).map_err(|problem| wire_error(&problem))
+        self.core.tasks.execute(task.as_str(), request).await.map_err(|problem| wire_error(&problem))
     }
 
     async fn own_children(&self, held: &InHand, ids: &[link::Id]) -> Result<Vec<TaskId>, Error> {

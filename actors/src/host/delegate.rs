@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::call::{InHand, child_view};
 use super::{Host, wire_error};
 use crate::contents;
+use crate::entity::Cause;
 use crate::hosted;
 use crate::submit::{self, Order};
 
@@ -30,7 +31,7 @@ impl Host {
     ) -> Result<Value, Error> {
         let input = contents::wire(&call.input);
         let digest = Digest::of(format!("{}\0{input}", call.to).as_bytes());
-        let (held, child) = self.named(peer, command, &call, &way, digest).await?;
+        let (held, child, cause) = self.named(peer, command, &call, &way, digest).await?;
         // A child has no more time than its parent.
         let own = call.timeout_ms.map(|ms| self.core.clock.now().plus_ms(ms).millis());
         let deadline_ms = own.into_iter().chain(held.submitted.deadline_ms).min();
@@ -53,6 +54,10 @@ impl Host {
         };
         let command_id = CommandId::derive(&["delegate", child.as_str()]);
         let meta = self.meta(peer, &held.submitted);
+        let meta = match cause {
+            Some(cause) => cause.of(meta),
+            None => meta,
+        };
         let accepted = submit::submit(&self.core, order, command_id, meta).await;
         if accepted.map_err(|problem| wire_error(&problem))?.state.status == Status::Canceled {
             self.execute(peer, self.core.clock.fresh_command(), &child, Command::Revive).await?;
@@ -65,7 +70,8 @@ impl Host {
         child_view(&self.core, &child, &state).await
     }
 
-    /// Writes the child down with its parent, once, if the channel allows one more.
+    /// Writes the child down with its parent, once, if the channel allows one more. The event that says so is what the child
+    /// follows from.
     async fn named(
         &self,
         peer: &Peer,
@@ -73,7 +79,7 @@ impl Host {
         call: &link::Delegate,
         way: &Way,
         digest: Digest,
-    ) -> Result<(InHand, events::TaskId), Error> {
+    ) -> Result<(InHand, events::TaskId, Option<Cause>), Error> {
         loop {
             let held = self.in_hand(peer, &call.task_id).await?;
             let key = key(&held, call, digest)?;
@@ -85,7 +91,7 @@ impl Host {
             let (fence, to) = (held.attempt.fence, call.to.to_string());
             let delegate = Command::Delegate { fence, key, child: child.clone(), digest, to, siblings };
             match self.execute(peer, command, &held.task, delegate).await {
-                Ok(_) => return Ok((held, child)),
+                Ok(delegated) => return Ok((held, child, delegated.cause)),
                 // Another child came in between, and it may have been the last that is allowed.
                 Err(_)
                     if is_new && self.in_hand(peer, &call.task_id).await?.state.children.len() > siblings => {

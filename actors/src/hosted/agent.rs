@@ -30,10 +30,10 @@ impl Hosted for Agent {
         state.requested.as_ref().map(|requested| &requested.crew)
     }
 
-    fn observe(core: &Arc<Core>, id: &str, state: &Arc<State>, events: &[Event]) {
+    fn observe(core: &Arc<Core>, id: &str, state: &Arc<State>, events: &[Event], cause: Option<&Cause>) {
         if let Some(requested) = state.requested.clone() {
             for event in events {
-                observe_one(core, &requested, state, event);
+                observe_one(core, &requested, state, event, cause);
             }
         }
         notify(&core.agents, id, state);
@@ -48,7 +48,13 @@ impl Hosted for Agent {
     }
 }
 
-fn observe_one(core: &Arc<Core>, requested: &Requested, state: &Arc<State>, event: &Event) {
+fn observe_one(
+    core: &Arc<Core>,
+    requested: &Requested,
+    state: &Arc<State>,
+    event: &Event,
+    cause: Option<&Cause>,
+) {
     let Requested { agent, crew, .. } = requested;
     match event {
         Event::SandboxClaimed(_) => enroll(core, requested, state),
@@ -60,7 +66,7 @@ fn observe_one(core: &Arc<Core>, requested: &Requested, state: &Arc<State>, even
         Event::Unhealthy(down) => {
             core.links().set_ready(agent, false);
             core.rosters.unready(crew, agent);
-            end_attempts(core, requested, down.incarnation, down.exit, &down.detail);
+            end_attempts(core, requested, down.incarnation, (down.exit, &down.detail), cause);
         }
         Event::Draining(_) => {
             core.links().set_ready(agent, false);
@@ -71,7 +77,7 @@ fn observe_one(core: &Arc<Core>, requested: &Requested, state: &Arc<State>, even
             core.links().set_ready(agent, false);
             core.rosters.set_aside(crew, agent);
             hibernation::wake_for_tasks(core, crew);
-            end_attempts(core, requested, state.incarnation, Exit::Killed, "its agent was ended");
+            end_attempts(core, requested, state.incarnation, (Exit::Killed, "its agent was ended"), cause);
         }
         Event::Hibernating(_) => {
             // In this order a message that comes in between finds it asleep, and wakes it.
@@ -115,15 +121,25 @@ fn place_waiting(core: &Arc<Core>, crew: &CrewId) {
 /// The agent's crew hears that it is ready.
 async fn report_ready(core: &Arc<Core>, cause: &Cause, id: &str, incarnation: Incarnation) {
     let state = core.look(&core.agents, id).await;
-    let Some(Requested { agent, crew, tenant, .. }) = &state.requested else { return };
+    let Some(Requested { agent, crew, .. }) = &state.requested else { return };
     let command = crew::Command::AgentReady { agent: agent.clone(), incarnation };
     let command_id = CommandId::derive(&["ready", id, &incarnation.to_string()]);
     core.instruct(&core.crews, crew.as_str(), command, command_id, cause.meta(PART)).await;
-    super::crew::check_assembled(core, crew, tenant).await;
+    super::crew::check_assembled(core, crew, cause).await;
 }
 
 /// What an incarnation had in hand when it ended goes back to be tried again, or not.
-fn end_attempts(core: &Arc<Core>, requested: &Requested, incarnation: Incarnation, exit: Exit, detail: &str) {
+fn end_attempts(
+    core: &Arc<Core>,
+    requested: &Requested,
+    incarnation: Incarnation,
+    (exit, detail): (Exit, &str),
+    cause: Option<&Cause>,
+) {
+    let meta = match cause {
+        Some(cause) => cause.meta("watchdog"),
+        None => core.system_meta(&requested.tenant, "watchdog"),
+    };
     let ended = match exit {
         Exit::Lost | Exit::NodeLost => task::Ended::Lost,
         Exit::Hung => task::Ended::Hung,
@@ -132,7 +148,7 @@ fn end_attempts(core: &Arc<Core>, requested: &Requested, incarnation: Incarnatio
     // Every open task of the crew is looked at: what is forgotten here would never end.
     for id in core.tallies.of(&requested.crew) {
         let (worker, requested, detail) = (Arc::clone(core), requested.clone(), detail.to_owned());
-        let crew = requested.crew.clone();
+        let (crew, meta) = (requested.crew.clone(), meta.clone());
         core.spawn_for(&crew, async move {
             let state = worker.look(&worker.tasks, id.as_str()).await;
             let Some(attempt) = state.attempt.as_ref().filter(|attempt| {
@@ -143,7 +159,6 @@ fn end_attempts(core: &Arc<Core>, requested: &Requested, incarnation: Incarnatio
             };
             let command = task::Command::End { fence: attempt.fence, ended, detail };
             let command_id = CommandId::derive(&["end", id.as_str(), &attempt.fence.to_string()]);
-            let meta = worker.system_meta(&requested.tenant, "watchdog");
             worker.instruct(&worker.tasks, id.as_str(), command, command_id, meta).await;
         });
     }

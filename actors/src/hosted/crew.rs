@@ -8,7 +8,7 @@ use events::domain::agent;
 use events::domain::crew::{Command, Crew, Effect, Event, GivenUp, Resource, Seat, State, Status};
 use events::domain::task;
 use events::supervision::ChildKind;
-use events::{AgentId, CrewId, Incarnation, Meta, PoolId, TaskId, Tenant};
+use events::{AgentId, CrewId, Incarnation, Meta, PoolId, TaskId};
 
 use crate::channels;
 use crate::claims::{Claimant, Urgency};
@@ -23,7 +23,7 @@ impl Hosted for Crew {
         state.started.as_ref().map(|started| &started.crew)
     }
 
-    fn observe(core: &Arc<Core>, id: &str, state: &Arc<State>, events: &[Event]) {
+    fn observe(core: &Arc<Core>, id: &str, state: &Arc<State>, events: &[Event], _: Option<&Cause>) {
         enroll(core, state);
         if matches!(state.status, Status::Disbanded)
             && let Some(started) = &state.started
@@ -316,8 +316,8 @@ pub(crate) fn seats(
         .collect()
 }
 
-/// The crew to which a tenant's agent belongs is assembled once every agent that it counts on is ready.
-pub(crate) async fn check_assembled(core: &Arc<Core>, crew: &CrewId, tenant: &Tenant) {
+/// A crew is assembled once every agent that it counts on is ready; the last became so by `cause`.
+pub(crate) async fn check_assembled(core: &Arc<Core>, crew: &CrewId, cause: &Cause) {
     let state = core.look(&core.crews, crew.as_str()).await;
     if state.status != Status::Assembling {
         return;
@@ -325,7 +325,6 @@ pub(crate) async fn check_assembled(core: &Arc<Core>, crew: &CrewId, tenant: &Te
     let ready = |agent: &AgentId| core.rosters.place(crew, agent, |place| place.ready).unwrap_or(false);
     if state.seats.iter().all(|held| ready(&held.seat.agent)) {
         let command_id = events::CommandId::derive(&["assembled", crew.as_str()]);
-        let meta = core.system_meta(tenant, PART);
-        core.instruct(&core.crews, crew.as_str(), Command::Assembled, command_id, meta).await;
+        core.instruct(&core.crews, crew.as_str(), Command::Assembled, command_id, cause.meta(PART)).await;
     }
 }

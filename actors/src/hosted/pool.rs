@@ -29,7 +29,7 @@ impl Hosted for Pool {
         None
     }
 
-    fn observe(core: &Arc<Core>, id: &str, state: &Arc<State>, events: &[Event]) {
+    fn observe(core: &Arc<Core>, id: &str, state: &Arc<State>, events: &[Event], _: Option<&Cause>) {
         let Ok(pool) = id.parse::<PoolId>() else { return };
         core.shelves.enroll(&pool, state);
         events.iter().for_each(|event| core.shelves.observe(&pool, event));

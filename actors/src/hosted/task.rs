@@ -29,7 +29,7 @@ impl Hosted for Task {
         state.submitted.as_ref().map(|submitted| &submitted.crew)
     }
 
-    fn observe(core: &Arc<Core>, id: &str, state: &Arc<State>, events: &[Event]) {
+    fn observe(core: &Arc<Core>, id: &str, state: &Arc<State>, events: &[Event], _: Option<&Cause>) {
         if let Some(submitted) = &state.submitted {
             core.tallies.note(submitted, state.status);
             for event in events {

@@ -17,6 +17,7 @@ mod life;
 mod runner;
 mod scene;
 mod snapshots;
+mod takeover;
 mod user;
 mod wire;
 mod world;
@@ -80,6 +81,15 @@ fn the_laws_hold_on_three_nodes_of_which_some_die_and_some_stand_still() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// Counted from the death, at any moment between two renewals, with a database that is in no hurry.
+#[test]
+fn the_shards_of_a_node_that_dies_are_anothers_within_the_lease_time() {
+    for seed in 0..20 {
+        let (took, lease) = takeover::of_a_dead_node(seed);
+        assert!(took <= lease, "seed {seed}: {} ms after the death", took.as_millis());
+    }
+}
+
 /// SB-1 to SB-3, SV-1, SV-2, TK-1 and TK-2 hold whoever dies between two steps of a claim.
 #[test]
 fn the_laws_hold_whoever_dies_at_any_point_of_a_claim() {
@@ -92,6 +102,25 @@ fn the_laws_hold_whoever_dies_at_any_point_of_a_claim() {
         })
         .collect();
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// What agents, spawner, supervisor and watchdog do has a cause in the log, and belongs to what somebody outside asked for.
+#[test]
+fn whatever_follows_says_from_what() {
+    let unexplained = |play: scene::Outcome| -> Vec<String> {
+        play.log.iter().filter(|event| !is_explained(event)).map(laws::line).collect()
+    };
+    for seed in 0..10 {
+        assert_eq!(unexplained(play(seed, Sabotage::None)), [""; 0], "seed {seed}");
+    }
+    assert_eq!(unexplained(play_on(2, 0, Sabotage::None)), [""; 0]);
+}
+
+/// Whether an event was asked for by somebody outside, or says what it follows from and what it belongs together with.
+fn is_explained(event: &events::Recorded) -> bool {
+    let meta = &event.meta;
+    let follows = meta.causation_id.is_some() && meta.correlation_id.is_some();
+    follows || meta.principal.as_str().starts_with("user:")
 }
 
 #[test]

@@ -101,13 +101,15 @@ pub struct Machine {
 pub struct Scene {
     dice: Dice,
     pub machines: Vec<Machine>,
-    log: Memory,
+    pub log: Memory,
     reader: Reader,
     artifacts: Arc<dyn ArtifactStore>,
     snapshots: Snapshots,
     bus: nats::Memory,
     clock: Clock,
     sabotage: Sabotage,
+    /// How long an answer about leases takes.
+    pub answer: Duration,
     pub user: User,
 }
 
@@ -172,7 +174,7 @@ impl Machine {
     }
 
     /// The process dies in mid-step. What it leaves in this one's memory is put away.
-    fn kill(&self) {
+    pub fn kill(&self) {
         if let Some(door) = self.door.send_replace(None) {
             door.life.end();
         }
@@ -204,13 +206,15 @@ impl Scene {
             bus: nats::Memory::new(),
             clock: Clock::starting_at(Timestamp(1_795_382_626_000_000), seed),
             sabotage,
+            answer: Duration::ZERO,
             dice,
         }
     }
 
     fn seams(&self, machine: &Machine, life: &Life) -> Seams {
         let stopped = machine.stopped.subscribe();
-        let wire = Arc::new(Wire::new(self.log.clone(), life.clone(), stopped, self.sabotage));
+        let wire = Wire::new(self.log.clone(), life.clone(), stopped, self.sabotage);
+        let wire = Arc::new(wire.answering_within(self.answer));
         let bus = (self.machines.len() > 1).then(|| Arc::new(self.bus.clone()) as Arc<dyn nats::Bus>);
         Seams {
             store: Arc::clone(&wire) as Arc<dyn EventStore>,

@@ -36,11 +36,26 @@ pub struct Wire {
     stopped: watch::Receiver<bool>,
     sabotage: Sabotage,
     forged: Arc<AtomicU64>,
+    /// How long an answer about leases takes.
+    answer: Duration,
 }
 
 impl Wire {
     pub fn new(log: Memory, life: Life, stopped: watch::Receiver<bool>, sabotage: Sabotage) -> Self {
-        Self { log, life, stopped, sabotage, forged: Arc::default() }
+        Self { log, life, stopped, sabotage, forged: Arc::default(), answer: Duration::ZERO }
+    }
+
+    /// The same with leases far away.
+    pub fn answering_within(self, answer: Duration) -> Self {
+        Self { answer, ..self }
+    }
+
+    /// What the process does with the leases.
+    async fn from_afar<T>(&self, step: impl Future<Output = T>) -> T {
+        if !self.answer.is_zero() {
+            tokio::time::sleep(self.answer).await;
+        }
+        self.through(step).await
     }
 
     /// What the process does with the log, while it lives and is not stopped.
@@ -117,7 +132,7 @@ impl EventStore for Wire {
 #[async_trait]
 impl Leases for Wire {
     async fn renew(&self, node: &str, held: &[Epoch], ttl: Duration) -> Result<Vec<Epoch>, LeaseError> {
-        self.through(self.log.renew(node, held, ttl)).await
+        self.from_afar(self.log.renew(node, held, ttl)).await
     }
 
     async fn claim(
@@ -127,22 +142,22 @@ impl Leases for Wire {
         most: usize,
         ttl: Duration,
     ) -> Result<Vec<Epoch>, LeaseError> {
-        self.through(self.log.claim(node, held, most, ttl)).await
+        self.from_afar(self.log.claim(node, held, most, ttl)).await
     }
 
     async fn release(&self, node: &str, leases: &[Epoch]) -> Result<(), LeaseError> {
-        self.through(self.log.release(node, leases)).await
+        self.from_afar(self.log.release(node, leases)).await
     }
 
     async fn leave(&self, node: &str) -> Result<(), LeaseError> {
-        self.through(self.log.leave(node)).await
+        self.from_afar(self.log.leave(node)).await
     }
 
     async fn secret(&self) -> Result<Secret, LeaseError> {
-        self.through(self.log.secret()).await
+        self.from_afar(self.log.secret()).await
     }
 
     async fn table(&self) -> Result<Table, LeaseError> {
-        self.through(self.log.table()).await
+        self.from_afar(self.log.table()).await
     }
 }
