@@ -71,7 +71,7 @@ impl Eraser {
 
     /// Looks for all that is sealed with a key, once nothing more is: what is said from now on is not kept.
     async fn trace<'a>(&'a self, key: &'a KeyId) -> Result<Tracer<'a>, Problem> {
-        self.seal.keys().retire(key).await?;
+        self.seal.keys().retire(key, &*self.store).await?;
         let mut tracer = Tracer::new(&*self.store, &self.seal, &*self.artifacts, key).await?;
         tracer.read_on().await?;
         Ok(tracer)

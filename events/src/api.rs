@@ -301,7 +301,9 @@ impl From<crate::store::AppendError> for Problem {
             E::KeyConflict { .. } => ProblemKind::KeyConflict,
             E::Invalid { .. } => ProblemKind::Invalid,
             E::Full => ProblemKind::Busy,
-            E::Fenced { .. } | E::Unavailable { .. } | E::Unknown { .. } => ProblemKind::Unavailable,
+            E::Fenced { .. } | E::Retired { .. } | E::Unavailable { .. } | E::Unknown { .. } => {
+                ProblemKind::Unavailable
+            }
         };
         Self::new(kind, error.to_string())
     }

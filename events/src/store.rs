@@ -32,7 +32,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::event::{Meta, NewEvent, Recorded};
-use crate::id::{CommandId, Digest, Position, StreamId, Timestamp, Version};
+use crate::id::{CommandId, Digest, KeyId, Position, StreamId, Timestamp, Version};
 
 pub use memory::{Fault, Faults, Memory};
 pub use pages::Pages;
@@ -164,6 +164,12 @@ pub enum AppendError {
         /// What is wrong.
         reason: Arc<str>,
     },
+    /// It is sealed with a key that seals nothing any more. Nothing was written.
+    #[error("append what is sealed with key `{key}`: it is retired")]
+    Retired {
+        /// The key.
+        key: KeyId,
+    },
     /// It may or may not have been written: ask by command id before trying again.
     #[error("append: outcome unknown: {reason}")]
     Unknown {
@@ -211,11 +217,31 @@ impl Head {
 pub trait EventStore: Send + Sync + 'static {
     /// Appends the request's events, all or none; when it answers `Ok`, they are durable.
     async fn append(&self, request: AppendRequest) -> Result<Appended, AppendError>;
+    /// The same for events that are sealed with these keys. Where other processes append as well it is refused once one
+    /// of the keys is retired and [`EventStore::fence`] has answered ([`AppendError::Retired`]); a store to which this
+    /// process alone appends needs to know nothing of keys.
+    async fn append_sealed(
+        &self,
+        request: AppendRequest,
+        _keys: Vec<KeyId>,
+    ) -> Result<Appended, AppendError> {
+        self.append(request).await
+    }
+    /// Once it has answered, what was appended until then is read, and whoever appends looks again, before anything is
+    /// written, at what forbids it.
+    async fn fence(&self) -> Result<(), AppendError> {
+        Ok(())
+    }
     /// The outcome of a command, if it was appended.
     async fn find_command(&self, id: CommandId) -> Result<Option<Appended>, ReadError>;
     /// Up to `limit` events with positions above `after`, in order. A store may give fewer at once: only an
     /// empty answer means that there are no more.
     async fn read(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError>;
+    /// The same, where what somebody put before the first event is passed over instead of refused: for who names it
+    /// himself.
+    async fn read_counted(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError> {
+        self.read(after, limit).await
+    }
     /// Up to `limit` events of `stream` with versions above `after`, in order; fewer, as in [`EventStore::read`].
     async fn read_stream(
         &self,

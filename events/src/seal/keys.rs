@@ -19,6 +19,7 @@ use super::key::{Secret, random};
 use super::uses::{Use, Uses};
 use crate::id::{KeyId, Tenant, Timestamp};
 use crate::private_file;
+use crate::store::EventStore;
 use crate::store::postgres::Database;
 
 /// The keys' file in the data directory.
@@ -29,9 +30,6 @@ pub const MASTER_FILE: &str = "master.key";
 
 /// How long a key is remembered without asking whether another node has destroyed it, in milliseconds.
 const REMEMBERED_MS: u64 = 5_000;
-
-/// How long after a key was retired another node may still be appending what it sealed with it, in milliseconds.
-const RETIRED_MS: u64 = REMEMBERED_MS + 1_000;
 
 /// How long a retirement waits for appends of this node that are under way, in milliseconds.
 const USES_MS: u64 = 20_000;
@@ -368,16 +366,15 @@ impl Keys {
         self.0.uses.begin()
     }
 
-    /// Has nothing be sealed with the key under this id any more, here and on other nodes, and comes back when what they
-    /// were about to append has been. What was sealed with it can still be opened.
-    pub async fn retire(&self, id: &KeyId) -> Result<(), SealError> {
+    /// Has nothing be sealed with the key under this id any more, and comes back when `log` takes nothing more of it, from
+    /// whichever node. What was sealed with it can still be opened.
+    pub async fn retire(&self, id: &KeyId, log: &dyn EventStore) -> Result<(), SealError> {
         let sql = "INSERT INTO retired_keys (id) VALUES ($1) ON CONFLICT (id) DO NOTHING";
         let retired = on!(&self.0.pool, sqlx::query(sql).bind(id.as_str()), execute);
         retired.map_err(|error| self.failed(&error))?;
         self.forget(id);
-        if let Pool::Postgres(_) = &self.0.pool {
-            tokio::time::sleep(Duration::from_millis(RETIRED_MS)).await;
-        }
+        // What another node was about to append is in the log by now, or refused.
+        log.fence().await.map_err(|error| SealError::unavailable(&self.0.place, &error))?;
         let ended = tokio::time::timeout(Duration::from_millis(USES_MS), self.0.uses.ended()).await;
         let stuck =
             |_| SealError::unavailable(&self.0.place, &"appends that use the key do not end; try again");
@@ -426,7 +423,7 @@ impl Keys {
         remembered.keys.insert(id.clone(), (Instant::now(), key));
     }
 
-    fn forget(&self, id: &KeyId) {
+    pub(super) fn forget(&self, id: &KeyId) {
         let mut remembered = self.remembered();
         remembered.forgotten += 1;
         remembered.keys.remove(id);

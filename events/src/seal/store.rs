@@ -21,6 +21,10 @@ use crate::store::{
 /// Tasks whose key is remembered, or that they have none.
 const BOUND_MAX: usize = 100_000;
 
+/// How often an append is sealed anew because a key was retired meanwhile: of each of its subjects once, and few are about
+/// more than two.
+const TRIES_MAX: usize = 8;
+
 /// A log behind a [`Seal`].
 pub struct Sealing {
     log: Arc<dyn EventStore>,
@@ -199,6 +203,29 @@ impl Sealing {
         Ok(Some(keys))
     }
 
+    /// The request with what is personal in it covered, and the keys that it is sealed with.
+    async fn sealed(
+        &self,
+        mut request: AppendRequest,
+        bound: &Bound,
+    ) -> Result<(AppendRequest, Vec<KeyId>), AppendError> {
+        let Some(cover) = self.cover(bound).await? else { return Ok((request, Vec::new())) };
+        // What nobody could read would be no task.
+        if begins(&request) && matches!((bound, &cover), (Bound::Keys(_), Cover::Erased)) {
+            return Err(SealError::Erasing.into());
+        }
+        for event in &mut request.events {
+            seal(&cover, &request.stream, event);
+        }
+        let Cover::Keys(keys) = cover else {
+            request.command_digest = None;
+            return Ok((request, Vec::new()));
+        };
+        let keyed = |digest| keys.iter().fold(digest, |digest, (_, key)| key.keyed(digest));
+        request.command_digest = request.command_digest.map(keyed);
+        Ok((request, keys.into_iter().map(|(id, _)| id).collect()))
+    }
+
     /// The event with its personal fields opened. Its hash is that of what is stored.
     async fn open(&self, mut event: Recorded) -> Result<Recorded, ReadError> {
         let Some(marked) = marked(&event.kind) else { return Ok(event) };
@@ -243,6 +270,11 @@ impl Sealing {
     }
 }
 
+/// Whether the request begins a task.
+fn begins(request: &AppendRequest) -> bool {
+    request.stream.kind == EntityKind::Task && request.expected == Expected::NONE
+}
+
 /// Covers what is personal in an event of `stream`.
 fn seal(cover: &Cover, stream: &StreamId, event: &mut NewEvent) {
     let Some(marked) = marked(&event.kind) else { return };
@@ -283,34 +315,31 @@ fn mask(keys: &[(KeyId, Arc<Secret>)], marked: &Marked, stream: &StreamId, paylo
 
 #[async_trait]
 impl EventStore for Sealing {
-    async fn append(&self, mut request: AppendRequest) -> Result<Appended, AppendError> {
+    async fn append(&self, request: AppendRequest) -> Result<Appended, AppendError> {
         if !request.events.iter().any(|event| marked(&event.kind).is_some()) {
             return self.log.append(request).await;
         }
         let _use = self.seal.keys.begin_use();
-        let begins = request.stream.kind == EntityKind::Task && request.expected == Expected::NONE;
-        let bound = self.bound_of(&request).await?;
-        if let Some(cover) = self.cover(&bound).await? {
-            // What nobody could read would be no task.
-            if begins && matches!((&bound, &cover), (Bound::Keys(_), Cover::Erased)) {
-                return Err(SealError::Erasing.into());
-            }
-            for event in &mut request.events {
-                seal(&cover, &request.stream, event);
-            }
-            request.command_digest = match (request.command_digest, &cover) {
-                (Some(digest), Cover::Keys(keys)) => {
-                    Some(keys.iter().fold(digest, |digest, (_, key)| key.keyed(digest)))
+        for _ in 0..TRIES_MAX {
+            let bound = self.bound_of(&request).await?;
+            let (sealed, keys) = self.sealed(request.clone(), &bound).await?;
+            match self.log.append_sealed(sealed, keys).await {
+                // Another node has retired it since it was looked at here.
+                Err(AppendError::Retired { key }) => self.seal.keys.forget(&key),
+                appended => {
+                    let appended = appended?;
+                    if begins(&request) && !appended.repeated {
+                        self.remember(&request.stream, bound);
+                    }
+                    return Ok(appended);
                 }
-                _ => None,
-            };
+            }
         }
-        let stream = request.stream.clone();
-        let appended = self.log.append(request).await?;
-        if begins && !appended.repeated {
-            self.remember(&stream, bound);
-        }
-        Ok(appended)
+        Err(SealError::Erasing.into())
+    }
+
+    async fn fence(&self) -> Result<(), AppendError> {
+        self.log.fence().await
     }
 
     async fn find_command(&self, id: CommandId) -> Result<Option<Appended>, ReadError> {

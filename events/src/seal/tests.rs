@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -10,7 +11,8 @@ use crate::event::{Meta, NewEvent, Principal, Recorded};
 use crate::id::{AgentId, CommandId, Digest, EntityKind, Position, TaskId, Tenant, Timestamp, Version};
 use crate::store::copy::Place;
 use crate::store::postgres::server::{Server, execute};
-use crate::store::{AppendRequest, EventStore, Expected, Memory};
+use crate::store::postgres::{Database, Postgres};
+use crate::store::{AppendError, AppendRequest, EventStore, Expected, Memory};
 
 const WORDS: &str = "my knee hurts";
 
@@ -455,7 +457,7 @@ async fn a_retired_key_seals_nothing(common: bool) {
     let over = std::cell::Cell::new(false);
     let retire = async {
         say().await;
-        scene.seal.keys().retire(&key).await.expect("retired");
+        scene.seal.keys().retire(&key, &*scene.log).await.expect("retired");
         let head = scene.log.head().await.expect("a head").position;
         over.set(true);
         head
@@ -494,16 +496,52 @@ async fn a_retired_key_seals_nothing_in_postgres() {
     a_retired_key_seals_nothing(true).await;
 }
 
-/// Another node remembers keys for a while: a retirement takes that long.
+/// A node of two over one database, with keys that it remembers as they were.
+async fn node(database: &Database, master: &Path) -> (Arc<Postgres>, Seal, Sealing) {
+    let log = Postgres::open(database, Default::default()).await.expect("the log opens");
+    let (log, seal) =
+        (Arc::new(log), Seal::new(Keys::open_common(database, master).await.expect("they open")));
+    (Arc::clone(&log), seal.clone(), Sealing::new(log, seal))
+}
+
+/// A node that still believes that it may seal with a key is refused by the log, seals nothing, and says what it has to
+/// say all the same.
 #[tokio::test]
 async fn a_retired_key_seals_nothing_on_other_nodes() {
     let directory = tempfile::tempdir().expect("a directory");
     let (url, master) = (Server::shared().database().await, directory.path().join(MASTER_FILE));
     let database = url.parse().expect("a URL");
-    let here = Keys::open_common(&database, &master).await.expect("they open");
-    let there = Keys::open_common(&database, &master).await.expect("they open");
-    let (key, _) = here.of_subject(&Tenant::default(), "anna").await.expect("it is made");
-    assert!(there.find(&key).await.expect("keys").is_some_and(|found| !found.is_retired));
-    here.retire(&key).await.expect("retired");
-    assert!(there.find(&key).await.expect("keys").is_some_and(|found| found.is_retired));
+    let (log, seal, here) = node(&database, &master).await;
+    let (other_log, other_seal, there) = node(&database, &master).await;
+    let begun = |name: &str, subject| {
+        let stream = StreamId::new(EntityKind::Task, TaskId::derive(&[name]).as_str());
+        let payload = json!({"subject": subject, "input": WORDS});
+        request(&stream, Expected::NONE, "task_submitted", &payload)
+    };
+    let said = |to: &AppendRequest| {
+        request(&to.stream, Expected::Any, "task_progressed", &json!({"message": WORDS}))
+    };
+    let (annas, bens) = (begun("anna", "anna"), begun("ben", "ben"));
+    for task in [&annas, &bens] {
+        here.append(task.clone()).await.expect("appended");
+        there.append(said(task)).await.expect("appended");
+    }
+    let key = seal.keys().find_subject(&Tenant::default(), "anna").await.expect("keys").expect("a key");
+    seal.keys().retire(&key, &*log).await.expect("retired");
+    let head = log.head().await.expect("a head").position;
+    let believed = other_seal.keys().find(&key).await.expect("keys").expect("it is there");
+    assert!(!believed.is_retired, "it has looked before");
+    // Its first append takes over the raised fence with nothing of hers.
+    there.append(said(&bens)).await.expect("appended");
+    there.append(said(&annas)).await.expect("what is said is recorded, and not kept");
+    let refused = there.append(begun("late", "anna")).await.expect_err("it is being erased");
+    assert!(refused.to_string().contains("being erased"), "{refused}");
+    let sealed = other_log.append_sealed(said(&annas), vec![key.clone()]).await;
+    assert_eq!(sealed, Err(AppendError::Retired { key }));
+    let later = log.read(head, 100).await.expect("read");
+    let is_erased: Vec<bool> = later.iter().map(|event| event.payload.contains(ERASED)).collect();
+    assert_eq!(is_erased, [false, true], "{later:?}");
+    for log in [log, other_log] {
+        log.close().await;
+    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{AppendError, AppendRequest, Appended, Epoch, request};
+use crate::id::KeyId;
 
 /// What an event costs in the intake beside its payload.
 const EVENT_BYTES: usize = 512;
@@ -34,6 +35,8 @@ enum Entry {
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) request: Box<AppendRequest>,
+    /// The keys of data subjects with which it is sealed.
+    pub(super) keys: Vec<KeyId>,
     bytes: usize,
     _permit: OwnedSemaphorePermit,
     reply: Reply<Appended>,
@@ -82,11 +85,16 @@ pub(super) fn open(limits: Limits) -> (Intake, Queue) {
 
 impl Intake {
     /// The appender owns the request from the moment it was taken in: a caller that goes away changes nothing.
-    pub(super) async fn append(&self, request: AppendRequest) -> Result<Appended, AppendError> {
+    pub(super) async fn append(
+        &self,
+        request: AppendRequest,
+        keys: Vec<KeyId>,
+    ) -> Result<Appended, AppendError> {
         let bytes = request::check(&request)? + EVENT_BYTES * request.events.len();
         let permit = self.admit(bytes)?;
         let (reply, answer) = oneshot::channel();
-        self.submit(Entry::Append(Waiting { request: Box::new(request), bytes, _permit: permit, reply }))?;
+        let request = Box::new(request);
+        self.submit(Entry::Append(Waiting { request, keys, bytes, _permit: permit, reply }))?;
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 

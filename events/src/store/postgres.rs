@@ -2,8 +2,8 @@
 //!
 //! The head is one row. An append moves it from where its appender believes it to be, in the same statement that
 //! inserts the events; so whoever succeeds has judged by the newest truth, and whoever does not looks again while
-//! it holds the row. The row's `fence` grows with every takeover of a shard and with every connection of an
-//! appender: a statement of a connection that was lost can no longer succeed once the next one is there, and what
+//! it holds the row. The row's `fence` grows with every takeover of a shard, with every key of a data subject that is
+//! retired and with every connection of an appender: a statement of a connection that was lost can no longer succeed once the next one is there, and what
 //! became of it is then found by the ids of its commands.
 
 mod answer;
@@ -33,10 +33,11 @@ use tokio::task::JoinHandle;
 use self::answer::Reader;
 use self::appender::Appender;
 use self::writer::Writer;
+use super::columns::above;
 use super::intake::{self, Intake};
 use super::{AppendError, AppendRequest, Appended, EventStore, Head, ReadError, Reservation};
 use crate::event::Recorded;
-use crate::id::{CommandId, Position, StreamId, Version};
+use crate::id::{CommandId, KeyId, Position, StreamId, Version};
 
 pub(crate) use self::answer::{answered, give_back, within};
 pub(super) use self::copy::Side;
@@ -162,7 +163,17 @@ impl Postgres {
 #[async_trait]
 impl EventStore for Postgres {
     async fn append(&self, request: AppendRequest) -> Result<Appended, AppendError> {
-        self.shared.intake.append(request).await
+        self.shared.intake.append(request, Vec::new()).await
+    }
+
+    async fn append_sealed(&self, request: AppendRequest, keys: Vec<KeyId>) -> Result<Appended, AppendError> {
+        self.shared.intake.append(request, keys).await
+    }
+
+    async fn fence(&self) -> Result<(), AppendError> {
+        let raised = sqlx::query(include_str!("postgres/sql/raise_fence.sql")).execute(&self.shared.leases);
+        let unavailable = |error: sqlx::Error| AppendError::Unavailable { reason: error.to_string().into() };
+        raised.await.map(drop).map_err(unavailable)
     }
 
     async fn find_command(&self, id: CommandId) -> Result<Option<Appended>, ReadError> {
@@ -170,7 +181,7 @@ impl EventStore for Postgres {
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError> {
-        read::log(&self.shared.reader, after, limit.min(READ_EVENTS_MAX)).await
+        read::log(&self.shared.reader, above(after), limit.min(READ_EVENTS_MAX)).await
     }
 
     async fn read_stream(

@@ -31,6 +31,7 @@ use self::appender::Appender;
 use self::read::Readers;
 use self::tail::Tail;
 use self::writer::Writer;
+use super::columns::above;
 use super::intake::{self, Intake};
 use super::{AppendError, AppendRequest, Appended, EventStore, Head, ReadError, Reservation};
 use crate::event::Recorded;
@@ -173,7 +174,7 @@ impl Sqlite {
 #[async_trait]
 impl EventStore for Sqlite {
     async fn append(&self, request: AppendRequest) -> Result<Appended, AppendError> {
-        self.shared.intake.append(request).await
+        self.shared.intake.append(request, Vec::new()).await
     }
 
     async fn find_command(&self, id: CommandId) -> Result<Option<Appended>, ReadError> {
@@ -185,7 +186,7 @@ impl EventStore for Sqlite {
         let kept = (after > Position(0)).then(|| self.shared.tail.after(after, limit.min(READ_EVENTS_MAX)));
         match kept.flatten() {
             Some(events) => Ok(events),
-            None => self.shared.readers.log(after, limit).await,
+            None => self.shared.readers.log(above(after), limit).await,
         }
     }
 

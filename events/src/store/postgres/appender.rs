@@ -2,6 +2,7 @@
 //!
 //! It takes what waits, judges it, commits once and then answers everybody.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use super::error::WriteError;
 use super::writer::Writer;
 use super::{Database, Options, hint};
-use crate::id::Position;
+use crate::id::{KeyId, Position};
 use crate::store::intake::{Claim, Queue, Waiting, Work, answer};
 use crate::store::judge::{Judged, Known};
 use crate::store::{AppendError, AppendRequest, Epoch, Expected};
@@ -22,6 +23,8 @@ pub(super) struct Appender {
     /// `None` after a failure: the next connection reads anew what stands in the database.
     writer: Option<Writer>,
     known: Known,
+    /// Keys of data subjects that could seal when the fence was last looked at.
+    usable: HashSet<KeyId>,
     queue: Queue,
     head: Arc<watch::Sender<Position>>,
 }
@@ -35,7 +38,7 @@ impl Appender {
         queue: Queue,
         head: Arc<watch::Sender<Position>>,
     ) -> Self {
-        Self { database, options, writer: Some(writer), known, queue, head }
+        Self { database, options, writer: Some(writer), known, usable: HashSet::new(), queue, head }
     }
 
     /// Runs until it is closed or every handle is gone; what was taken in before is still written.
@@ -66,6 +69,9 @@ impl Appender {
             }
         };
         self.known.forget(self.options.cached_keys_max);
+        if self.usable.len() > self.options.cached_keys_max {
+            self.usable.clear();
+        }
         answer(batch, verdicts);
     }
 
@@ -110,7 +116,9 @@ impl Appender {
         writer: &mut Writer,
         batch: &[Waiting],
     ) -> Result<Option<Judged>, WriteError> {
-        if requests(batch).any(|request| !request.release.is_empty()) {
+        if requests(batch).any(|request| !request.release.is_empty())
+            || batch.iter().any(|waiting| self.unusable(waiting).is_some())
+        {
             return Ok(None);
         }
         let looked_up = requests(batch).filter(|request| request.expected != Expected::NONE);
@@ -140,6 +148,7 @@ impl Appender {
         let mut locked = writer.lock().await?;
         if let Some(epochs) = locked.epochs {
             self.known.epochs = epochs;
+            self.usable.clear();
         }
         // Another node may have written to any stream. Commands that were appended once stay so.
         self.known.streams.clear();
@@ -151,9 +160,31 @@ impl Appender {
         let names = requests(batch).flat_map(|request| request.reserve.iter().chain(&request.release));
         let names: Vec<_> = names.collect();
         self.known.names = locked.holders(&names).await?;
-        let (verdicts, changes) = self.known.judge(requests(batch));
+        let keys: Vec<&KeyId> = batch.iter().filter_map(|waiting| self.unusable(waiting)).collect();
+        if !keys.is_empty() {
+            let usable = locked.usable(&keys).await?;
+            self.usable.extend(usable);
+        }
+        let (verdicts, changes) = self.judge(batch);
         locked.finish(&changes).await?;
         Ok((verdicts, changes))
+    }
+
+    /// Judges all but those that are sealed with a key that may not seal any more.
+    fn judge(&self, batch: &[Waiting]) -> Judged {
+        let sound = batch.iter().filter(|waiting| self.unusable(waiting).is_none());
+        let (verdicts, changes) = self.known.judge(sound.map(|waiting| &*waiting.request));
+        let mut verdicts = verdicts.into_iter();
+        let verdict = |waiting| match self.unusable(waiting) {
+            Some(key) => Err(AppendError::Retired { key: key.clone() }),
+            None => verdicts.next().expect("what was judged has a verdict"),
+        };
+        (batch.iter().map(verdict).collect(), changes)
+    }
+
+    /// A key of the request's that is not known to be one that may seal.
+    fn unusable<'a>(&self, waiting: &'a Waiting) -> Option<&'a KeyId> {
+        waiting.keys.iter().find(|key| !self.usable.contains(*key))
     }
 
     /// A connection that was lost while nothing was asked of it is only noticed now, so it is tried twice; an epoch
@@ -169,6 +200,7 @@ impl Appender {
         };
         let (claimed, epochs) = claimed?;
         self.known.epochs = epochs;
+        self.usable.clear();
         self.writer = Some(writer);
         Ok(claimed)
     }
@@ -181,6 +213,7 @@ impl Appender {
         let opened = Writer::open(&self.database, &self.options).await;
         let (writer, known) = opened.map_err(|error| WriteError::NotWritten(error.to_string().into()))?;
         self.known = known;
+        self.usable.clear();
         hint(&self.head, self.known.head.position);
         Ok(writer)
     }

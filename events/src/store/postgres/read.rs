@@ -8,11 +8,11 @@ use super::error::unreadable;
 use super::rows;
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
-use crate::store::columns::{above, digest, parse_stream, signed, unsigned};
+use crate::store::columns::{digest, parse_stream, signed, unsigned};
 use crate::store::{Appended, Head, ReadError, Reservation};
 
-pub(super) async fn log(reader: &Reader, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError> {
-    let query = sqlx::query(include_str!("sql/read_log.sql")).bind(above(after)).bind(signed(limit as u64));
+pub(super) async fn log(reader: &Reader, above: i64, limit: usize) -> Result<Vec<Recorded>, ReadError> {
+    let query = sqlx::query(include_str!("sql/read_log.sql")).bind(above).bind(signed(limit as u64));
     rows::events(&reader.all(query).await.map_err(|error| unreadable(&error))?)
 }
 

@@ -7,6 +7,7 @@ use super::answer::Reader;
 use super::{Database, OpenError, Options, READ_EVENTS_MAX, read, schema};
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
+use crate::store::columns::{above, signed};
 use crate::store::{AppendError, AppendRequest, Appended, EventStore, Head, ReadError, Reservation};
 
 /// A log that is only read.
@@ -39,7 +40,11 @@ impl EventStore for ReadOnly {
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError> {
-        read::log(&self.reader, after, limit.min(READ_EVENTS_MAX)).await
+        read::log(&self.reader, above(after), limit.min(READ_EVENTS_MAX)).await
+    }
+
+    async fn read_counted(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError> {
+        read::log(&self.reader, signed(after.0), limit.min(READ_EVENTS_MAX)).await
     }
 
     async fn read_stream(

@@ -11,7 +11,7 @@ use super::answer::within;
 use super::error::WriteError;
 use super::read::head_of;
 use super::{Database, OpenError, Options, leases, rows};
-use crate::id::{CommandId, Position, StreamId, Version};
+use crate::id::{CommandId, KeyId, Position, StreamId, Version};
 use crate::store::columns::{digest, parse_stream, signed, unsigned};
 use crate::store::intake::Claim;
 use crate::store::judge::{Changes, Command, Known};
@@ -171,6 +171,16 @@ impl Locked<'_> {
         };
         let holders = rows.and_then(|rows| rows.into_iter().map(holder).collect());
         holders.map_err(|error| WriteError::before_commit(&error))
+    }
+
+    /// Those of `keys` that may still seal.
+    pub(super) async fn usable(&mut self, keys: &[&KeyId]) -> Result<Vec<KeyId>, WriteError> {
+        let keys: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
+        let query = sqlx::query_scalar(include_str!("sql/select_usable_keys.sql")).bind(keys);
+        let found: Result<Vec<String>, _> = within(self.answer, query.fetch_all(&mut *self.tx)).await;
+        let parse = |id: String| id.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)));
+        let usable = found.and_then(|found| found.into_iter().map(parse).collect());
+        usable.map_err(|error| WriteError::before_commit(&error))
     }
 
     /// Makes `changes` durable, all or none, and lets go of the head.

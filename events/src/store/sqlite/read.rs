@@ -12,7 +12,7 @@ use super::rows::{self, Unreadable, digest, event, number};
 use super::{OpenError, Options, READ_EVENTS_MAX, connection, schema};
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
-use crate::store::columns::{above, signed, unsigned};
+use crate::store::columns::{signed, unsigned};
 use crate::store::{Appended, Head, ReadError, Reservation};
 
 /// The connections that read: one from the start, so that the file stays open whatever becomes of the writer, and
@@ -66,12 +66,8 @@ impl Readers {
         self.read(move |connection| command(connection, id)).await
     }
 
-    pub(super) async fn log(
-        self: &Arc<Self>,
-        after: Position,
-        limit: usize,
-    ) -> Result<Vec<Recorded>, ReadError> {
-        self.read(move |connection| log(connection, after, limit.min(READ_EVENTS_MAX))).await
+    pub(super) async fn log(self: &Arc<Self>, above: i64, limit: usize) -> Result<Vec<Recorded>, ReadError> {
+        self.read(move |connection| log(connection, above, limit.min(READ_EVENTS_MAX))).await
     }
 
     pub(super) async fn stream(
@@ -117,8 +113,9 @@ impl fmt::Debug for Readers {
     }
 }
 
-fn log(connection: &Connection, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError> {
-    events(connection, include_str!("sql/read_log.sql"), params![above(after), signed(limit as u64)], after)
+fn log(connection: &Connection, above: i64, limit: usize) -> Result<Vec<Recorded>, ReadError> {
+    let before = Position(unsigned(above));
+    events(connection, include_str!("sql/read_log.sql"), params![above, signed(limit as u64)], before)
 }
 
 fn stream(

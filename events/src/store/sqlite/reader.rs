@@ -10,6 +10,7 @@ use super::read::Readers;
 use super::{LOG_FILE, OpenError, Options, unblocked};
 use crate::event::Recorded;
 use crate::id::{CommandId, Position, StreamId, Version};
+use crate::store::columns::{above, signed};
 use crate::store::{AppendError, AppendRequest, Appended, EventStore, Head, ReadError, Reservation};
 
 /// A log that is only read. It takes no lock, and appends nothing.
@@ -45,7 +46,11 @@ impl EventStore for ReadOnly {
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError> {
-        self.readers.log(after, limit).await
+        self.readers.log(above(after), limit).await
+    }
+
+    async fn read_counted(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, ReadError> {
+        self.readers.log(signed(after.0), limit).await
     }
 
     async fn read_stream(
