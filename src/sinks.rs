@@ -15,6 +15,7 @@ pub use bucket::Bucket;
 pub use http::SettingError;
 pub use stream::Stream;
 pub use witness::Witness;
+pub(crate) use witness::name_of as witness_name;
 
 /// The sinks that `config` names; `bus` is where the platform is on one, and `ledger` proves to a witness that the log
 /// goes on as it was.

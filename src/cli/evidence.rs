@@ -9,8 +9,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use events::api::{Problem, ProblemKind};
 use events::audit::{
-    self, Bundle, Evidence, Kept, Ledger, Local, Malformed, Next, Note, PublicKey, Sink as _, Table, Trust,
-    WitnessKey, notes,
+    self, Bundle, Evidence, Kept, Ledger, Local, Malformed, Next, Note, PublicKey, Signer, Sink as _, Table,
+    Trust, WitnessKey, notes,
 };
 use events::store::postgres::{self, Database};
 use events::store::{Head, sqlite};
@@ -20,6 +20,7 @@ use super::sse::{Feed, Item, Query};
 use crate::client::Client;
 use crate::config::Config;
 use crate::http::{CheckpointPage, StandingModel};
+use crate::sinks;
 
 /// Where the platform's log ends.
 pub(super) async fn head(client: &Client) -> Result<Head, Problem> {
@@ -171,6 +172,7 @@ pub(super) async fn offline(config: &Config) -> Result<(Local, Trust), Problem> 
     let is_begun = trust.head.is_some_and(|head| head.position > Position(0));
     if !has_ledger && is_begun && was_run(config) {
         trust.lost(&config.data_dir.join(audit::LEDGER_FILE).display().to_string());
+        trust.keys.extend(own_key(config).map(|signer| signer.public().clone()));
     }
     given.hold(config, &mut trust);
     Ok((local, trust))
@@ -179,6 +181,19 @@ pub(super) async fn offline(config: &Config) -> Result<(Local, Trust), Problem> 
 /// Whether a platform has worked with this data directory: then it has signed what it did.
 fn was_run(config: &Config) -> bool {
     ["instance", audit::KEY_FILE].iter().any(|file| config.data_dir.join(file).exists())
+}
+
+/// The key that the platform of this data directory signs with, where it is there to be read.
+fn own_key(config: &Config) -> Option<Signer> {
+    let file = config.data_dir.join(audit::KEY_FILE);
+    file.is_file().then(|| Signer::open(&file, "unnamed").ok()).flatten()
+}
+
+/// Whether the ledger says that the witness was given checkpoints, under whatever key.
+pub(super) async fn was_given_to(config: &Config, witness: &WitnessKey) -> Result<bool, Problem> {
+    let Some(ledger) = Ledger::read(&config.data_dir).await? else { return Ok(false) };
+    let name = sinks::witness_name(witness);
+    Ok(ledger.sinks().await?.keys().any(|sink| sink.starts_with(&name)))
 }
 
 /// What the sinks have that can be read from here.
@@ -197,8 +212,11 @@ impl Given {
             Some(ledger) => (ledger.sinks().await?, ledger.newest().await?),
             None => Default::default(),
         };
-        let origin =
-            newest.and_then(|newest| Some(Note::parse(&newest.note).ok()?.checkpoint().origin.clone()));
+        // The ledger may be gone, or what it says be damaged.
+        let signed = newest.and_then(|newest| Note::parse(&newest.note).ok());
+        let origin = own_key(config)
+            .map(|signer| signer.origin().to_owned())
+            .or_else(|| signed.map(|note| note.checkpoint().origin.clone()));
         let table = match (&config.database_url, origin) {
             (Some(database), Some(origin)) => Table::kept(database, &origin).await.map_err(|error| {
                 Problem::new(ProblemKind::Unavailable, format!("read the table of checkpoints: {error}"))
@@ -208,9 +226,8 @@ impl Given {
         let mut cosigned = Vec::new();
         for witness in &config.checkpoint_witness_key {
             let file = config.cosigned_file(witness);
-            if let Some(text) = text(&file)? {
-                cosigned.push((witness.clone(), file, text));
-            }
+            let text = text(&file)?.unwrap_or_default();
+            cosigned.push((witness.clone(), file, text));
         }
         Ok(Self { sinks, file: text(&config.checkpoint_file())?, table, cosigned })
     }
@@ -234,7 +251,12 @@ impl Given {
             trust.hold_to_sized(place, table.collect());
         }
         for (witness, file, cosigned) in &self.cosigned {
-            trust.hold_to_witnessed(&format!("in `{}`", file.display()), notes(cosigned), witness);
+            let (place, there) = (format!("in `{}`", file.display()), notes(cosigned));
+            let name = sinks::witness_name(witness);
+            let of_it = self.sinks.iter().filter(|(sink, _)| sink.starts_with(&name));
+            let newest = of_it.map(|(_, size)| *size).max().unwrap_or_default();
+            trust.must_have_newest(&place, newest, &sizes(&there));
+            trust.hold_to_witnessed(&place, there, witness);
         }
     }
 }

@@ -148,6 +148,8 @@ pub(super) struct Exported {
     position: u64,
     /// Events that the newest checkpoint covers.
     size: u64,
+    /// The newest checkpoint among the events that each witness has cosigned, as signed notes.
+    cosigned: Vec<String>,
 }
 
 pub(super) async fn export(
@@ -162,7 +164,9 @@ pub(super) async fn export(
     let exported = AuditExported { from, to, format };
     let position = acts::record_export(&*api.store, &caller, exported).await?.position.0;
     let size = api.audit.cut().await.map_err(|error| problem(&error))?.checkpoint().size;
-    Ok(Reply(Exported { from, to: to.unwrap_or(position), position, size }))
+    let to = to.unwrap_or(position);
+    let cosigned = api.audit.cosigned(from..=to).await.iter().map(Note::to_string).collect();
+    Ok(Reply(Exported { from, to, position, size, cosigned }))
 }
 
 /// The proof of one event.

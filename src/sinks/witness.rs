@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::SeekFrom;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,6 +23,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 const ASKED_MAX: usize = 3;
 /// How much of the file of what it has cosigned is read, from its end, in bytes: some dozens of checkpoints.
 const END_BYTES: u64 = 64 * 1024;
+/// How much of it is read to find one for evidence: some ten thousand.
+const COSIGNED_BYTES: u64 = 4 << 20;
 /// What a witness answers of that says how many leaves it has seen.
 const SIZE: &str = "text/x.tlog.size";
 
@@ -34,6 +37,11 @@ pub struct Witness {
     /// Up to which size it has cosigned, as far as it is known here.
     seen: OnceCell<AtomicU64>,
     name: String,
+}
+
+/// What the names of all sinks begin with that have this witness cosign, wherever it is.
+pub(crate) fn name_of(key: &WitnessKey) -> String {
+    format!("witness:{} at ", key.name())
 }
 
 impl fmt::Debug for Witness {
@@ -49,14 +57,14 @@ impl Witness {
     /// When the text is no such URL.
     pub fn new(url: &str, key: WitnessKey, ledger: Ledger, cosigned: PathBuf) -> Result<Self, SettingError> {
         let http = Http::new("checkpoint_witness", url)?;
-        let name = format!("witness:{} at {}", key.name(), http.place());
+        let name = format!("{}{}", name_of(&key), http.place());
         Ok(Self { http, key, ledger, cosigned: AppendFile::new(cosigned), seen: OnceCell::new(), name })
     }
 
     /// The largest size at the end of the file of what it has cosigned. Where that is nothing, the witness says itself what
     /// it has seen.
     async fn read_seen(&self) -> AtomicU64 {
-        let text = end_of(self.cosigned.path()).await.unwrap_or_default();
+        let text = end_of(self.cosigned.path(), END_BYTES).await.unwrap_or_default();
         let own = notes(&text).into_iter().flatten().filter(|note| self.key.check(note));
         own.map(|note| note.checkpoint().size).max().unwrap_or(0).into()
     }
@@ -99,12 +107,12 @@ impl Witness {
 }
 
 /// The last of a file, of which it may be the middle of a checkpoint that it begins with.
-async fn end_of(path: &Path) -> std::io::Result<String> {
+async fn end_of(path: &Path, bytes_max: u64) -> std::io::Result<String> {
     let mut file = tokio::fs::File::open(path).await?;
     let bytes = file.metadata().await?.len();
-    file.seek(SeekFrom::Start(bytes.saturating_sub(END_BYTES))).await?;
+    file.seek(SeekFrom::Start(bytes.saturating_sub(bytes_max))).await?;
     let mut end = Vec::new();
-    file.take(END_BYTES).read_to_end(&mut end).await?;
+    file.take(bytes_max).read_to_end(&mut end).await?;
     Ok(String::from_utf8_lossy(&end).into_owned())
 }
 
@@ -123,6 +131,13 @@ impl Sink for Witness {
 
     fn wants_newest_only(&self) -> bool {
         true
+    }
+
+    async fn cosigned(&self, sizes: &RangeInclusive<u64>) -> Option<Note> {
+        let text = end_of(self.cosigned.path(), COSIGNED_BYTES).await.ok()?;
+        let own = notes(&text).into_iter().flatten();
+        let own = own.filter(|note| sizes.contains(&note.checkpoint().size));
+        own.max_by_key(|note| note.checkpoint().size).filter(|note| self.key.check(note))
     }
 
     async fn put(&self, note: &Note) -> Result<(), SinkError> {

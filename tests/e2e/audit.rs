@@ -307,6 +307,23 @@ async fn checkpoints_that_are_gone_from_the_database_are_missed() {
         let ran = home.hypercode(&verify).await;
         assert!(ran.code == 1 && ran.out.contains("in the table `hypercode_audit"), "{change}: {ran:?}");
     }
+    // Without a ledger the log is still held to what the database has been given.
+    for name in ["audit.db", "audit.db-wal", "audit.db-shm"] {
+        let _ = std::fs::remove_file(home.data().join(name));
+    }
+    let ran = home.hypercode(&verify).await;
+    assert!(ran.code == 1 && ran.out.contains("ledger_missing"), "{ran:?}");
+    assert!(!ran.out.contains("in the table"), "what is there agrees: {ran:?}");
+    home.execute(&format!(
+        "UPDATE hypercode_audit.checkpoints SET note = replace(note, E'\\n' || size || E'\\n', E'\\n999999\\n'), size = 999999
+         WHERE {first}"
+    ))
+    .await;
+    let ran = home.hypercode(&verify).await;
+    assert!(
+        ran.code == 1 && ran.out.contains("checkpoint_forged") && ran.out.contains("in the table"),
+        "{ran:?}"
+    );
 }
 
 /// A witness on a port of its own: its URL and its key.
@@ -349,19 +366,34 @@ async fn a_witness_cosigns_what_the_platform_signs() {
         doctor["findings"].as_array().expect("findings").iter().find(|it| it["what"] == "checkpoint sinks");
     let sinks = sinks.expect("it says how the sinks fare");
     assert!(sinks["verdict"] == "ok" && sinks["found"].to_string().contains("witness:"), "{sinks:#}");
+    let bundle = home.path("cosigned.tar");
+    home.hypercode(&["audit", "export", "--out", text(&bundle)]).await.ok();
     assert!(up.stop().await.success());
 
     let verify = ["audit", "verify", "--offline", "--witness-key", &key];
     home.hypercode(&verify).await.ok();
+    home.hypercode(&["audit", "verify", text(&bundle), "--witness-key", &key]).await.ok();
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/events/src/audit/bundle/verify.py");
+    let verified = python(Path::new(program), &[text(&bundle), "--witness-key", &key]);
+    assert!(verified.status.success(), "{verified:?}");
+    let stranger = Witness::new("witness.example/w9", [9; 32]).public();
+    let ran = home.hypercode(&["audit", "verify", text(&bundle), "--witness-key", &stranger]).await;
+    assert!(ran.code == 1 && ran.out.contains("checkpoint_unwitnessed"), "{ran:?}");
     let other = Witness::new("witness.example/w1", [8; 32]).public();
     let with_other = ["audit", "verify", "--offline", "--witness-key", &other];
-    home.hypercode(&with_other).await.refused(4);
+    let ran = home.hypercode(&with_other).await;
+    assert!(ran.code == 1 && ran.out.contains("checkpoint_missing"), "there is no file of that key: {ran:?}");
+    home.hypercode(&["audit", "verify", "--offline", "--witness-key", &stranger]).await.refused(4);
     std::fs::copy(&cosigned, file(&other)).expect("copied");
     let ran = home.hypercode(&with_other).await;
     assert!(ran.code == 1 && ran.out.contains("checkpoint_unwitnessed"), "{ran:?}");
-    let text = std::fs::read_to_string(&cosigned).expect("the file");
-    let bare: Vec<&str> = text.lines().filter(|line| !line.contains("witness.example")).collect();
+    let whole = std::fs::read_to_string(&cosigned).expect("the file");
+    let bare: Vec<&str> = whole.lines().filter(|line| !line.contains("witness.example")).collect();
     std::fs::write(&cosigned, bare.join("\n") + "\n").expect("written");
     let ran = home.hypercode(&verify).await;
     assert!(ran.code == 1 && ran.out.contains("checkpoint_unwitnessed"), "{ran:?}");
+    // The file is gone, and the ledger says that the witness was given checkpoints.
+    std::fs::remove_file(&cosigned).expect("removed");
+    let ran = home.hypercode(&verify).await;
+    assert!(ran.code == 1 && ran.out.contains("checkpoint_missing"), "{ran:?}");
 }

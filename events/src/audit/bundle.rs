@@ -22,6 +22,8 @@ const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const EVENTS: &str = "events.jsonl";
 const CHECKPOINTS: &str = "checkpoints.txt";
+/// Absent where no witness has cosigned any of the events.
+const COSIGNED: &str = "cosigned.txt";
 const KEYS: &str = "keys.txt";
 const SUMS: &str = "SHA256SUMS";
 

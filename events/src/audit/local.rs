@@ -26,6 +26,8 @@ pub struct Local {
     ledger: Option<Ledger>,
     cursor: Position,
     head: Head,
+    /// Whether something stands before the first event, which was named.
+    is_begun: bool,
 }
 
 impl From<LedgerError> for Problem {
@@ -63,7 +65,7 @@ impl Local {
         }
         let head = store.head().await?;
         trust.head = Some(head);
-        Ok((Self { store, ledger, cursor: Position(0), head }, trust))
+        Ok((Self { store, ledger, cursor: Position(0), head, is_begun: false }, trust))
     }
 
     /// The evidence of the events after `after`, as far as there are any now.
@@ -73,19 +75,24 @@ impl Local {
         after: Position,
     ) -> Result<Self, Problem> {
         let head = store.head().await?;
-        Ok(Self { store, ledger, cursor: after, head })
+        Ok(Self { store, ledger, cursor: after, head, is_begun: false })
     }
 
-    async fn read(&self, limit: u64) -> Result<Next, Problem> {
+    async fn read(&mut self, limit: u64) -> Result<Next, Problem> {
         let wanted = self.head.position.0.saturating_sub(self.cursor.0).min(limit);
         if wanted == 0 {
             return self.beyond().await;
         }
         let limit = usize::try_from(wanted).unwrap_or(READ_EVENTS);
-        match self.store.read(self.cursor, limit).await {
+        let read = match self.is_begun {
+            false => self.store.read(self.cursor, limit).await,
+            true => self.store.read_counted(self.cursor, limit).await,
+        };
+        match read {
             Ok(events) if events.is_empty() => Ok(Next::End),
             Ok(events) => Ok(Next::Events(events)),
             Err(ReadError::Damaged { position, reason }) => {
+                self.is_begun |= position == Position(0);
                 Ok(Next::Damaged { position, reason: reason.as_ref().to_owned() })
             }
             Err(error) => Err(error.into()),

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -48,6 +49,10 @@ pub trait Sink: Send + Sync + 'static {
     }
     /// Keeps a checkpoint for good.
     async fn put(&self, note: &Note) -> Result<(), SinkError>;
+    /// The newest checkpoint of these sizes that somebody else has cosigned here.
+    async fn cosigned(&self, _sizes: &RangeInclusive<u64>) -> Option<Note> {
+        None
+    }
 }
 
 /// A file to which checkpoints are appended, each with an empty line after it. `chattr +a` makes the system hold to that.

@@ -1,6 +1,7 @@
 //! The one task that follows the log, grows the tree and signs checkpoints.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -140,7 +141,6 @@ pub struct Tailer {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
     orders: mpsc::Sender<Order>,
     signed: watch::Receiver<Signed>,
@@ -148,7 +148,14 @@ struct Shared {
     ledger: Ledger,
     key: PublicKey,
     origin: String,
+    sinks: Vec<Arc<dyn Sink>>,
     task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 impl Tailer {
@@ -176,7 +183,7 @@ impl Tailer {
             orders: ordered,
             signed: sender,
             complaints: Arc::clone(&complaints),
-            sinks,
+            sinks: sinks.clone(),
             grown: Grown::default(),
             is_stale: false,
             due: None,
@@ -187,7 +194,7 @@ impl Tailer {
             Err(error) => return Err(error),
         }
         let task = Mutex::new(Some(tokio::spawn(work.run())));
-        Ok(Self { shared: Arc::new(Shared { orders, signed, complaints, ledger, key, origin, task }) })
+        Ok(Self { shared: Arc::new(Shared { orders, signed, complaints, ledger, key, origin, sinks, task }) })
     }
 
     /// Cuts a checkpoint now, over everything that the log had when this was called; the newest one if it has it all.
@@ -202,6 +209,12 @@ impl Tailer {
         let Signed { size, refused, delayed } = self.shared.signed.borrow().clone();
         let sinks = self.shared.complaints.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Standing { size, refused, delayed, sinks }
+    }
+
+    /// The newest checkpoint of these sizes that each witness has cosigned.
+    pub async fn cosigned(&self, sizes: RangeInclusive<u64>) -> Vec<Note> {
+        let cosigned = self.shared.sinks.iter().map(|sink| sink.cosigned(&sizes));
+        futures_util::future::join_all(cosigned).await.into_iter().flatten().collect()
     }
 
     /// What it keeps.

@@ -218,6 +218,15 @@ async fn an_event_before_the_first_is_neither_taken_nor_read_nor_opened() {
     store.close().await;
     let opened = Sqlite::open(desk.dir.path(), sqlite::Options::default()).await.expect_err("it is refused");
     assert!(matches!(opened, sqlite::OpenError::Misplaced { found: -7, .. }), "{opened}");
+    // What else was done is named, as the refusal promises.
+    let before = (FaultKind::EventDamaged, 0, 0);
+    assert_eq!(desk.faults().await, [before]);
+    let change = "UPDATE events SET payload = replace(payload, '4', '5') WHERE position = 435;
+                  DELETE FROM events WHERE position = 650";
+    desk.sql(sqlite::LOG_FILE, change).await;
+    let faults = desk.faults().await;
+    let (changed, missing) = ((FaultKind::EventChanged, 435, 435), (FaultKind::EventMissing, 650, 650));
+    assert_eq!(faults, [before, changed, missing]);
 }
 
 #[tokio::test]
@@ -308,6 +317,19 @@ async fn what_was_done_to_checkpoints_is_named() {
     }
 }
 
+/// Faults of checkpoints, however many, leave room for those of events.
+#[tokio::test]
+async fn what_was_done_to_events_is_named_among_any_number_of_faults() {
+    let desk = Desk::new().await;
+    desk.sql(sqlite::LOG_FILE, "UPDATE events SET principal = 'user:x' WHERE position = 77").await;
+    let store = sqlite::ReadOnly::open(desk.dir.path(), &sqlite::Options::default()).await.expect("a log");
+    let (mut evidence, mut trust) = Local::new(Arc::new(store), None).await.expect("evidence");
+    trust.hold_to("in a file", notes(&"x\n\n— y z\n\n".repeat(1_000)));
+    let report = verify(trust, &mut evidence, |_| ()).await.expect("readable");
+    let first = report.faults.first().map(|fault| (fault.kind, fault.position));
+    assert_eq!(first, Some((FaultKind::EventChanged, 77)), "{:?}", report.faults.first());
+}
+
 /// What a place has that was given every checkpoint, and what it should have.
 #[test]
 fn a_place_lacks_what_it_was_given_and_has_it_in_order() {
@@ -328,6 +350,13 @@ fn a_place_lacks_what_it_was_given_and_has_it_in_order() {
     assert_eq!(found(9, &[]), [(missing, 3), (missing, 5), (missing, 9)]);
     assert_eq!(found(0, &[]), [], "it was added later");
     assert_eq!(found(9, &[5, 3, 9]), [(misplaced, 3)]);
+    let newest = |given: u64, there: &[u64]| -> Vec<(FaultKind, u64)> {
+        let mut trust = Trust::default();
+        trust.must_have_newest("there", given, there);
+        trust.found.iter().map(|fault| (fault.kind, fault.position)).collect()
+    };
+    assert_eq!((newest(0, &[]), newest(9, &[3, 9]), newest(5, &[9])), (vec![], vec![], vec![]));
+    assert_eq!((newest(9, &[]), newest(9, &[3, 5])), (vec![(missing, 9)], vec![(missing, 9)]));
     assert_eq!(found(9, &[3, 5, 9, 3, 5, 9]), [(misplaced, 3)]);
 }
 

@@ -1,23 +1,24 @@
 //! Verification: every hash, the chain, the tree, and every checkpoint, from nothing but the evidence.
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
-use serde::Serialize;
 
-use super::checkpoint::{Malformed, Note};
-use super::key::PublicKey;
+use super::checkpoint::Note;
 use super::streams::Streams;
 use super::tile::{TILE_HASHES, Tile};
 use super::tree::{Edge, Range};
-use super::witness::WitnessKey;
 use crate::api::Problem;
 use crate::chain;
 use crate::event::Recorded;
 use crate::id::{Digest, Position};
 use crate::store::Head;
 
-/// Most faults that are reported; more say nothing new.
+pub use fault::{Fault, FaultKind, Report};
+pub use trust::{Beyond, Kept, Trust};
+
+mod fault;
+mod trust;
+
+/// Most faults of one rank that are reported; more say nothing new.
 const FAULTS_MAX: usize = 100;
 
 /// What comes next of the log.
@@ -53,228 +54,6 @@ pub trait Evidence: Send {
     }
 }
 
-/// A checkpoint that the log is held to, and where it was kept.
-#[derive(Clone, Debug)]
-pub struct Kept {
-    /// Where, in a few words.
-    pub place: String,
-    /// The size under which it was kept; 0 where that is not known.
-    pub size: u64,
-    /// What was kept.
-    pub note: Result<Note, Malformed>,
-}
-
-/// What the evidence is held to.
-#[derive(Clone, Debug, Default)]
-pub struct Trust {
-    /// The tree before the first event of the evidence.
-    pub before: Range,
-    /// The hash before it.
-    pub previous: Option<Digest>,
-    /// Where the log is said to end; not held to if absent.
-    pub head: Option<Head>,
-    /// Every checkpoint.
-    pub checkpoints: Vec<Kept>,
-    /// The keys whose signatures count.
-    pub keys: Vec<PublicKey>,
-    /// Up to which size the evidence has tiles; 0 if it has none.
-    pub tiles: u64,
-    /// The proof that a checkpoint beyond the last event continues the tree.
-    pub beyond: Option<Beyond>,
-    /// Files that do not have their checksums.
-    pub changed: Vec<String>,
-    /// What is wrong with the places where checkpoints are, as far as it is known before they are read.
-    pub(super) found: Vec<Fault>,
-    /// Checkpoints that a witness should have cosigned and has not, each with the place that it is in.
-    pub(super) unwitnessed: Vec<(u64, String)>,
-}
-
-/// The proof that the tree of a checkpoint begins with a smaller tree (RFC 6962 §2.1.2).
-#[derive(Clone, Debug)]
-pub struct Beyond {
-    /// The size of the smaller tree.
-    pub from: u64,
-    /// The size of the checkpoint.
-    pub size: u64,
-    /// The proof.
-    pub proof: Vec<Digest>,
-}
-
-impl Trust {
-    /// Also holds the evidence to checkpoints that were kept elsewhere, in `place`. One that the evidence itself should
-    /// have and has not is a fault.
-    pub fn hold_to(&mut self, place: &str, notes: Vec<Result<Note, Malformed>>) {
-        let sized = |note: Result<Note, Malformed>| {
-            let size = note.as_ref().map_or(0, |note| note.checkpoint().size);
-            (size, note)
-        };
-        self.hold_to_sized(place, notes.into_iter().map(sized).collect());
-    }
-
-    /// Like [`Trust::hold_to`], where the place says of which size each checkpoint is.
-    pub fn hold_to_sized(&mut self, place: &str, notes: Vec<(u64, Result<Note, Malformed>)>) {
-        let own = self.sizes();
-        for (size, note) in notes {
-            if note.is_ok() && !own.contains(&size) {
-                self.missing(size, format!("the checkpoint is only {place}"));
-            }
-            self.checkpoints.push(Kept { place: place.to_owned(), size, note });
-        }
-    }
-
-    /// Every checkpoint of the evidence up to `given` was given to `place`, which has those of `sizes`, in this order: one
-    /// that is gone there, or stands where it cannot have been put, is a fault.
-    pub fn must_have(&mut self, place: &str, given: u64, sizes: &[u64]) {
-        let there: BTreeSet<u64> = sizes.iter().copied().collect();
-        // What cannot be read has no size of its own.
-        for size in self.sizes().iter().filter(|size| (1..=given).contains(*size) && !there.contains(*size)) {
-            self.missing(*size, format!("the checkpoint is gone {place}"));
-        }
-        for pair in sizes.windows(2).filter(|pair| pair[1] <= pair[0]) {
-            let detail = format!("it stands behind the checkpoint of {} events, {place}", pair[0]);
-            self.found(FaultKind::CheckpointMisplaced, pair[1], detail);
-        }
-    }
-
-    /// There is no ledger at `place`, although checkpoints were signed there.
-    pub fn lost(&mut self, place: &str) {
-        self.found(
-            FaultKind::LedgerMissing,
-            0,
-            format!("checkpoints were signed here, but `{place}` is gone"),
-        );
-    }
-
-    fn sizes(&self) -> BTreeSet<u64> {
-        self.checkpoints.iter().map(|kept| kept.size).collect()
-    }
-
-    fn missing(&mut self, size: u64, detail: String) {
-        self.found(FaultKind::CheckpointMissing, size, detail);
-    }
-
-    fn found(&mut self, kind: FaultKind, size: u64, detail: String) {
-        self.found.push(Fault { kind, position: size, until: size, detail });
-    }
-
-    /// Like [`Trust::hold_to`], with checkpoints that this witness must have cosigned.
-    pub fn hold_to_witnessed(
-        &mut self,
-        place: &str,
-        notes: Vec<Result<Note, Malformed>>,
-        witness: &WitnessKey,
-    ) {
-        let without = notes.iter().flatten().filter(|note| !witness.check(note));
-        self.unwitnessed.extend(without.map(|note| (note.checkpoint().size, place.to_owned())));
-        self.hold_to(place, notes);
-    }
-
-    /// Checkpoints of these sizes should be there, as `place` says.
-    pub(super) fn expect(&mut self, sizes: &[u64], place: &str) {
-        let own = self.sizes();
-        for size in sizes.iter().filter(|size| !own.contains(*size)) {
-            self.missing(*size, format!("the checkpoint is only {place}"));
-        }
-    }
-}
-
-/// What is wrong. The names are those that the bundle's `verify.py` prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FaultKind {
-    /// Events are missing, or stand where others should.
-    EventMissing,
-    /// An event does not match its hash: it, its hash or one before it was changed.
-    EventChanged,
-    /// An event cannot be read.
-    EventDamaged,
-    /// An event's version does not follow the one before it in its stream.
-    EventMisplaced,
-    /// The log does not end where it says.
-    HeadChanged,
-    /// Events that were signed are gone from the log's end.
-    LogTruncated,
-    /// Events are not those that were signed, although their chain fits.
-    LogRewritten,
-    /// A tile of the tree does not have the hashes of the log.
-    TileChanged,
-    /// A tile of the tree is missing.
-    TileMissing,
-    /// A checkpoint cannot be read.
-    CheckpointMalformed,
-    /// A checkpoint bears no good signature of a known key.
-    CheckpointForged,
-    /// A checkpoint is of another log.
-    CheckpointForeign,
-    /// A checkpoint that another place has is missing.
-    CheckpointMissing,
-    /// A checkpoint stands behind one that was signed after it.
-    CheckpointMisplaced,
-    /// The ledger is gone, with all of its checkpoints.
-    LedgerMissing,
-    /// A checkpoint does not bear the cosignature of the witness that should have seen it.
-    CheckpointUnwitnessed,
-    /// A checkpoint is of fewer events than come before the first of the evidence, which cannot be held to it.
-    CheckpointUnchecked,
-    /// A file does not have the checksum that it should.
-    FileChanged,
-}
-
-impl FaultKind {
-    /// What is reported first: the events, then the checkpoints, then files.
-    fn rank(self) -> u8 {
-        use FaultKind as K;
-        match self {
-            K::EventMissing | K::EventChanged | K::EventDamaged | K::EventMisplaced | K::HeadChanged => 0,
-            K::LogTruncated | K::LogRewritten | K::TileChanged | K::TileMissing => 0,
-            K::CheckpointMalformed | K::CheckpointForged | K::CheckpointForeign => 1,
-            K::CheckpointMissing | K::CheckpointUnchecked | K::CheckpointUnwitnessed => 1,
-            K::CheckpointMisplaced | K::LedgerMissing => 1,
-            K::FileChanged => 2,
-        }
-    }
-}
-
-/// One thing that is wrong, and where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Fault {
-    /// What kind it is.
-    pub kind: FaultKind,
-    /// The first position that it is about.
-    pub position: u64,
-    /// The last.
-    pub until: u64,
-    /// What was found, for a person.
-    pub detail: String,
-}
-
-/// What verification found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Report {
-    /// Whether nothing is wrong.
-    pub ok: bool,
-    /// The log that it is about.
-    pub origin: Option<String>,
-    /// The position of the first event that was read; 0 if there was none.
-    pub first: u64,
-    /// The position of the last event that was read.
-    pub last: u64,
-    /// Its hash.
-    pub hash: Digest,
-    /// Events that a checkpoint covers.
-    pub covered: u64,
-    /// Checkpoints that agree with the log.
-    pub checkpoints: u64,
-    /// Tiles that agree with the log.
-    pub tiles: u64,
-    /// The keys whose signatures counted.
-    pub keys: Vec<String>,
-    /// What is wrong, in the order in which it was found, the log's events first.
-    pub faults: Vec<Fault>,
-}
-
 /// Verifies `evidence`; `progress` hears now and then up to which position it has come.
 ///
 /// # Errors
@@ -285,6 +64,7 @@ pub async fn verify(
     mut progress: impl FnMut(Position) + Send,
 ) -> Result<Report, Problem> {
     let mut verifier = Verifier::new(trust);
+    let mut is_begun = false;
     loop {
         match evidence.next().await? {
             Next::Events(events) => {
@@ -307,7 +87,11 @@ pub async fn verify(
             }
             Next::Damaged { position, reason } => {
                 verifier.fault(FaultKind::EventDamaged, position.0, position.0, reason);
-                return Ok(verifier.end());
+                // What stands before the first event has no part in the chain, which can be followed all the same.
+                if is_begun || position > Position(0) {
+                    return Ok(verifier.end());
+                }
+                is_begun = true;
             }
             Next::End => {
                 if let Some((level, number)) = evidence.surplus().await? {
@@ -372,7 +156,8 @@ impl Verifier {
     }
 
     fn fault(&mut self, kind: FaultKind, position: u64, until: u64, detail: String) {
-        if self.faults.len() < FAULTS_MAX {
+        let alike = self.faults.iter().filter(|fault| fault.kind.rank() == kind.rank()).count();
+        if alike < FAULTS_MAX {
             self.faults.push(Fault { kind, position, until, detail });
         }
     }

@@ -9,7 +9,7 @@ use events::api::{Problem, ProblemKind};
 use events::audit::{Evidence, Format, Ledger, Local, Manifest, Note, Trust, Wanted, export};
 use events::domain::platform::AuditExported;
 use events::{EventStore, Position};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::acts;
 use crate::cli::Global;
@@ -65,7 +65,7 @@ impl Export {
             let detail = format!("`{}` exists; name another place", self.out.display());
             return Err(Problem::new(ProblemKind::Invalid, detail));
         }
-        let (mut evidence, trust, to) = match self.offline {
+        let (mut evidence, trust, Taken { to, cosigned }) = match self.offline {
             true => self.offline(&session::config(global, Vec::new())?).await?,
             false => self.online(&Session::open(global, output)?).await?,
         };
@@ -75,8 +75,14 @@ impl Export {
                 .map_err(|error| Problem::new(ProblemKind::Failed, format!("checkpoint {place}: {error}")))
         });
         let checkpoints: Vec<Note> = checkpoints.collect::<Result<_, Problem>>()?;
-        let wanted =
-            Wanted { from: self.from, to, checkpoints, keys: trust.keys, format: self.format.into() };
+        let wanted = Wanted {
+            from: self.from,
+            to,
+            checkpoints,
+            cosigned,
+            keys: trust.keys,
+            format: self.format.into(),
+        };
         let manifest = match self.out.extension().is_some_and(|extension| extension == "tar") {
             true => packed(wanted, &mut *evidence, &self.out).await?,
             false => export(wanted, &mut *evidence, &self.out).await?,
@@ -87,20 +93,22 @@ impl Export {
     }
 
     /// Has the platform record the export, and reads what it then has.
-    async fn online(&self, session: &Session) -> Result<(Box<dyn Evidence>, Trust, u64), Problem> {
+    async fn online(&self, session: &Session) -> Result<(Box<dyn Evidence>, Trust, Taken), Problem> {
         let format = Format::from(self.format).as_str();
         let asked = json!({"from": self.from, "to": self.to, "format": format});
         let answer = session.client.post("/v1/audit/exports", &asked, None).await?;
         let to = answer["to"].as_u64().ok_or_else(|| {
             Problem::new(ProblemKind::Internal, "the platform answered without the last event's position")
         })?;
+        let notes = answer["cosigned"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let cosigned = notes.filter_map(|note| Note::parse(note).ok()).collect();
         let (_, trust) = Online::evidence(&session.client).await?;
         let events = Online::new(&session.client, Position(self.from - 1), Some(Position(to)));
-        Ok((Box::new(events), trust, to))
+        Ok((Box::new(events), trust, Taken { to, cosigned }))
     }
 
     /// Records the export in the log itself, signs, and reads what is there then.
-    async fn offline(&self, config: &Config) -> Result<(Box<dyn Evidence>, Trust, u64), Problem> {
+    async fn offline(&self, config: &Config) -> Result<(Box<dyn Evidence>, Trust, Taken), Problem> {
         // What is missing or of another schema is said, not made.
         let store = evidence::configured(config).await?;
         if config.database_url.is_some() {
@@ -110,25 +118,35 @@ impl Export {
         let storage = storage.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))?;
         let recorded = self.record(config, storage.store()).await;
         storage.close().await;
-        let position = recorded?;
+        let taken = recorded?;
         let ledger = Ledger::read(&config.data_dir).await?;
         let (_, trust) = Local::new(Arc::clone(&store), ledger.clone()).await?;
         let events = Local::after(store, ledger, Position(self.from - 1)).await?;
-        Ok((Box::new(events), trust, self.to.unwrap_or(position)))
+        Ok((Box::new(events), trust, taken))
     }
 
-    async fn record(&self, config: &Config, store: Arc<dyn EventStore>) -> Result<u64, Problem> {
+    async fn record(&self, config: &Config, store: Arc<dyn EventStore>) -> Result<Taken, Problem> {
         let audit = crate::platform::start_audit(config, Arc::clone(&store), None).await;
         let audit = audit.map_err(|error| Problem::new(ProblemKind::Unavailable, error.to_string()))?;
         let format = Format::from(self.format).as_str().to_owned();
         let exported = AuditExported { from: self.from, to: self.to, format };
         let appended = acts::record_export(&*store, &acts::command_line(), exported).await;
         let cut = audit.cut().await;
+        let to = appended.as_ref().map_or(0, |appended| self.to.unwrap_or(appended.position.0));
+        let cosigned = audit.cosigned(self.from..=to).await;
         audit.close().await;
-        let position = appended?.position.0;
+        appended?;
         cut.map_err(|error| Problem::new(ProblemKind::Failed, error.to_string()))?;
-        Ok(position)
+        Ok(Taken { to, cosigned })
     }
+}
+
+/// What is taken out.
+struct Taken {
+    /// The position of the last event.
+    to: u64,
+    /// What witnesses have cosigned of it.
+    cosigned: Vec<Note>,
 }
 
 async fn packed(wanted: Wanted, evidence: &mut dyn Evidence, file: &Path) -> Result<Manifest, Problem> {

@@ -35,8 +35,8 @@ pub(in crate::cli) struct Verify {
     /// log names for itself count.
     #[arg(long, value_name = "KEY")]
     key: Vec<String>,
-    /// The public key of a witness that must have cosigned the checkpoints in the files of `--against`, and with `--offline` those
-    /// that the data directory has of it; the configured ones unless given.
+    /// The public key of a witness that must have cosigned a checkpoint in the bundle, those in the files of `--against`, and
+    /// with `--offline` those that the data directory has of it; the configured ones unless given.
     #[arg(long, value_name = "KEY")]
     witness_key: Option<String>,
 }
@@ -59,14 +59,20 @@ impl Verify {
             }
             (Some(path), _) => {
                 let bundle = evidence::bundle(path, scratch.path())?;
-                let trust = bundle.trust()?;
+                let mut trust = bundle.trust()?;
+                if let Some(witness) =
+                    witness.as_ref().filter(|_| self.against.is_empty() || trust.has_cosigned())
+                {
+                    trust.must_be_witnessed(witness);
+                }
                 (Box::new(bundle), trust)
             }
             (None, true) => {
                 let mut config = session::config(global, Vec::new())?;
                 if let Some(witness) = &witness {
                     let file = config.cosigned_file(witness);
-                    if self.against.is_empty() && !file.is_file() {
+                    let is_missing = self.against.is_empty() && !file.is_file();
+                    if is_missing && !evidence::was_given_to(&config, witness).await? {
                         let detail = format!(
                             "this witness has cosigned nothing with that key: there is no `{}`",
                             file.display()
@@ -79,6 +85,11 @@ impl Verify {
                 (Box::new(local), trust)
             }
             (None, false) => {
+                if witness.is_some() && self.against.is_empty() {
+                    let detail = "`--witness-key` over HTTP: name the file of what the witness has cosigned with `--against`, \
+                                  or verify the data directory with `--offline`";
+                    return Err(Problem::new(ProblemKind::Invalid, detail));
+                }
                 let (online, trust) = Online::evidence(&Session::open(global, output)?.client).await?;
                 (Box::new(online), trust)
             }

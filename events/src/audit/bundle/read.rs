@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use sha2::Digest as _;
 
 use super::write::failed;
-use super::{BundleError, CHECKPOINTS, EVENTS, FORMAT, KEYS, MANIFEST, Manifest, SUMS};
+use super::{BundleError, CHECKPOINTS, COSIGNED, EVENTS, FORMAT, KEYS, MANIFEST, Manifest, SUMS};
 use crate::api::Problem;
 use crate::audit::checkpoint::notes;
 use crate::audit::key::PublicKey;
@@ -74,6 +74,10 @@ impl Bundle {
             trust.checkpoints.push(Kept { place: format!("in `{CHECKPOINTS}`"), size, note });
         }
         trust.expect(&manifest.checkpoints, "in the manifest");
+        let cosigned = self.directory.join(COSIGNED);
+        if cosigned.is_file() {
+            trust.bring_cosigned(&format!("in `{COSIGNED}`"), notes(&text(&cosigned)?));
+        }
         trust.beyond = manifest.checkpoints.last().filter(|size| **size > manifest.to).map(|size| Beyond {
             from: manifest.to,
             size: *size,

@@ -9,21 +9,37 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::audit::tests::Desk;
-use crate::audit::{Evidence, FaultKind, Ledger, Local, Note, PublicKey, Report, Trust, notes, verify};
+use crate::audit::witness::double::Witness;
+use crate::audit::{
+    Evidence, FaultKind, Ledger, Local, Note, PublicKey, Report, Trust, WitnessKey, notes, verify,
+};
 use crate::id::Position;
 use crate::store::sqlite;
 
 /// Exports events of a log with checkpoints at 300, 600 and 700.
 async fn bundle(desk: &Desk, from: u64, to: u64, format: Format) -> (TempDir, PathBuf) {
+    cosigned_bundle(desk, (from, to), format, |_| Vec::new()).await
+}
+
+/// The same, with what `cosign` makes of the checkpoints.
+async fn cosigned_bundle(
+    desk: &Desk,
+    (from, to): (u64, u64),
+    format: Format,
+    cosign: impl FnOnce(&[Note]) -> Vec<Note>,
+) -> (TempDir, PathBuf) {
     let dir = desk.dir.path();
     let store = sqlite::ReadOnly::open(dir, &sqlite::Options::default()).await.expect("a log");
     let ledger = Ledger::read(dir).await.expect("readable").expect("a ledger");
     let entries = ledger.checkpoints(0, 100).await.expect("checkpoints");
     let keys = ledger.keys().await.expect("keys");
+    let checkpoints: Vec<Note> =
+        entries.iter().map(|entry| Note::parse(&entry.note).expect("a note")).collect();
     let wanted = Wanted {
         from,
         to,
-        checkpoints: entries.iter().map(|entry| Note::parse(&entry.note).expect("a note")).collect(),
+        cosigned: cosign(&checkpoints),
+        checkpoints,
         keys: keys.iter().map(|key| PublicKey::parse(key).expect("a key")).collect(),
         format,
     };
@@ -365,6 +381,50 @@ async fn a_bundle_is_held_to_what_the_auditor_has_kept() {
     );
     let theirs = by_python(&path, &["--against", &mine]).to_string();
     assert!(theirs.contains("log_rewritten"), "{theirs}");
+}
+
+#[tokio::test]
+async fn what_a_witness_has_cosigned_goes_along_and_is_asked_for_by_both() {
+    let desk = Desk::new().await;
+    let (witness, other) = (Witness::new("witness.example/w1", [1; 32]), Witness::new("w2", [2; 32]));
+    let cosign = |notes: &[Note]| {
+        let seen = &notes[1];
+        vec![Note::parse(&format!("{seen}{}", witness.cosign(seen, 1_795_000_000))).expect("a note")]
+    };
+    let (_scratch, path) = cosigned_bundle(&desk, (301, 700), Format::Jsonl, cosign).await;
+    let asked = async |key: &str| {
+        let parsed = WitnessKey::parse(key).expect("a key");
+        let ours = by_us(&path, |trust| trust.must_be_witnessed(&parsed)).await;
+        let ours: Vec<String> = ours
+            .faults
+            .iter()
+            .map(|fault| format!("{} {}", serde_json::to_value(fault.kind).expect("a name"), fault.position))
+            .collect();
+        let theirs = by_python(&path, &["--witness-key", key]);
+        let theirs = theirs["faults"].as_array().expect("faults").iter();
+        let theirs: Vec<String> =
+            theirs.map(|fault| format!("{} {}", fault["kind"], fault["position"])).collect();
+        assert_eq!(ours, theirs, "both verifiers find the same");
+        ours
+    };
+    let unwitnessed = [r#""checkpoint_unwitnessed" 700"#.to_owned()];
+    assert_eq!(faults(&path).await, []);
+    assert_eq!(asked(&witness.public()).await, Vec::<String>::new());
+    assert_eq!(asked(&other.public()).await, unwitnessed);
+    let whole = fs::read_to_string(path.join(COSIGNED)).expect("the file");
+    let own = whole.lines().find(|line| line.starts_with("— witness")).expect("its line");
+    let mut bad = own.to_owned();
+    swap_last(&mut bad);
+    fs::write(path.join(COSIGNED), whole.replace(own, &bad)).expect("written");
+    mend_sums(&path);
+    assert_eq!(asked(&witness.public()).await, unwitnessed, "a forged cosignature");
+    fs::write(path.join(COSIGNED), whole.replace("\n600\n", "\n599\n")).expect("written");
+    mend_sums(&path);
+    assert_eq!(faults(&path).await.first(), Some(&("checkpoint_forged".to_owned(), 599)));
+    edit(&path, SUMS, |lines| lines.into_iter().filter(|line| !line.ends_with(COSIGNED)).collect());
+    fs::remove_file(path.join(COSIGNED)).expect("removed");
+    assert_eq!(faults(&path).await, []);
+    assert_eq!(asked(&witness.public()).await, unwitnessed, "it was left out");
 }
 
 #[tokio::test]

@@ -18,6 +18,11 @@ EVENT_FAULTS = {"event_missing", "event_changed", "event_damaged", "event_mispla
                 "log_rewritten"}
 
 
+def rank(kind):
+    """What is reported first: the events, then the checkpoints, then files."""
+    return 0 if kind in EVENT_FAULTS else 1 if kind != "file_changed" else 2
+
+
 class Unusable(Exception):
     """What was named is no bundle, or cannot be read."""
 
@@ -87,13 +92,15 @@ def base64_bytes(text):
 class Key:
     """A public key: `<name>+<id>+<base64>`."""
 
+    KIND = 1
+
     def __init__(self, text):
         self.text = text.strip()
         try:
             self.name, identifier, data = self.text.split("+", 2)
             data = base64_bytes(data)
             self.id = hashlib.sha256(self.name.encode() + b"\n" + data).digest()[:4]
-            legal = data[0] == 1 and len(data) == 33 and self.id.hex() == identifier
+            legal = data[0] == self.KIND and len(data) == 33 and self.id.hex() == identifier
         except (ValueError, IndexError, binascii.Error):
             legal = False
         if not legal:
@@ -103,7 +110,20 @@ class Key:
     def has_signed(self, note):
         """Whether the note bears a signature of this key, and no bad one under its name."""
         own = [signature[4:] for name, signature in note.signatures if (name, signature[:4]) == (self.name, self.id)]
-        return bool(own) and is_signed(self.key, note.text.encode(), own[0])
+        return bool(own) and self.is_good(note.text.encode(), own[0])
+
+    def is_good(self, text, signature):
+        return is_signed(self.key, text, signature)
+
+
+class WitnessKey(Key):
+    """The public key of a witness, which signs when it has seen a checkpoint (C2SP tlog-cosignature)."""
+
+    KIND = 4
+
+    def is_good(self, text, signature):
+        time = int.from_bytes(signature[:8], "big")
+        return is_signed(self.key, f"cosignature/v1\ntime {time}\n".encode() + text, signature[8:])
 
 
 # --- Checkpoints (C2SP signed-note and tlog-checkpoint) ------------------------------------------------------------
@@ -293,7 +313,7 @@ NOT_LEGAL = (ValueError, KeyError, TypeError, AttributeError, OverflowError, Uni
 
 
 class Verifier:
-    def __init__(self, directory, keys, against):
+    def __init__(self, directory, keys, against, witness=None):
         self.directory, self.faults, self.agreed, self.covered = directory, [], 0, 0
         try:
             manifest = json.loads(self.text("manifest.json"))
@@ -308,7 +328,7 @@ class Verifier:
             raise Unusable(f"`manifest.json` cannot be read: {error!r}") from error
         self.keys = keys or [Key(line) for line in self.text("keys.txt").splitlines() if line]
         self.waiting, self.origin, self.versions = [], None, {}
-        self.admit_all(against)
+        self.admit_all(against, witness)
 
     def text(self, name):
         try:
@@ -318,21 +338,32 @@ class Verifier:
             raise Unusable(f"`{name}` cannot be read: {error}") from error
 
     def fault(self, kind, position, until, detail):
-        if len(self.faults) < FAULTS_MAX:
+        if sum(rank(fault["kind"]) == rank(kind) for fault in self.faults) < FAULTS_MAX:
             self.faults.append({"kind": kind, "position": position, "until": until, "detail": detail})
 
-    def admit_all(self, against):
+    def admit_all(self, against, witness):
         own = notes(self.text("checkpoints.txt"))
+        has_cosigned = os.path.isfile(os.path.join(self.directory, "cosigned.txt"))
+        cosigned = notes(self.text("cosigned.txt")) if has_cosigned else []
         sizes = {note.size if note else 0 for note in own}
         missing = [(size, "in the manifest") for size in self.sizes if size not in sizes]
-        kept = [(note, "in `checkpoints.txt`") for note in own]
+        kept = [(note, "in `checkpoints.txt`") for note in own] + [(note, "in `cosigned.txt`") for note in cosigned]
+        sizes |= {note.size for note in cosigned if note}
+        unwitnessed = []
+        if witness and (any(cosigned) or not against) and not any(note and witness.has_signed(note) for note in cosigned):
+            unwitnessed.append((self.last, "among what it brings"))
         for name, text in against:
             for note in notes(text):
                 if note and note.size not in sizes:
                     missing.append((note.size, f"in `{name}`"))
+                if note and witness and not witness.has_signed(note):
+                    unwitnessed.append((note.size, f"in `{name}`"))
                 kept.append((note, f"in `{name}`"))
         for size, place in missing:
             self.fault("checkpoint_missing", size, size, f"the checkpoint is only {place}")
+        for size, place in unwitnessed:
+            detail = f"it bears no good cosignature of the witness, {place}"
+            self.fault("checkpoint_unwitnessed", size, size, detail)
         for note, place in kept:
             self.admit(note, place)
         self.waiting.sort(key=lambda kept: -kept[0].size)
@@ -372,8 +403,7 @@ class Verifier:
         if self.read_events():
             self.check_end()
         self.check_files()
-        rank = lambda fault: 0 if fault["kind"] in EVENT_FAULTS else 1 if fault["kind"] != "file_changed" else 2
-        self.faults.sort(key=rank)
+        self.faults.sort(key=lambda fault: rank(fault["kind"]))
 
     def read_events(self):
         """Checks event by event; False if nothing after one can be checked."""
@@ -521,7 +551,8 @@ def run(arguments):
         return 0
     with tempfile.TemporaryDirectory() as scratch:
         against = [(name, read(name)) for name in arguments.against]
-        verifier = Verifier(unpacked(arguments.bundle, scratch), keys, against)
+        witness = WitnessKey(arguments.witness_key) if arguments.witness_key else None
+        verifier = Verifier(unpacked(arguments.bundle, scratch), keys, against, witness)
         verifier.run()
     if arguments.json:
         print(json.dumps({"ok": not verifier.faults, "last": verifier.range.size, "checkpoints": verifier.agreed,
@@ -537,6 +568,7 @@ def main():
                         help="the bundle: a directory or a tar file (default: where this program lies)")
     parser.add_argument("--key", action="append", default=[], help="the public key that must have signed")
     parser.add_argument("--against", action="append", default=[], metavar="FILE", help="checkpoints that you have kept")
+    parser.add_argument("--witness-key", metavar="KEY", help="a witness that must have cosigned a checkpoint in the bundle")
     parser.add_argument("--proof", metavar="FILE", help="check the proof of one event instead of a bundle")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     try:

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::Digest as _;
 
 use super::translate::Format;
-use super::{BundleError, CHECKPOINTS, EVENTS, FORMAT, KEYS, MANIFEST, Manifest, SUMS};
+use super::{BundleError, CHECKPOINTS, COSIGNED, EVENTS, FORMAT, KEYS, MANIFEST, Manifest, SUMS};
 use crate::api::{Problem, ProblemKind};
 use crate::audit::checkpoint::Note;
 use crate::audit::key::PublicKey;
@@ -26,6 +26,8 @@ pub struct Wanted {
     pub to: u64,
     /// Checkpoints, the smallest first; the last one covers `to`.
     pub checkpoints: Vec<Note>,
+    /// Checkpoints among the events that witnesses have cosigned.
+    pub cosigned: Vec<Note>,
     /// The keys that have signed.
     pub keys: Vec<PublicKey>,
     /// The form of the translation.
@@ -81,6 +83,9 @@ pub async fn export(
     let manifest_text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data");
     files.write(MANIFEST, &format!("{manifest_text}\n"))?;
     files.write(CHECKPOINTS, &kept.iter().map(|note| format!("{note}\n")).collect::<String>())?;
+    if !wanted.cosigned.is_empty() {
+        files.write(COSIGNED, &wanted.cosigned.iter().map(|note| format!("{note}\n")).collect::<String>())?;
+    }
     files.write(KEYS, &wanted.keys.iter().map(|key| format!("{key}\n")).collect::<String>())?;
     files.write("README.md", &readme(&manifest))?;
     files.write("FORMAT.md", include_str!("FORMAT.md"))?;
