@@ -9,11 +9,15 @@ mod laws;
 #[path = "support/support.rs"]
 mod support;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use events::lease::{SHARDS, shard_of};
+use events::store::postgres::Postgres;
 use events::store::postgres::server::Server;
+use events::store::{AppendRequest, Expected, conformance};
+use events::{EntityKind, EventStore as _, NewEvent, StreamId};
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -32,6 +36,7 @@ const LONG: Duration = Duration::from_secs(200);
 /// Two nodes and what they share.
 struct Pair {
     _bus: nats::server::Server,
+    database: String,
     homes: [Home; 2],
 }
 
@@ -40,7 +45,7 @@ impl Pair {
         let database = Server::shared().database().await;
         let bus = nats::server::Server::deployed();
         let home = || Home::of_node(&database, bus.url_of("platform"));
-        Self { homes: [home(), home()], _bus: bus }
+        Self { homes: [home(), home()], database, _bus: bus }
     }
 
     async fn start(&self, node: usize) -> Up {
@@ -76,19 +81,55 @@ impl Pair {
 
     /// Assembles crews until each node runs one; gives one of each.
     async fn crews(&self) -> [String; 2] {
-        let mut crews = [None, None];
+        let crews = self.assembled([1, 1]).await;
+        crews.map(|mut crews| crews.remove(0))
+    }
+
+    /// Assembles crews until each node runs so many.
+    async fn assembled(&self, wanted: [usize; 2]) -> [Vec<String>; 2] {
+        let mut crews = [Vec::new(), Vec::new()];
         for number in 0..40 {
-            let [Some(_), Some(_)] = &crews else {
-                // Whichever node is asked hands it to the one whose shard it falls into.
-                let crew = assemble(&self.homes[number % 2], number).await;
-                let shard = u64::from(shard_of(&crew));
-                let on_first = self.shards(0, &self.name(0)).await.contains(&shard);
-                crews[usize::from(!on_first)] = Some(crew);
-                continue;
-            };
-            break;
+            if (0..2).all(|node| crews[node].len() >= wanted[node]) {
+                return crews;
+            }
+            // Whichever node is asked hands it to the one whose shard it falls into.
+            let crew = assemble(&self.homes[number % 2], number).await;
+            let shard = u64::from(shard_of(&crew));
+            let on_first = self.shards(0, &self.name(0)).await.contains(&shard);
+            crews[usize::from(!on_first)].push(crew);
         }
-        crews.map(|crew| crew.expect("forty crews do not all fall to one of two nodes"))
+        panic!("forty crews do not all fall to one of two nodes")
+    }
+
+    /// Gives tasks to a crew until a file is there, and waits until its agents have them in hand.
+    async fn waiting(&self, crew: &str, gate: &Path, tasks: usize) -> Vec<String> {
+        let body = json!({"crew": crew, "input": {"do": "wait", "for": gate}});
+        let mut given = Vec::new();
+        for number in 0..tasks {
+            // Asked of the node that does not run the crew.
+            let done = self.api(0).insist("/v1/tasks", &body, &format!("wait-{number}-{crew}")).await.done();
+            given.push(id(&done));
+        }
+        for task in &given {
+            eventually("the task is in hand", async || {
+                let found = self.api(0).insist_get(&format!("/v1/tasks/{task}")).await;
+                (found["status"] == "working").then_some(())
+            })
+            .await;
+        }
+        given
+    }
+
+    /// Writes an event into a crew's stream that no version here can read; its position.
+    async fn poison(&self, crew: &str) -> u64 {
+        let log = Postgres::open(&self.database.parse().expect("a URL"), Default::default())
+            .await
+            .expect("it opens");
+        let event = NewEvent { kind: "crew_paused".into(), schema: 99, payload: "{}".into() };
+        let request = conformance::request(&StreamId::new(EntityKind::Crew, crew), Expected::Any, &[]);
+        let appended = log.append(AppendRequest { events: vec![event], ..request }).await.expect("appended");
+        log.close().await;
+        appended.position.0
     }
 
     /// Ends the nodes and holds the laws against the log.
@@ -213,26 +254,39 @@ async fn tk_1_five_hundred_tasks_outlive_the_node_that_works_at_half_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tk_1_an_event_that_cannot_be_read_holds_up_nobody_else_of_the_node_that_dies() {
+    let pair = Pair::new().await;
+    let (first, mut second) = (pair.start(0).await, pair.start(1).await);
+    pair.shared_out().await;
+    let [_, crews] = pair.assembled([0, 2]).await;
+    let (sound, poisoned) = (&crews[0], &crews[1]);
+    let gate = pair.homes[0].path("gate");
+    let tasks = pair.waiting(sound, &gate, 2).await;
+    let position = pair.poison(poisoned).await;
+    second.kill().await;
+    std::fs::write(&gate, "").expect("the gate opens");
+    let body = json!({"crew": sound, "input": {"do": "echo"}});
+    let next = id(&pair.api(0).insist("/v1/tasks", &body, "after").await.done());
+    for task in tasks.iter().chain([&next]) {
+        assert_eq!(pair.api(0).ended(task).await["status"], "completed", "the other crew goes on");
+    }
+    let refused = pair.homes[0].hypercode(&["crew", "disband", poisoned]).await;
+    assert!(refused.code != 0 && refused.err.contains("schema 99"), "{refused:?}");
+    let status = pair.homes[0].hypercode(&["projection", "status", "--output", "json"]).await.ok();
+    assert!(status.contains(&format!("event at position {position}")), "{status}");
+    let ready = pair.api(0).get("/readyz").await.expect("an answer");
+    assert!(ready.body.to_string().contains("upgrade this node"), "{ready:?}");
+    assert!(first.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tk_2_a_node_that_stands_still_is_fenced_and_lets_go_of_what_it_lost() {
     let pair = Pair::new().await;
     let (first, second) = (pair.start(0).await, pair.start(1).await);
     pair.shared_out().await;
     let crews = pair.crews().await;
     let gate = pair.homes[0].path("gate");
-    let body = json!({"crew": crews[1], "input": {"do": "wait", "for": gate}});
-    let mut tasks = Vec::new();
-    for number in 0..4 {
-        // Asked of the node that does not run the crew.
-        let done = pair.api(0).insist("/v1/tasks", &body, &format!("wait-{number}")).await.done();
-        tasks.push(id(&done));
-    }
-    for task in &tasks {
-        eventually("the task is in hand", async || {
-            let found = pair.api(0).insist_get(&format!("/v1/tasks/{task}")).await;
-            (found["status"] == "working").then_some(())
-        })
-        .await;
-    }
+    let mut tasks = pair.waiting(&crews[1], &gate, 4).await;
     send(second.pid(), Signal::SIGSTOP);
     let stopped = Instant::now();
     let all = async || (pair.shards(0, &pair.name(0)).await.len() == SHARDS).then_some(());

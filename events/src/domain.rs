@@ -7,7 +7,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::event::NewEvent;
+use crate::event::{NewEvent, Recorded};
 use crate::id::{EntityKind, Timestamp};
 use crate::store::Reservation;
 
@@ -77,18 +77,21 @@ pub trait Decider: Send + Sync + 'static {
     }
 }
 
+/// What every error ends with that is about what a newer version has written.
+pub(crate) const UPGRADE: &str = "upgrade the platform";
+
 /// Why a stored event could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
     /// No such kind is known: it was written by a newer version of the platform.
-    #[error("decode event kind `{kind}`: it is not known to this version; upgrade the platform")]
+    #[error("decode event kind `{kind}`: it is not known to this version; {UPGRADE}")]
     UnknownKind {
         /// The kind found.
         kind: String,
     },
     /// The payload's schema is newer than this version knows.
-    #[error("decode event kind `{kind}`: schema {found} is newer than {known}; upgrade the platform")]
+    #[error("decode event kind `{kind}`: schema {found} is newer than {known}; {UPGRADE}")]
     NewerSchema {
         /// The kind.
         kind: String,
@@ -124,6 +127,15 @@ pub trait DomainEvent: Clone + PartialEq + std::fmt::Debug + Send + Sync + 'stat
 
 /// Every kind of event that this version knows, entity by entity.
 pub fn kinds() -> impl Iterator<Item = &'static str> {
+    schemas().map(|(kind, _)| kind)
+}
+
+/// Whether this version knows the event's kind and schema.
+pub(crate) fn knows(event: &Recorded) -> bool {
+    schemas().any(|(kind, newest)| *kind == *event.kind && event.schema <= newest)
+}
+
+fn schemas() -> impl Iterator<Item = (&'static str, u16)> {
     let kinds = [
         profile::Event::KINDS,
         pool::Event::KINDS,
@@ -136,7 +148,7 @@ pub fn kinds() -> impl Iterator<Item = &'static str> {
         platform::Event::KINDS,
         access::Event::KINDS,
     ];
-    kinds.into_iter().flatten().map(|(kind, _)| *kind)
+    kinds.into_iter().flatten().copied()
 }
 
 /// Reads a payload of an older or the newest schema, step by step.

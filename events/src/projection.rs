@@ -38,6 +38,7 @@ use tokio::task::JoinHandle;
 
 use self::database::{Reader, Writer};
 use self::projector::{Projector, Session, Told};
+use crate::domain::UPGRADE;
 use crate::event::Recorded;
 use crate::id::Position;
 use crate::seal::{Seal, SealError};
@@ -65,8 +66,8 @@ pub struct Options {
     /// The shortest time between two batches while the projector keeps up with the log, in milliseconds: what comes
     /// in between is applied at once, which costs little more than one event does.
     pub pace_ms: u64,
-    /// Whether an event that a projection cannot read is passed over, as one of an unknown kind is, instead of stopping
-    /// it. For views that only have to show what can be seen at all.
+    /// Whether an event that a projection cannot read is passed over instead of stopping it. For views that only have to
+    /// show what can be seen at all.
     pub passes_over: bool,
     /// How long the projector waits after an error before it tries again, in milliseconds.
     pub retry_ms: u64,
@@ -166,10 +167,17 @@ pub struct Status {
     pub name: String,
     /// The last event that it has applied.
     pub position: Position,
-    /// Events of kinds that were unknown to it.
+    /// Events that it could not read and has passed over.
     pub skipped: u64,
     /// Why it stopped before the next event, if it did.
     pub error: Option<String>,
+}
+
+impl Status {
+    /// Whether it stopped at what a newer version of the platform has written.
+    pub fn is_outdated(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.ends_with(UPGRADE))
+    }
 }
 
 /// Why a projection did not apply its events.
@@ -194,8 +202,9 @@ trait Projection: Send + Sync {
     fn name(&self) -> &'static str;
     /// Its tables, of which it writes and reads no others.
     fn tables(&self) -> &'static [&'static str];
-    /// Applies events in their order; says how many of them were of kinds that it should know but does not.
-    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<u64, Fault>;
+    /// Applies events in their order. One of a kind or a schema that it does not know, in a stream that it reads, is poison
+    /// like one that is damaged: what it did to the entity cannot be shown.
+    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<(), Fault>;
 }
 
 /// The views of a log. Clones are handles to the same views.

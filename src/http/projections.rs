@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use events::api::Problem;
 use events::domain::platform::ProjectionRebuilt;
-use events::projection::{NAMES, Rebuilding, ViewError, Views};
+use events::projection::{NAMES, Rebuilding, Status, ViewError, Views};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,13 @@ impl Dependency for Stopped {
         // What stands in an event is shown to those who may read it.
         (!told.is_empty()).then(|| {
             let told = told.join(", ");
-            format!("projections have stopped: {told}; `hypercode projection status` says why")
+            let why = match stopped.iter().any(Status::is_outdated) {
+                true => "a newer version has written events that this one does not know: upgrade this node; ",
+                false => "",
+            };
+            format!(
+                "projections have stopped: {told}; {why}`hypercode projection status` says at which event"
+            )
         })
     }
 
@@ -62,7 +68,7 @@ struct Projection {
     position: u64,
     /// Events of the log that it has not applied yet.
     lag: u64,
-    /// Events of kinds that were unknown to it.
+    /// Events that it could not read and has passed over.
     skipped: u64,
     /// Why it stopped before the next event.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,7 +106,7 @@ pub(super) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Projectio
     let head = api.store.head().await?.position;
     let found = api.views.status().await.map_err(Problem::from)?;
     let rebuilding = api.views.rebuilding();
-    let item = |projection: events::projection::Status| Projection {
+    let item = |projection: Status| Projection {
         status: match &projection.error {
             Some(_) => "stopped",
             None if projection.position < head => "behind",

@@ -87,6 +87,16 @@ pub fn of(event: &Recorded) -> Result<Option<(CrewId, Spent)>, DecodeError> {
                 _ => Ok(None),
             }
         }
+        // What is not known may be a use as well.
+        (EntityKind::Task, kind) => known::<task::Event>(kind),
+        (EntityKind::Outbox, kind) => known::<message::Event>(kind),
         _ => Ok(None),
+    }
+}
+
+fn known<E: DomainEvent>(kind: &str) -> Result<Option<(CrewId, Spent)>, DecodeError> {
+    match E::KINDS.iter().any(|(known, _)| *known == kind) {
+        true => Ok(None),
+        false => Err(DecodeError::UnknownKind { kind: kind.to_owned() }),
     }
 }

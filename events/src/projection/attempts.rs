@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::database::{Writer, twins};
 use super::entities::poison;
 use super::{Fault, Projection};
+use crate::domain::DomainEvent;
 use crate::domain::task::{AttemptStarted, Event};
-use crate::domain::{DecodeError, DomainEvent};
 use crate::event::Recorded;
 use crate::id::{EntityKind, Timestamp};
 
@@ -40,9 +40,8 @@ impl Projection for Attempts {
         &["attempts"]
     }
 
-    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<u64, Fault> {
+    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<(), Fault> {
         let mut batch = Batch::default();
-        let mut skipped = 0;
         for event in events.iter().filter(|event| event.stream.kind == EntityKind::Task) {
             match Event::decode(&event.kind, event.schema, &event.payload) {
                 Ok(Event::AttemptStarted(started)) => batch.start(event, started),
@@ -54,12 +53,11 @@ impl Projection for Attempts {
                         );
                     }
                 }
-                Err(DecodeError::UnknownKind { .. }) => skipped += 1,
                 Err(error) => return Err(poison(event, &error)),
             }
         }
         batch.store(db).await?;
-        Ok(skipped)
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::database::{Writer, twins};
 use super::entities::poison;
 use super::{Fault, Projection};
+use crate::domain;
 use crate::event::Recorded;
 use crate::id::EntityKind;
 
@@ -77,21 +78,19 @@ impl Projection for Audit {
         &["audit"]
     }
 
-    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<u64, Fault> {
+    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<(), Fault> {
         if events.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
         self.learn(db, events).await?;
         let mut rows = Vec::with_capacity(events.len());
-        let mut skipped = 0;
         for event in events {
             let payload: Value =
                 serde_json::from_str(&event.payload).map_err(|error| poison(event, &error))?;
             let entity = event.stream.to_string();
             let crew = self.crew(event, &entity, &payload);
-            let line = summary::of(&event.kind);
-            skipped += u64::from(line.is_none());
-            let (outcome, text) = match line {
+            // What is not known has a line all the same: it is on record that something happened, and what it is called.
+            let (outcome, text) = match summary::of(&event.kind).filter(|_| domain::knows(event)) {
                 Some((outcome, template)) => (outcome, summary::fill(template, &payload)),
                 None => ("ok", event.kind.as_ref().to_owned()),
             };
@@ -111,6 +110,6 @@ impl Projection for Audit {
             ]));
         }
         db.execute(twins!("store_audit.sql"), [Value::from(rows).into()]).await?;
-        Ok(skipped)
+        Ok(())
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::agent::Agent;
 use crate::domain::crew::Crew;
 use crate::domain::pool::Pool;
 use crate::domain::task::Task;
-use crate::domain::{Decider, DecodeError, DomainEvent};
+use crate::domain::{Decider, DomainEvent};
 use crate::event::Recorded;
 
 /// An entity that has a table.
@@ -105,22 +105,20 @@ impl<D: Tabled> Projection for Entities<D> {
         D::TABLES
     }
 
-    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<u64, Fault> {
+    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<(), Fault> {
         let events: Vec<&Recorded> = events.iter().filter(|event| event.stream.kind == D::KIND).collect();
         if events.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
         let mut rows = load::<D>(db, &events).await?;
-        let mut skipped = 0;
         for event in events {
             match D::Event::decode(&event.kind, event.schema, &event.payload) {
                 Ok(decoded) => fold::<D>(&mut rows, event, &decoded),
-                Err(DecodeError::UnknownKind { .. }) => skipped += 1,
                 Err(error) => return Err(poison(event, &error)),
             }
         }
         store::<D>(db, &rows).await?;
-        Ok(skipped)
+        Ok(())
     }
 }
 

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::database::{Writer, twins};
 use super::entities::poison;
 use super::{Fault, Projection};
+use crate::domain::DomainEvent;
 use crate::domain::message::{Event, MessageId, Recipient, Sent};
-use crate::domain::{DecodeError, DomainEvent};
 use crate::event::Recorded;
 use crate::id::EntityKind;
 
@@ -25,20 +25,18 @@ impl Projection for Messages {
         &["messages", "deliveries"]
     }
 
-    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<u64, Fault> {
-        let mut skipped = 0;
+    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<(), Fault> {
         let mut batch = Batch::default();
         let boxes = |event: &&Recorded| matches!(event.stream.kind, EntityKind::Outbox | EntityKind::Inbox);
         for event in events.iter().filter(boxes) {
             match Event::decode(&event.kind, event.schema, &event.payload) {
                 Ok(Event::Sent(message)) => batch.add(event, &message),
                 Ok(decoded) => batch.settle(event, settlements(&decoded)),
-                Err(DecodeError::UnknownKind { .. }) => skipped += 1,
                 Err(error) => return Err(poison(event, &error)),
             }
         }
         batch.store(db).await?;
-        Ok(skipped)
+        Ok(())
     }
 }
 

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::database::{Writer, twins};
 use super::entities::poison;
 use super::{Fault, Projection};
+use crate::domain::DomainEvent;
 use crate::domain::profile::Event;
-use crate::domain::{DecodeError, DomainEvent};
 use crate::event::Recorded;
 use crate::id::EntityKind;
 
@@ -23,8 +23,8 @@ impl Projection for Profiles {
         &["profiles"]
     }
 
-    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<u64, Fault> {
-        let (mut rows, mut skipped) = (Vec::new(), 0);
+    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<(), Fault> {
+        let mut rows = Vec::new();
         for event in events.iter().filter(|event| event.stream.kind == EntityKind::Profile) {
             match Event::decode(&event.kind, event.schema, &event.payload) {
                 Ok(Event::Applied(applied)) => {
@@ -32,13 +32,12 @@ impl Projection for Profiles {
                     let (at, position) = (event.recorded_at, event.position);
                     rows.push(json!([applied.tenant, applied.name, applied.version, position, at, payload]));
                 }
-                Err(DecodeError::UnknownKind { .. }) => skipped += 1,
                 Err(error) => return Err(poison(event, &error)),
             }
         }
         if !rows.is_empty() {
             db.execute(twins!("store_profiles.sql"), [Value::from(rows).into()]).await?;
         }
-        Ok(skipped)
+        Ok(())
     }
 }

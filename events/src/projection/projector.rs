@@ -342,9 +342,8 @@ impl Running {
         loop {
             db.save_point().await?;
             match self.projection.apply(db, &events[start..end]).await {
-                Ok(skipped) => {
+                Ok(()) => {
                     db.release().await?;
-                    status.skipped += skipped;
                     status.position = events[start..end].last().map_or(status.position, |last| last.position);
                     if status.error.is_some() || end == events.len() {
                         return Ok(status);

@@ -24,7 +24,7 @@ impl Projection for Spending {
         &["spending"]
     }
 
-    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<u64, Fault> {
+    async fn apply(&mut self, db: &mut Writer, events: &[Recorded]) -> Result<(), Fault> {
         let mut spent: BTreeMap<CrewId, Spent> = BTreeMap::new();
         for event in events {
             if let Some((crew, more)) = spending::of(event).map_err(|error| poison(event, &error))? {
@@ -39,6 +39,6 @@ impl Projection for Spending {
             let rows = Value::from_iter(spent.iter().map(row));
             db.execute(twins!("store_spending.sql"), [rows.into()]).await?;
         }
-        Ok(0)
+        Ok(())
     }
 }

@@ -65,9 +65,14 @@ impl Registry {
     /// When its payload does not have the form of its kind. The event is passed over.
     pub fn apply(&mut self, event: &Recorded) -> Result<(), DecodeError> {
         (self.position, self.at) = (event.position, event.recorded_at);
-        if let Some((crew, more)) = spending::of(event)? {
-            let sum = self.spent.entry(crew).or_default();
-            *sum = sum.and(more);
+        match spending::of(event) {
+            Ok(Some((crew, more))) => {
+                let sum = self.spent.entry(crew).or_default();
+                *sum = sum.and(more);
+            }
+            // It is counted below, where it is of an entity that is shown.
+            Ok(None) | Err(DecodeError::UnknownKind { .. }) => {}
+            Err(error) => return Err(error),
         }
         let applied = match event.stream.kind {
             EntityKind::Crew => fold::<Crew>(&mut self.crews, event),

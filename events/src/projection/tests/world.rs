@@ -275,9 +275,9 @@ impl World {
     pub(super) async fn task_is_talked_about(&self, events: u32) {
         for number in 0..events {
             let progressed = NewEvent {
-                kind: "task_celebrated".into(),
+                kind: "task_progressed".into(),
                 schema: 1,
-                payload: format!(r#"{{"number":{number}}}"#).into(),
+                payload: format!(r#"{{"message":"{number}"}}"#).into(),
             };
             self.append(EntityKind::Task, self.task.as_str(), vec![progressed]).await;
         }
