@@ -58,8 +58,26 @@ impl Finding {
     }
 }
 
+/// What a platform says that runs.
+#[derive(Clone, Debug, Default)]
+pub enum Said<T> {
+    /// This.
+    This(T),
+    /// That whoever asks may not look. What is there without a platform says nothing of one that runs.
+    Denied,
+    /// Nothing: none answers, or it does not know what it is asked.
+    #[default]
+    Nothing,
+}
+
+/// That whoever asks may not look at this.
+pub(crate) fn denied(what: &'static str) -> Finding {
+    let found = "the platform that runs does not show it to this token: it may not look";
+    Finding::new(what, Verdict::Warning, found, "ask with a token that may, such as the administrator's")
+}
+
 /// Looks at everything that needs no platform; `running` is what the agents of one that runs are held to.
-pub async fn examine(config: &Config, running: Option<&http::SandboxKind>) -> Vec<Finding> {
+pub async fn examine(config: &Config, running: &Said<http::SandboxKind>) -> Vec<Finding> {
     let mut findings = vec![
         Finding::new("version", Verdict::Ok, format!("hypercode {}", env!("CARGO_PKG_VERSION")), ""),
         kernel(),
@@ -72,8 +90,9 @@ pub async fn examine(config: &Config, running: Option<&http::SandboxKind>) -> Ve
     findings.push(open_files());
     findings.push(python().await);
     findings.push(match running {
-        Some(sandbox) => isolation_of(sandbox),
-        None => isolation(config).await,
+        Said::This(sandbox) => isolation_of(sandbox),
+        Said::Denied => denied("isolation"),
+        Said::Nothing => isolation(config).await,
     });
     findings.push(control_groups());
     findings.push(user_namespaces());

@@ -156,4 +156,6 @@ pub trait Streams: Send + Sync + 'static {
     ) -> Result<Acknowledgement, BusError>;
     /// Up to `limit` messages with numbers above `after`, in order; none if there are no more.
     async fn read(&self, stream: &str, after: u64, limit: usize) -> Result<Vec<(u64, Message)>, BusError>;
+    /// The newest message at this subject that the stream keeps.
+    async fn newest(&self, stream: &str, subject: &Subject) -> Result<Option<Message>, BusError>;
 }

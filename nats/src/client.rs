@@ -20,7 +20,7 @@ use crate::bus::{
     Acknowledgement, Bus, BusError, Connection, StreamSpec, StreamState, Streams, Subscription,
 };
 use crate::message::Message;
-use crate::subject::Pattern;
+use crate::subject::{Pattern, Subject};
 
 pub use address::{Address, InvalidAddress};
 
@@ -368,5 +368,18 @@ impl Streams for Nats {
             read.push((after, convert::kept(message.subject.as_str(), &message.headers, message.payload)?));
         }
         Ok(read)
+    }
+
+    async fn newest(&self, stream: &str, subject: &Subject) -> Result<Option<Message>, BusError> {
+        let (_, context) = self.reach()?;
+        let opened = context.get_stream_no_info(stream).await;
+        let opened = opened.map_err(|error| BusError::unavailable(error.to_string()))?;
+        match opened.get_last_raw_message_by_subject(subject.as_str()).await {
+            Ok(message) => {
+                convert::kept(message.subject.as_str(), &message.headers, message.payload).map(Some)
+            }
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(BusError::unavailable(error.to_string())),
+        }
     }
 }

@@ -32,6 +32,7 @@ macro_rules! bus_conformance {
             b_2_what_was_acknowledged_is_in_the_stream,
             b_3_a_repeated_id_is_stored_once,
             b_4_a_reader_that_resumes_misses_and_repeats_nothing,
+            the_newest_of_a_subject_is_found_behind_those_of_others,
             b_5_a_slow_subscriber_holds_up_nobody,
             a_request_is_answered_once_with_headers_and_body,
             a_request_that_nobody_hears_or_answers_fails,
@@ -209,6 +210,25 @@ pub async fn b_4_a_reader_that_resumes_misses_and_repeats_nothing(fixture: &impl
     seen.extend(bodies(&bus, cursor).await.into_iter().map(|(at, _)| at));
     assert_eq!(seen, (1..=20).collect::<Vec<u64>>());
     assert_eq!(bodies(&bus, 20).await, []);
+}
+
+/// The newest message of a subject.
+pub async fn the_newest_of_a_subject_is_found_behind_those_of_others(fixture: &impl Fixture) {
+    let bus = opened(fixture).await;
+    let subject = |name: &str| Subject::of(["kept", name]);
+    let newest = async |name: &str| {
+        let found = bus.newest("KEPT", &subject(name)).await.expect("the stream can be read");
+        found.map(|message| message.body.to_vec())
+    };
+    assert_eq!(newest("one").await, None);
+    for (after, (name, body)) in [("one", "1"), ("one", "2"), ("two", "3")].into_iter().enumerate() {
+        let message = Message::new(subject(name), body);
+        let sent = bus.append("KEPT", message, body, after as u64).await.expect("it is sent");
+        sent.await.expect("it is kept");
+    }
+    assert_eq!(newest("one").await.as_deref(), Some(&b"2"[..]));
+    assert_eq!(newest("two").await.as_deref(), Some(&b"3"[..]));
+    assert_eq!(newest("three").await, None);
 }
 
 /// B-5.

@@ -219,4 +219,10 @@ impl Streams for Memory {
         let above = kept.messages.range(after.saturating_add(1)..).take(limit);
         Ok(above.map(|(number, message)| (*number, message.clone())).collect())
     }
+
+    async fn newest(&self, stream: &str, subject: &Subject) -> Result<Option<Message>, BusError> {
+        let inner = self.reach()?;
+        let kept = inner.streams.get(stream).ok_or_else(|| missing(stream))?;
+        Ok(kept.messages.values().rev().find(|message| message.subject == *subject).cloned())
+    }
 }

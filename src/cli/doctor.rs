@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use events::api::Problem;
+use events::api::{Problem, ProblemKind};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::session::{self, Session};
 use super::{Global, Outcome};
 use crate::client::Client;
-use crate::doctor::{Finding, Verdict, examine, sinks, views};
+use crate::doctor::{Finding, Said, Verdict, denied, examine, sinks, views};
 use crate::http::{SandboxKind, StandingModel};
 use crate::output::{Column, Output, table};
 
@@ -19,15 +19,17 @@ const UNAVAILABLE: u8 = 5;
 pub(super) async fn run(global: &Global, output: Output) -> Outcome {
     let config = session::config(global, Vec::new())?;
     let (runs, running) = platform(global, output).await;
-    let mut findings = examine(&config, running.sandbox.as_ref()).await;
+    let mut findings = examine(&config, &running.sandbox).await;
     findings.push(runs);
     findings.extend(match &running.projections {
-        Some(projections) => Some(views::live(projections)),
-        None => views::at_rest(&config).await,
+        Said::This(projections) => Some(views::live(projections)),
+        Said::Denied => Some(denied(views::WHAT)),
+        Said::Nothing => views::at_rest(&config).await,
     });
     findings.extend(match &running.standing {
-        Some(standing) => Some(sinks::live(standing)),
-        None => sinks::at_rest(&config).await,
+        Said::This(standing) => Some(sinks::live(standing)),
+        Said::Denied => Some(denied(sinks::WHAT)),
+        Said::Nothing => sinks::at_rest(&config).await,
     });
     let is_well = findings.iter().all(|finding| finding.verdict != Verdict::Error);
     let rows: Vec<Value> = findings.iter().map(|finding| json!(finding)).collect();
@@ -50,11 +52,11 @@ pub(super) async fn run(global: &Global, output: Output) -> Outcome {
 #[derive(Default)]
 struct Running {
     /// How its audit stands.
-    standing: Option<StandingModel>,
+    standing: Said<StandingModel>,
     /// What its agents run in.
-    sandbox: Option<SandboxKind>,
+    sandbox: Said<SandboxKind>,
     /// Where its projections stand.
-    projections: Option<Value>,
+    projections: Said<Value>,
 }
 
 /// Whether a platform answers, and takes work. That none runs is no fault: it may not have been started yet.
@@ -90,6 +92,10 @@ async fn platform(global: &Global, output: Output) -> (Finding, Running) {
     (finding, running)
 }
 
-async fn told<T: DeserializeOwned>(client: &Client, path: &str) -> Option<T> {
-    serde_json::from_value(client.get(path, &[]).await.ok()?).ok()
+async fn told<T: DeserializeOwned>(client: &Client, path: &str) -> Said<T> {
+    match client.get(path, &[]).await {
+        Ok(said) => serde_json::from_value(said).map_or(Said::Nothing, Said::This),
+        Err(problem) if problem.kind == ProblemKind::Denied => Said::Denied,
+        Err(_) => Said::Nothing,
+    }
 }

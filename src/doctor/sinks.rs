@@ -8,7 +8,7 @@ use super::{Finding, Verdict};
 use crate::config::Config;
 use crate::http::StandingModel;
 
-const WHAT: &str = "checkpoint sinks";
+pub(crate) const WHAT: &str = "checkpoint sinks";
 
 /// What a platform that runs says of them.
 pub(crate) fn live(standing: &StandingModel) -> Finding {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Finding, Verdict};
 use crate::config::Config;
 
-const WHAT: &str = "views";
+pub(crate) const WHAT: &str = "views";
 
 /// What a platform that runs says of its projections.
 pub(crate) fn live(page: &Value) -> Finding {

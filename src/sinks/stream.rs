@@ -11,8 +11,6 @@ const SUBJECTS: &str = "hypercode.checkpoint.>";
 
 /// For how long the stream knows a checkpoint again, in milliseconds.
 const DUPLICATE_MS: u64 = 120_000;
-/// Messages that are looked through at once for one that was sent.
-const LOOK_MESSAGES: usize = 100;
 /// How often a checkpoint is sent again because another node's came before it.
 const RACES_MAX: usize = 10;
 
@@ -57,18 +55,13 @@ impl<B: Bus + Streams> Stream<B> {
 }
 
 impl<B: Bus + Streams> Stream<B> {
-    /// Looks for a checkpoint from the stream's end on: what was sent last is there, but for those of other logs.
+    /// Whether a checkpoint is there, which was sent last or, with an answer that was lost, last but one: a log's are at
+    /// a subject of its own, so that the newest tells.
     async fn find(&self, note: &Note) -> Result<bool, BusError> {
-        let mut end = self.bus.open_stream(&self.spec).await?.last;
-        while end > 0 {
-            let start = end.saturating_sub(LOOK_MESSAGES as u64);
-            let page = self.bus.read(&self.spec.name, start, LOOK_MESSAGES).await?;
-            if page.iter().any(|(_, message)| *message.body == *note.as_str().as_bytes()) {
-                return Ok(true);
-            }
-            end = start;
-        }
-        Ok(false)
+        self.bus.open_stream(&self.spec).await?;
+        let newest = self.bus.newest(&self.spec.name, &self.subject).await?;
+        let newest = newest.and_then(|message| Note::parse(std::str::from_utf8(&message.body).ok()?).ok());
+        Ok(newest.is_some_and(|newest| newest.checkpoint().size >= note.checkpoint().size))
     }
 }
 
@@ -122,6 +115,14 @@ mod tests {
         let found: Vec<&[u8]> = kept.iter().map(|(_, message)| &message.body[..]).collect();
         assert_eq!(found, notes.each_ref().map(|note| note.as_str().as_bytes()));
         assert_eq!(kept[0].1.subject.as_str(), "hypercode.checkpoint.one%2F1");
+        for number in 2..50 {
+            two.put(&note("two/2", number)).await.expect("kept");
+        }
+        for sent in [&notes[0], &notes[2]] {
+            assert_eq!(one.has(sent).await, Ok(true), "however many of others came after it");
+        }
+        assert_eq!(one.has(&note("one/1", 3)).await, Ok(false));
+        assert_eq!(Stream::new(bus, "three/3", 1).has(&note("three/3", 1)).await, Ok(false));
     }
 
     #[tokio::test]

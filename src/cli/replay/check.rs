@@ -96,27 +96,36 @@ fn around(row: &str, other: &str) -> String {
 fn tell(shown: &Value) -> String {
     let difference = &shown["difference"];
     let stopped = shown["stopped"].as_array().map_or(&[][..], Vec::as_slice);
-    if difference.is_null() && !stopped.is_empty() {
-        let told = stopped.iter().map(|status| {
-            let (name, error) = (status["name"].as_str(), status["error"].as_str());
-            format!("  `{}`: {}\n", name.unwrap_or_default(), error.unwrap_or_default())
-        });
-        return harmless(&format!(
-            "NOT OK: projections have stopped, and show nothing of what came after\n{}\
-             what the live views show is what the log says, {} rows\n",
-            told.collect::<String>(),
-            shown["rows"]
-        ));
-    }
-    if difference.is_null() {
-        return format!(
+    let told = stopped.iter().map(|status| {
+        let (name, error) = (status["name"].as_str(), status["error"].as_str());
+        format!("  `{}`: {}\n", name.unwrap_or_default(), error.unwrap_or_default())
+    });
+    let stops = match stopped.is_empty() {
+        true => String::new(),
+        false => format!(
+            "NOT OK: projections have stopped, and show nothing of what came after\n{}",
+            told.collect::<String>()
+        ),
+    };
+    match (difference.is_null(), stopped.is_empty()) {
+        (true, true) => format!(
             "ok: replaying {} events gives the live views byte for byte, {} rows",
             shown["position"], shown["rows"]
-        );
+        ),
+        (true, false) => harmless(&format!(
+            "{stops}what the live views show is what the log says, {} rows\n",
+            shown["rows"]
+        )),
+        (false, _) => harmless(&(stops + &differs(shown))),
     }
+}
+
+/// Where the live views are not what the log says.
+fn differs(shown: &Value) -> String {
+    let difference = &shown["difference"];
     let row = |name: &str| difference[name].as_str().unwrap_or("(no such row)");
     let (live, replayed) = (row("live"), row("replayed"));
-    harmless(&format!(
+    format!(
         "NOT OK: the live views are not what the log says\n\
          after {} equal rows, table {} differs first in\n  live      {}\n  replayed  {}\n\
          `hypercode projection rebuild --all` makes them anew; --output json has the rows whole",
@@ -124,12 +133,30 @@ fn tell(shown: &Value) -> String {
         difference["table"].as_str().unwrap_or_default(),
         around(live, replayed),
         around(replayed, live)
-    ))
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_stopped_is_said_beside_what_differs() {
+        let difference = json!({"table": "tasks", "live": "a", "replayed": "b"});
+        let stopped = json!([{"name": "crews", "error": "event at position 7: no"}]);
+        let told = |difference: &Value, stopped: &Value| {
+            tell(&json!({"rows": 3, "position": 9, "difference": difference, "stopped": stopped}))
+        };
+        let both = told(&difference, &stopped);
+        assert!(
+            both.contains("`crews`: event at position 7: no") && both.contains("table tasks differs"),
+            "{both}"
+        );
+        let alone = told(&difference, &json!([]));
+        assert!(alone.contains("table tasks differs") && !alone.contains("stopped"), "{alone}");
+        assert!(told(&Value::Null, &stopped).contains("is what the log says"));
+        assert!(told(&Value::Null, &json!([])).starts_with("ok: "));
+    }
 
     #[test]
     fn long_rows_are_cut_around_the_difference() {
