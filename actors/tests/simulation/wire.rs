@@ -51,7 +51,7 @@ impl Wire {
     }
 
     /// What the process does with the leases.
-    async fn from_afar<T>(&self, step: impl Future<Output = T>) -> T {
+    async fn answered<T>(&self, step: impl Future<Output = T>) -> T {
         if !self.answer.is_zero() {
             tokio::time::sleep(self.answer).await;
         }
@@ -132,7 +132,7 @@ impl EventStore for Wire {
 #[async_trait]
 impl Leases for Wire {
     async fn renew(&self, node: &str, held: &[Epoch], ttl: Duration) -> Result<Vec<Epoch>, LeaseError> {
-        self.from_afar(self.log.renew(node, held, ttl)).await
+        self.answered(self.log.renew(node, held, ttl)).await
     }
 
     async fn claim(
@@ -142,22 +142,22 @@ impl Leases for Wire {
         most: usize,
         ttl: Duration,
     ) -> Result<Vec<Epoch>, LeaseError> {
-        self.from_afar(self.log.claim(node, held, most, ttl)).await
+        self.answered(self.log.claim(node, held, most, ttl)).await
     }
 
     async fn release(&self, node: &str, leases: &[Epoch]) -> Result<(), LeaseError> {
-        self.from_afar(self.log.release(node, leases)).await
+        self.answered(self.log.release(node, leases)).await
     }
 
     async fn leave(&self, node: &str) -> Result<(), LeaseError> {
-        self.from_afar(self.log.leave(node)).await
+        self.answered(self.log.leave(node)).await
     }
 
     async fn secret(&self) -> Result<Secret, LeaseError> {
-        self.from_afar(self.log.secret()).await
+        self.answered(self.log.secret()).await
     }
 
     async fn table(&self) -> Result<Table, LeaseError> {
-        self.from_afar(self.log.table()).await
+        self.answered(self.log.table()).await
     }
 }
