@@ -5,21 +5,20 @@
 //! when nothing else does.
 
 mod change;
-mod known;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use events::api::{Problem, ProblemKind};
-use events::domain::access::{State, Token as Kept};
+use events::domain::access::{self, State, Token as Kept};
 use events::{EventStore, Principal, Timestamp};
 use identity::{ApiToken, Role, TokenId};
 use tokio::sync::Semaphore;
 
 use crate::api::Token;
+use crate::known::Known;
 pub(crate) use change::Change;
-use known::Known;
 
 /// Tokens that are verified at a time; each takes some milliseconds of a processor and 7 MiB.
 const VERIFICATIONS_MAX: usize = 2;
@@ -44,7 +43,7 @@ pub(crate) struct Identity {
 /// What is known of tokens and roles.
 pub(crate) struct Access {
     admin: Token,
-    known: Known,
+    known: Known<access::Access>,
     verified: Mutex<HashMap<TokenId, [u8; 32]>>,
     verifications: Arc<Semaphore>,
 }
@@ -54,7 +53,7 @@ impl Access {
     pub(crate) fn new(store: Arc<dyn EventStore>, admin: Token) -> Self {
         Self {
             admin,
-            known: Known::new(store),
+            known: Known::new(store, access::ID),
             verified: Mutex::default(),
             verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
         }

@@ -12,6 +12,7 @@ mod caller;
 mod crews;
 mod denials;
 mod input;
+mod keys;
 mod manifests;
 mod operation;
 mod problem;

@@ -13,6 +13,7 @@ mod evidence;
 mod files;
 mod handler;
 mod image;
+mod key;
 mod log;
 mod migrate;
 mod node;
@@ -138,6 +139,9 @@ enum Command {
     /// Give, see and take roles.
     #[command(subcommand)]
     Role(role::Role),
+    /// See, change and end the keys that sign agents' tokens.
+    #[command(subcommand)]
+    Key(key::Key),
     /// Make images for agents that run in containers.
     #[command(subcommand)]
     Image(image::Image),
@@ -236,6 +240,7 @@ impl Command {
             Self::Log(log) => log.run(output).await,
             Self::Token(token) => token.run(&Session::open(global, output)?).await,
             Self::Role(role) => role.run(&Session::open(global, output)?).await,
+            Self::Key(key) => key.run(&Session::open(global, output)?).await,
             Self::Migrate => migrate::run(global, output).await,
             Self::Node(node) => node.run(&Session::open(global, output)?).await,
             Self::Image(image) => Box::pin(image.run(global, output)).await,

@@ -12,6 +12,7 @@ mod envelope;
 mod extract;
 mod feed;
 mod guard;
+mod keys;
 mod metrics;
 mod model;
 mod nodes;

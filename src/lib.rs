@@ -15,6 +15,8 @@ pub mod erasure;
 pub mod handler_kit;
 pub mod http;
 pub mod image;
+mod keyring;
+mod known;
 mod lifetime;
 pub mod output;
 pub mod platform;

@@ -17,7 +17,7 @@ use events::projection::{self, Unfinished, ViewError, Views};
 use events::seal::{Seal, SealError, Sealing};
 use events::store::Until;
 use events::{EventStore, Position};
-use gateway::{Gateway, SandboxTokens};
+use gateway::Gateway;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::RngCore;
 use sandbox::{Instance, Provider};
@@ -25,6 +25,7 @@ use sandbox::{Instance, Provider};
 use crate::api::Token;
 use crate::config::Config;
 use crate::erasure::Eraser;
+use crate::keyring::Keyring;
 use crate::lifetime::{Lifetime, fingerprint};
 use crate::sandboxes::{self, Sandboxes};
 use crate::storage::{self, Storage};
@@ -89,6 +90,9 @@ pub enum StartError {
     /// The keys of data subjects cannot be used.
     #[error(transparent)]
     Keys(#[from] SealError),
+    /// The keys that sign agents' tokens cannot be used.
+    #[error("open the keys of agents' tokens: {0}")]
+    AgentKeys(#[source] Problem),
     /// The views cannot be opened.
     #[error("open the views: {0}")]
     Views(#[from] ViewError),
@@ -116,11 +120,14 @@ pub struct Platform {
     pub audit: audit::Tailer,
     /// Erases data subjects.
     pub eraser: Arc<Eraser>,
+    /// What signs agents' tokens.
+    pub keyring: Arc<Keyring>,
     lifetime: Lifetime,
     actors: actors::Platform,
     gateway: Gateway,
     storage: Storage,
     pulse: tokio::task::JoinHandle<()>,
+    renewing: tokio::task::JoinHandle<()>,
 }
 
 impl Platform {
@@ -149,6 +156,9 @@ impl Platform {
             nats::Nats::connect(nats::Options { name: format!("hypercode {}", node(&instance)), ..options })
         });
         let (audit, seal) = open_keys(config, &storage, bus.as_ref(), &lifetime).await?;
+        let shares = config.database_url.is_some();
+        let keyring = Keyring::open(Arc::clone(&store), seal.keys().clone(), shares).await;
+        let keyring = keyring.map_err(StartError::AgentKeys)?;
         let views = storage.views(data).await?.opened_by(seal.clone());
         // Who works with personal data sees it clear; the log, the audit and the relay have it sealed.
         let clear: Arc<dyn EventStore> = Arc::new(Sealing::new(Arc::clone(&store), seal.clone()));
@@ -179,7 +189,7 @@ impl Platform {
             gateway::Seams {
                 store: clear,
                 artifacts: Arc::clone(&artifacts),
-                authenticator: Arc::new(SandboxTokens::new(&key(&data.join("link.key"))?)),
+                keys: Arc::clone(keyring.agent_keys()),
                 host: Arc::downgrade(&actors.host()),
             },
         );
@@ -187,6 +197,7 @@ impl Platform {
             watchdog::spawn(watchdog::Options::default()).map_err(StartError::Watchdog)?;
         let beats = handle.clone();
         let pulse = tokio::spawn(async move { beats.pulse(PULSE_MS).await });
+        let renewing = tokio::spawn(Arc::clone(&keyring).follow(gateway.clone()));
         actors.start(Arc::new(gateway.clone()), handle, verdicts).await?;
         let commands = actors.commands();
         let eraser = Arc::new(Eraser {
@@ -199,6 +210,7 @@ impl Platform {
         Ok(Self {
             commands,
             eraser,
+            keyring,
             lifetime,
             store,
             leases,
@@ -212,6 +224,7 @@ impl Platform {
             gateway,
             storage,
             pulse,
+            renewing,
         })
     }
 
@@ -264,6 +277,7 @@ impl Platform {
     pub async fn shutdown(self) {
         self.actors.shutdown().await;
         self.pulse.abort();
+        self.renewing.abort();
         self.gateway.shutdown().await;
         self.lifetime.end(&*self.store).await;
         self.views.close().await;
@@ -306,23 +320,6 @@ fn read_or_make(path: &Path, make: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>, 
 fn instance(path: &Path) -> Result<Instance, StartError> {
     let bytes = read_or_make(path, || format!("{:08x}", rand::rng().next_u32()).into_bytes())?;
     Ok(Instance::new(String::from_utf8_lossy(&bytes).trim())?)
-}
-
-/// The key of the links' tokens: the same after a restart, so that running sandboxes are known again.
-fn key(path: &Path) -> Result<[u8; 32], StartError> {
-    let fresh = || {
-        let mut key = [0u8; 32];
-        rand::rng().fill_bytes(&mut key);
-        key.to_vec()
-    };
-    let bytes = read_or_make(path, fresh)?;
-    bytes.try_into().map_err(|found: Vec<u8>| {
-        let reason = format!(
-            "it has {} bytes instead of 32; remove it, and running agents are started anew",
-            found.len()
-        );
-        file("use", path)(io::Error::new(io::ErrorKind::InvalidData, reason))
-    })
 }
 
 /// Opens what holds keys, and records those that were made.

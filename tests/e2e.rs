@@ -3,6 +3,8 @@
 
 #[path = "e2e/access.rs"]
 mod access;
+#[path = "e2e/agent_keys.rs"]
+mod agent_keys;
 #[path = "e2e/attacks.rs"]
 mod attacks;
 #[path = "e2e/audit.rs"]

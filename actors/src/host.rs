@@ -307,6 +307,17 @@ impl gateway::Host for Host {
         hosted::spend(&self.core, &peer.crew, Resource::Messages, sent).await;
     }
 
+    async fn spoofed(&self, peer: &Peer, times: u32) {
+        let reason = format!("its frames named their own sender, {times} of them within a minute");
+        let (id, incarnation) = (peer.agent.as_str(), peer.incarnation.to_string());
+        let command_id = CommandId::derive(&["spoofed", id, &incarnation]);
+        let meta = self.core.system_meta(&peer.tenant, "gateway");
+        let command = Command::Quarantine { reason };
+        if let Err(problem) = self.core.command(&self.core.agents, id, command, command_id, meta).await {
+            tracing::error!(agent = id, %problem, "an agent that poses as others was not set aside");
+        }
+    }
+
     async fn note(&self, peer: &Peer, note: link::Note) {
         match note {
             link::Note::Progress(progress) => self.take_progress(peer, progress).await,

@@ -27,11 +27,11 @@ pub trait Links: Send + Sync + 'static {
     async fn close(&self, sandbox: &SandboxId);
     /// Says whose an open sandbox is; `assigned` if its runner was told so by an earlier run of the platform.
     fn bind_peer(&self, sandbox: &SandboxId, peer: Peer, assigned: bool) -> Result<(), String>;
-    /// The token that the sandbox's assignment carries.
-    fn token(&self, sandbox: &SandboxId) -> link::Secret;
+    /// The incarnation in the sandbox has ended: nothing of it is accepted any more. `close` follows.
+    fn revoke(&self, sandbox: &SandboxId);
     /// Lets a sandbox read what it is about to be assigned, so that `assign` does not wait. Whose it is must be known.
     async fn grant(&self, sandbox: &SandboxId, assign: &link::Assign) -> Result<(), String>;
-    /// Assigns a sandbox that stands by, now or as soon as its link is up. Whose it is must be known.
+    /// Assigns a sandbox that stands by, now or as soon as its link is up, and gives it its token. Whose it is must be known.
     async fn assign(&self, sandbox: &SandboxId, assign: link::Assign) -> Result<(), String>;
     /// Hands an attempt to the runner. `Ok` says that it will be sent while this link lives.
     async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), NotSent>;
@@ -70,8 +70,8 @@ impl Links for Gateway {
         bound.map_err(|error| error.to_string())
     }
 
-    fn token(&self, sandbox: &SandboxId) -> link::Secret {
-        self.token(sandbox)
+    fn revoke(&self, sandbox: &SandboxId) {
+        self.revoke(sandbox);
     }
 
     async fn grant(&self, sandbox: &SandboxId, assign: &link::Assign) -> Result<(), String> {

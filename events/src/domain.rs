@@ -19,6 +19,7 @@ pub mod crew;
 mod driven;
 #[cfg(test)]
 mod golden;
+pub mod keys;
 pub mod message;
 pub mod platform;
 pub mod pool;
@@ -147,6 +148,7 @@ fn schemas() -> impl Iterator<Item = (&'static str, u16)> {
         state::Event::KINDS,
         platform::Event::KINDS,
         access::Event::KINDS,
+        keys::Event::KINDS,
     ];
     kinds.into_iter().flatten().copied()
 }

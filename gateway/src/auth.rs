@@ -1,63 +1,97 @@
-//! Who a link is, beside the socket that it came in on: the token of its assignment.
+//! Who a link is, beside the socket that it came in on: the token of its agent.
 
-use events::SandboxId;
-use hmac::{Hmac, KeyInit, Mac};
-use link::Secret;
-use sha2::Sha256;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Makes and checks the tokens that bind a link to its sandbox's assignment.
-pub trait Authenticator: Send + Sync + 'static {
-    /// The token that the sandbox gets with its assignment.
-    fn issue(&self, sandbox: &SandboxId) -> Secret;
-    /// Whether `token` is the one of this sandbox. Takes as long for a wrong token as for the right one.
-    fn verify(&self, sandbox: &SandboxId, token: &str) -> bool;
+use identity::{AgentToken, Fault, Verb};
+use link::{Secret, ToRunner, TokenFrame};
+use tokio::time::Instant;
+
+use crate::core::Core;
+use crate::error::Error;
+use crate::host::Peer;
+use crate::outlet::Keep;
+use crate::sandbox::{Link, Sandbox};
+use crate::session::text;
+
+/// Of its life, how much of a token passes before another takes its place, in percent.
+const RENEW_PERCENT: u32 = 60;
+/// How soon a token that could not be made is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Bearer tokens of 256 bits: HMAC-SHA-256 (RFC 2104) of the sandbox's id under the platform's key. A sandbox serves
-/// one incarnation, so a token does too; and a platform that comes back with its key knows them all again.
-pub struct SandboxTokens {
-    keyed: Hmac<Sha256>,
+/// A new token of the sandbox's agent, and how long it lives.
+pub(crate) fn issue(core: &Core, sandbox: &Sandbox, peer: &Peer) -> Result<(Secret, Duration), Error> {
+    let minted = core.keys.mint(&peer.bearer(), now_s());
+    let minted =
+        minted.map_err(|error| Error::NoToken { sandbox: sandbox.id.clone(), reason: error.to_string() })?;
+    let life = Duration::from_secs(minted.lifetime_s);
+    sandbox.renew_at(Instant::now() + life * RENEW_PERCENT / 100);
+    Ok((Secret::new(minted.text.as_str()), life))
 }
 
-impl SandboxTokens {
-    /// Tokens under this key: 32 random bytes that never leave the platform.
-    pub fn new(key: &[u8; 32]) -> Self {
-        Self { keyed: Hmac::new_from_slice(key).expect("a key of any length is legal") }
+/// Whether the runner shows a token of the sandbox's agent that lets it do this.
+pub(crate) fn check(core: &Core, sandbox: &Sandbox, shown: &str, verb: Verb) -> Result<(), Fault> {
+    let peer = sandbox.peer().ok_or(Fault::Foreign("sub"))?;
+    // While the platform was away, nobody could give the runner another one.
+    let may_be_late = verb == Verb::OpenLink && sandbox.state().renew_at.is_none();
+    let now_s = now_s();
+    let token = match may_be_late {
+        true => core.keys.verify_late(shown, now_s)?,
+        // The clock went ahead of the renewal, which goes by another one: whoever asks again has another token by then.
+        false => core.keys.verify(shown, now_s).inspect_err(|fault| {
+            if *fault == Fault::Expired && verb != Verb::OpenLink {
+                sandbox.renew_at(Instant::now());
+            }
+        })?,
+    };
+    token.is_of(&peer.bearer(), verb)?;
+    if verb == Verb::OpenLink {
+        sandbox.renew_at(due(&token, now_s));
     }
+    Ok(())
+}
 
-    fn mac(&self, sandbox: &SandboxId) -> Hmac<Sha256> {
-        let mut mac = self.keyed.clone();
-        mac.update(sandbox.as_str().as_bytes());
-        mac
+/// When a token that was made some time ago is to be replaced.
+fn due(token: &AgentToken, now_s: u64) -> Instant {
+    let life = Duration::from_secs(token.exp - token.iat);
+    let age = Duration::from_secs(now_s.saturating_sub(token.iat));
+    Instant::now() + (life * RENEW_PERCENT / 100).saturating_sub(age)
+}
+
+/// Gives the runner another token whenever that is due, for as long as the link lives.
+pub(crate) async fn renew(core: &Core, sandbox: &Sandbox, link: &Link) {
+    loop {
+        let woken = sandbox.renewal.notified();
+        let due = sandbox.state().renew_at;
+        let time = async {
+            match due {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = link.cut.cancelled() => return,
+            () = woken => {}
+            () = time => give(core, sandbox),
+        }
     }
 }
 
-impl Authenticator for SandboxTokens {
-    fn issue(&self, sandbox: &SandboxId) -> Secret {
-        Secret::new(hex::encode(self.mac(sandbox).finalize().into_bytes()))
-    }
-
-    fn verify(&self, sandbox: &SandboxId, token: &str) -> bool {
-        let mut tag = [0; 32];
-        hex::decode_to_slice(token, &mut tag).is_ok() && self.mac(sandbox).verify_slice(&tag).is_ok()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_good_for_its_sandbox_and_key_only() {
-        let (one, other) = (SandboxId::derive(&["one"]), SandboxId::derive(&["other"]));
-        let tokens = SandboxTokens::new(&[7; 32]);
-        let token = tokens.issue(&one);
-        assert!(tokens.verify(&one, token.expose()));
-        assert!(SandboxTokens::new(&[7; 32]).verify(&one, token.expose()), "a restart keeps it");
-        assert!(!tokens.verify(&other, token.expose()));
-        assert!(!SandboxTokens::new(&[8; 32]).verify(&one, token.expose()));
-        for bad in ["", "zz", &token.expose()[1..], &format!("{}00", token.expose())] {
-            assert!(!tokens.verify(&one, bad));
+fn give(core: &Core, sandbox: &Sandbox) {
+    let Some(peer) = sandbox.peer() else { return };
+    match issue(core, sandbox, peer) {
+        Ok((token, life)) => {
+            let expires_in_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+            let frame = ToRunner::Token(TokenFrame { token, expires_in_ms });
+            sandbox.push(text(&frame), Keep::No);
+        }
+        Err(error) => {
+            tracing::error!(%error, "an agent keeps the token that it has");
+            sandbox.renew_at(Instant::now() + RETRY);
         }
     }
 }

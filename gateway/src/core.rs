@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use events::artifact::ArtifactStore;
 use events::store::Epoch;
 use events::{CrewId, SandboxId};
+use identity::AgentKeys;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::Authenticator;
 use crate::crew::Crew;
 use crate::error::Error;
 use crate::grant::Grants;
@@ -24,7 +24,7 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) journal: Journal,
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
-    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) keys: Arc<AgentKeys>,
     pub(crate) host: Weak<dyn Host>,
     pub(crate) sandboxes: Mutex<HashMap<SandboxId, Arc<Sandbox>>>,
     pub(crate) crews: Mutex<HashMap<CrewId, Arc<Crew>>>,

@@ -28,6 +28,10 @@ pub(crate) enum What {
     ForeignPeer,
     /// A token that lets a runner in was shown again, or by another sandbox.
     ReusedToken,
+    /// A token was shown that is not one of the sandbox's agent.
+    ForeignToken,
+    /// Another link came while there was one.
+    SecondLink,
 }
 
 /// The part of the platform that sandboxes are.
@@ -58,6 +62,19 @@ pub(crate) async fn foreign_peer(core: &Arc<Core>, sandbox: &Arc<Sandbox>, proce
 pub(crate) async fn reused_token(core: &Arc<Core>, sandbox: &Arc<Sandbox>, owner: &Sandbox) {
     let detail = format!("it was shown a token that let in, or was to let in, the runner of `{}`", owner.id);
     tampered(core, sandbox, What::ReusedToken, Tampering::ReusedToken, detail).await;
+}
+
+/// Records that a token was refused, and why.
+pub(crate) async fn foreign_token(core: &Arc<Core>, sandbox: &Arc<Sandbox>, fault: String) {
+    tracing::warn!(sandbox = %sandbox.id, fault, "refused a token");
+    tampered(core, sandbox, What::ForeignToken, Tampering::ForeignToken, fault).await;
+}
+
+/// Records that another link came while the sandbox had one: its token may be in other hands.
+pub(crate) async fn second_link(core: &Arc<Core>, sandbox: &Arc<Sandbox>) {
+    let detail = "its own link is up".to_owned();
+    tracing::error!(sandbox = %sandbox.id, "a second link came while the first is up");
+    tampered(core, sandbox, What::SecondLink, Tampering::SecondLink, detail).await;
 }
 
 /// Records what was done to a sandbox from outside.

@@ -11,12 +11,15 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use identity::Verb;
 use link::{ArtifactStored, ArtifactUrl, ErrorType};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::io::StreamReader;
 
+use crate::auth;
 use crate::body::refusal;
 use crate::core::Core;
+use crate::denial;
 use crate::grant::unknown;
 use crate::host::{Activity, Peer};
 use crate::sandbox::Sandbox;
@@ -40,37 +43,49 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let ahead = path.strip_prefix('/').and_then(|name| ahead(sandbox, name, &request));
-    let served = match enter(core, sandbox, &request) {
-        Err(error) => match ahead {
+    let served = match judged(core, sandbox, &request) {
+        Ok(peer) => pass(core, sandbox, &peer, path, request).await,
+        Err(fault) => match ahead {
             Some(url) => get_ahead(core, sandbox, &url).await,
-            None => Err(error),
-        },
-        Ok((peer, permit)) => match (request.method(), path.strip_prefix('/')) {
-            (&Method::POST, None) => put(core, sandbox, &peer, request).await,
-            (&Method::GET, Some(digest)) => get(core, sandbox, &peer, digest, permit).await,
-            _ => Err(link::Error::new(
-                ErrorType::NotOffered,
-                "POST an artifact here, or GET one by its digest",
-            )),
+            None => {
+                denial::foreign_token(core, sandbox, fault).await;
+                Err(stranger())
+            }
         },
     };
     served.unwrap_or_else(|error| problem(&error))
 }
 
-/// Whether the runner may use the door at all: it shows its token, and not too many requests are open.
-fn enter<B>(
-    core: &Core,
-    sandbox: &Sandbox,
-    request: &Request<B>,
-) -> Result<(Arc<Peer>, OwnedSemaphorePermit), link::Error> {
-    let known = bearer(request).is_some_and(|token| core.authenticator.verify(&sandbox.id, token));
-    let peer = sandbox.peer().filter(|_| known).cloned().ok_or_else(|| link::Error {
+async fn pass(
+    core: &Arc<Core>,
+    sandbox: &Arc<Sandbox>,
+    peer: &Peer,
+    path: &str,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, link::Error> {
+    let permit = open(core, sandbox)?;
+    match (request.method(), path.strip_prefix('/')) {
+        (&Method::POST, None) => put(core, sandbox, peer, request).await,
+        (&Method::GET, Some(digest)) => get(core, sandbox, peer, digest, permit).await,
+        _ => Err(link::Error::new(ErrorType::NotOffered, "POST an artifact here, or GET one by its digest")),
+    }
+}
+
+/// Whether the request shows a token of the sandbox's agent that lets it do what is asked; else what is wrong.
+fn judged<B>(core: &Core, sandbox: &Sandbox, request: &Request<B>) -> Result<Arc<Peer>, String> {
+    let verb = if request.method() == Method::POST { Verb::PutArtifact } else { Verb::GetArtifact };
+    let token = bearer(request).ok_or_else(|| "none was shown".to_owned())?;
+    auth::check(core, sandbox, token, verb).map_err(|fault| fault.to_string())?;
+    Ok(sandbox.peer().cloned().expect("a token was checked against its peer"))
+}
+
+fn stranger() -> link::Error {
+    link::Error {
         code: i32::from(StatusCode::UNAUTHORIZED.as_u16()),
         kind: None,
-        message: "show the token of the sandbox's assignment".to_owned(),
+        message: "show a token of the sandbox's agent".to_owned(),
         data: serde_json::Map::new(),
-    })?;
-    Ok((peer, open(core, sandbox)?))
+    }
 }
 
 /// Counts a request as open.

@@ -33,6 +33,14 @@ pub enum Error {
         /// The sandbox.
         sandbox: SandboxId,
     },
+    /// There is no key to sign the agent's token with.
+    #[error("give sandbox `{sandbox}` its token: {reason}")]
+    NoToken {
+        /// The sandbox.
+        sandbox: SandboxId,
+        /// What is missing.
+        reason: String,
+    },
     /// The socket could not be made.
     #[error("open the socket `{}`: {source}", path.display())]
     Socket {

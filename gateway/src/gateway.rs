@@ -9,11 +9,12 @@ use events::domain::message::Pending;
 #[cfg(doc)]
 use events::domain::message::Undelivered;
 use events::{AgentId, CrewId, EventStore, SandboxId};
-use link::{Assign, CancelFrame, DrainFrame, Secret, TaskFrame, TaskRef, ToRunner};
+use identity::AgentKeys;
+use link::{Assign, CancelFrame, DrainFrame, TaskFrame, TaskRef, ToRunner};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::Authenticator;
 use crate::core::Core;
 use crate::error::Error;
 use crate::grant::Grants;
@@ -25,7 +26,7 @@ use crate::policy::CrewPolicy;
 use crate::sandbox::Sandbox;
 use crate::session::text;
 use crate::state::States;
-use crate::{bootstrap, server, socket};
+use crate::{auth, bootstrap, server, socket};
 
 /// How long what runs for a sandbox may take to end when it is closed.
 const CLOSE: Duration = Duration::from_secs(5);
@@ -37,8 +38,8 @@ pub struct Seams {
     pub store: Arc<dyn EventStore>,
     /// Large bodies, and what agents keep.
     pub artifacts: Arc<dyn ArtifactStore>,
-    /// Who makes and checks tokens.
-    pub authenticator: Arc<dyn Authenticator>,
+    /// What makes and checks agents' tokens.
+    pub keys: Arc<AgentKeys>,
     /// The platform behind the gateway. Weak, for it holds the gateway: see [`Arc::new_cyclic`].
     pub host: Weak<dyn Host>,
 }
@@ -62,12 +63,12 @@ impl Gateway {
     /// A gateway without any sandbox yet.
     pub fn new(options: Options, seams: Seams) -> Self {
         let journal = Journal::new(seams.store, &options.limits);
-        let Seams { artifacts, authenticator, host, .. } = seams;
+        let Seams { artifacts, keys, host, .. } = seams;
         let core = Core {
             options,
             journal,
             artifacts,
-            authenticator,
+            keys,
             host,
             sandboxes: std::sync::Mutex::default(),
             crews: std::sync::Mutex::default(),
@@ -130,9 +131,22 @@ impl Gateway {
         }
     }
 
-    /// The token that the sandbox's assignment carries.
-    pub fn token(&self, sandbox: &SandboxId) -> Secret {
-        self.core.authenticator.issue(sandbox)
+    /// Says that the incarnation in a sandbox has ended: from now on no frame and no request of it is accepted, whatever
+    /// it shows (law ID-1). [`Gateway::close`] follows.
+    pub fn revoke(&self, sandbox: &SandboxId) {
+        if let Ok(found) = self.core.sandbox(sandbox) {
+            found.closed.cancel();
+        }
+    }
+
+    /// Gives every agent another token, over the links that are up: the keys have changed.
+    pub fn renew_tokens(&self) {
+        let sandboxes: Vec<_> = {
+            let sandboxes = self.core.sandboxes.lock().unwrap_or_else(PoisonError::into_inner);
+            sandboxes.values().cloned().collect()
+        };
+        let had_one = |sandbox: &&Arc<Sandbox>| sandbox.state().renew_at.is_some();
+        sandboxes.iter().filter(had_one).for_each(|sandbox| sandbox.renew_at(Instant::now()));
     }
 
     /// Says who a sandbox is, before it is assigned. From its first `ready` on, its links must show the token.
@@ -159,10 +173,13 @@ impl Gateway {
         self.core.give_source(&found, assign).await.map_err(|error| grant_failed(sandbox, &error))
     }
 
-    /// Assigns a sandbox that waits, now or as soon as its link is up. The peer must be bound.
-    pub async fn assign(&self, sandbox: &SandboxId, assign: Assign) -> Result<(), Error> {
+    /// Assigns a sandbox that waits, now or as soon as its link is up. The peer must be bound; its token is made here.
+    pub async fn assign(&self, sandbox: &SandboxId, mut assign: Assign) -> Result<(), Error> {
         self.grant(sandbox, &assign).await?;
         let found = self.bound(sandbox)?;
+        if let Some(peer) = found.peer() {
+            (assign.token, _) = auth::issue(&self.core, &found, peer)?;
+        }
         let heartbeat_ms = assign.liveness.heartbeat_ms;
         let frame = self.frame(sandbox, &ToRunner::Assign(Box::new(assign)))?;
         {

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use events::domain::message::Recipient;
 use events::{AgentId, CommandId, CrewId, Incarnation, SandboxId, TaskId, Tenant};
+use identity::Bearer;
 
 /// Who a link is, once its sandbox is an agent's. Everything that a link says is stamped with it (law CH-3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,19 @@ pub struct Peer {
     pub incarnation: Incarnation,
     /// The sandbox, which serves this incarnation and no other (law SB-1).
     pub sandbox: SandboxId,
+}
+
+impl Peer {
+    /// Whom a token must be of that this peer shows.
+    pub(crate) fn bearer(&self) -> Bearer {
+        Bearer {
+            tenant: self.tenant.clone(),
+            crew: self.crew.clone(),
+            agent: self.agent.clone(),
+            incarnation: self.incarnation,
+            sandbox: self.sandbox.clone(),
+        }
+    }
 }
 
 /// A task that a runner has in hand: what the gateway needs to judge what is done in its name.
@@ -155,6 +169,8 @@ pub trait Host: Send + Sync + 'static {
     fn posted(&self, crew: &CrewId, recipients: &[Recipient]);
     /// An agent wanted to send a message although the crew had sent as many as its policy lets it.
     async fn messages_spent(&self, peer: &Peer, sent: u64);
+    /// An agent's frames named their own sender, so many within a minute: more than its policy lets pass as a mistake.
+    async fn spoofed(&self, peer: &Peer, times: u32);
     /// A notification of the handler.
     async fn note(&self, peer: &Peer, note: link::Note);
 }

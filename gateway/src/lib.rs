@@ -45,7 +45,6 @@ mod state;
 mod throttle;
 mod trace;
 
-pub use auth::{Authenticator, SandboxTokens};
 pub use error::Error;
 pub use gateway::{Gateway, Seams, Withdrawn};
 pub use host::{Activity, HeldTask, Host, HostCall, Linked, Peer, Process};

@@ -75,6 +75,8 @@ pub struct Limits {
     pub inline_bytes_max: usize,
     /// Denials and refusals of one kind that one agent gets recorded in a second; more are counted into the next.
     pub denials_recorded_per_second: u32,
+    /// Frames of one agent in a minute that name their own sender; at so many the platform is told to set it aside.
+    pub spoofs_per_minute_max: u32,
     /// Artifact requests of one sandbox at once.
     pub door_requests_max: usize,
     /// Keys of one scope.
@@ -115,6 +117,7 @@ impl Default for Limits {
             acks_unrecorded_max: 10_000,
             inline_bytes_max: 4 * 1024,
             denials_recorded_per_second: 10,
+            spoofs_per_minute_max: 5,
             door_requests_max: wire::DOOR_CONNECTIONS_MAX,
             state_keys_max: 10_000,
             state_scopes_cached_max: 1_000,

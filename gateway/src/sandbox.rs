@@ -1,5 +1,6 @@
 //! One sandbox as the gateway knows it: who it is, what waits for it, what it has asked.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -23,6 +24,9 @@ use crate::request;
 use crate::send::{self, Send};
 use crate::throttle::Throttle;
 
+/// For how long a frame that named its own sender is held against its agent.
+const SPOOFS_WINDOW: Duration = Duration::from_secs(60);
+
 /// A sandbox whose socket is open.
 pub(crate) struct Sandbox {
     pub(crate) id: SandboxId,
@@ -30,6 +34,8 @@ pub(crate) struct Sandbox {
     pub(crate) directory: PathBuf,
     /// Something may be ready to be sent.
     pub(crate) wake: Arc<Notify>,
+    /// When the token is to be replaced was set anew.
+    pub(crate) renewal: Notify,
     /// The sandbox's time is over.
     pub(crate) closed: CancellationToken,
     /// It has a link, or none any more.
@@ -59,10 +65,25 @@ pub(crate) struct State {
     pub(crate) token_held: bool,
     /// The assignment was sent, or the token shown.
     pub(crate) assigned: bool,
+    /// When its token is to be replaced; `None` while this run of the platform has neither given nor seen one.
+    pub(crate) renew_at: Option<Instant>,
+    /// When its frames named their own sender, within the last minute.
+    pub(crate) spoofs: VecDeque<Instant>,
     /// The bundle of the handler to start before the sandbox is anybody's: all that it may read until then.
     pub(crate) ahead: Option<Digest>,
     /// The id of the `drain` that was sent.
     pub(crate) draining: Option<link::Id>,
+}
+
+impl State {
+    /// A frame named its own sender; says how many did within the last minute.
+    pub(crate) fn spoofed(&mut self, now: Instant) -> u32 {
+        self.spoofs.push_back(now);
+        while self.spoofs.front().is_some_and(|at| now - *at >= SPOOFS_WINDOW) {
+            self.spoofs.pop_front();
+        }
+        u32::try_from(self.spoofs.len()).unwrap_or(u32::MAX)
+    }
 }
 
 /// A link that is up.
@@ -132,6 +153,8 @@ impl Sandbox {
             is_spoilt: false,
             token_held: false,
             assigned: false,
+            renew_at: None,
+            spoofs: VecDeque::new(),
             ahead: None,
             draining: None,
         };
@@ -139,6 +162,7 @@ impl Sandbox {
             id,
             directory,
             wake: Arc::new(Notify::new()),
+            renewal: Notify::new(),
             closed: CancellationToken::new(),
             relinked: Notify::new(),
             tracker: TaskTracker::new(),
@@ -164,6 +188,12 @@ impl Sandbox {
         let peer = Arc::new(peer);
         let bound = self.peer.get_or_init(|| peer.clone());
         if *bound == peer { Ok(bound) } else { Err(Error::Bound { sandbox: self.id.clone() }) }
+    }
+
+    /// Has its token replaced at this time.
+    pub(crate) fn renew_at(&self, at: Instant) {
+        self.state().renew_at = Some(at);
+        self.renewal.notify_one();
     }
 
     /// Queues a message to be sent, in order. There is room for as many as calls may be in flight.

@@ -7,6 +7,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use identity::Verb;
 use link::{CloseCode, ErrorType, Hello, ToGateway, ToRunner, Welcome};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -14,8 +15,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as SocketError};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 
+use crate::auth;
 use crate::bootstrap;
 use crate::core::Core;
+use crate::denial;
 use crate::grant::bundle;
 use crate::sandbox::{Link, Sandbox};
 
@@ -58,6 +61,7 @@ pub(crate) async fn run(core: Arc<Core>, sandbox: Arc<Sandbox>, socket: Socket, 
             tokio::join!(
                 incoming::read(&core, &sandbox, &link, &mut reader, notes),
                 outgoing::pump(&core, &sandbox, &link, &mut writer),
+                auth::renew(&core, &sandbox, &link),
                 incoming::deliver_notes(&core, &sandbox, queue),
             );
             end(&core, &sandbox, &link);
@@ -92,21 +96,23 @@ async fn open(
         return Err(Refused::new(CloseCode::Version, "this gateway speaks version 1"));
     }
     let assigned = authenticate(core, sandbox, token).await?;
-    sandbox
-        .claim(link, &core.options.limits)
-        .await
-        .ok_or_else(|| Refused::new(CloseCode::SecondLink, "the sandbox has a link already"))?;
+    if sandbox.claim(link, &core.options.limits).await.is_none() {
+        denial::second_link(core, sandbox).await;
+        return Err(Refused::new(CloseCode::SecondLink, "the sandbox has a link already"));
+    }
     let host = core.host().map_err(|error| Refused { code: TRY_AGAIN, reason: error.message })?;
-    let linked = match host.linked(&sandbox.id, &hello, assigned).await {
+    let mut linked = match host.linked(&sandbox.id, &hello, assigned).await {
         Ok(linked) => linked,
         Err(error) if error.kind == Some(ErrorType::Unavailable) => {
             return Err(Refused { code: TRY_AGAIN, reason: error.message });
         }
         Err(error) => return Err(Refused::new(CloseCode::IncarnationEnded, error.message)),
     };
-    if let Some(assign) = &linked.assign {
+    if let (Some(assign), Some(peer)) = (&mut linked.assign, sandbox.peer()) {
         let given = core.give_source(sandbox, assign).await;
         given.map_err(|error| Refused { code: TRY_AGAIN, reason: error.message })?;
+        let issued = auth::issue(core, sandbox, peer);
+        (assign.token, _) = issued.map_err(|error| Refused { code: TRY_AGAIN, reason: error.to_string() })?;
     }
     link.beats_every(linked.heartbeat_ms);
     let welcome = Welcome {
@@ -164,26 +170,35 @@ async fn first(reader: &mut Reader) -> Result<Hello, Refused> {
     }
 }
 
-/// Whether the runner shows the token of its assignment. Before it has one, none is needed of who came by the socket
-/// alone; who came over a network shows the one that was left for it.
+/// Whether the runner shows the token of its agent. Before it has one, none is needed of who came by the socket alone; who
+/// came over a network shows the one that was left for it. What is wrong with one is for the log, and not for whoever
+/// shows it.
 async fn authenticate(
     core: &Arc<Core>,
     sandbox: &Arc<Sandbox>,
     token: Option<&str>,
 ) -> Result<bool, Refused> {
     let needs_bootstrap = core.options.bootstrap;
-    let assigned = match token {
-        Some(token) if core.authenticator.verify(&sandbox.id, token) => Some(true),
-        Some(token) if needs_bootstrap => bootstrap::admits(core, sandbox, token).await.then_some(false),
-        None if !needs_bootstrap && !sandbox.state().token_held => Some(false),
-        _ => None,
+    let judged = match token {
+        Some(token) => match auth::check(core, sandbox, token, Verb::OpenLink) {
+            Ok(()) => Ok(true),
+            Err(_) if needs_bootstrap && bootstrap::admits(core, sandbox, token).await => Ok(false),
+            Err(fault) => Err(fault.to_string()),
+        },
+        None if needs_bootstrap || sandbox.state().token_held => Err("none was shown".to_owned()),
+        None => Ok(false),
     };
     if sandbox.state().is_spoilt {
         let reason = "a token of the sandbox was shown by somebody else";
         return Err(Refused::new(CloseCode::IncarnationEnded, reason));
     }
-    let reason = "the token is not that of the sandbox's assignment";
-    assigned.ok_or_else(|| Refused::new(CloseCode::Token, reason))
+    match judged {
+        Ok(assigned) => Ok(assigned),
+        Err(fault) => {
+            denial::foreign_token(core, sandbox, fault).await;
+            Err(Refused::new(CloseCode::Token, "the token is not one of the sandbox's agent"))
+        }
+    }
 }
 
 /// The link is over.

@@ -2,14 +2,22 @@
 //!
 //! ```text
 //!   header --ApiToken--> token, verified --grants of its principal--> roles --permits--> yes or no
+//!   link, door --AgentKeys--> Verified<AgentToken> --its agent, life and sandbox--> yes or no
 //! ```
 //!
-//! Nothing is allowed that no role permits: there are no rules that deny, and the roles of a principal add up.
+//! Nothing is allowed that no role permits: there are no rules that deny, and the roles of a principal add up. Tokens of
+//! agents and tokens of people are different types, checked with different keys: one never passes for the other.
 
+mod agent;
+mod compact;
+mod key;
 mod permission;
 mod role;
 mod token;
 
+pub use agent::{AgentKeys, AgentToken, Bearer, Jwks, KeySet, LIFETIME_S_MAX, Minted, NoKey, Verb, Verified};
+pub use compact::{Fault, LEEWAY_S, TOKEN_BYTES_MAX};
+pub use key::{Jwk, Kid, MalformedKey, PublicKey, SEED_BYTES, SigningKey};
 pub use permission::PERMISSIONS;
 pub use role::{Role, UnknownRole, is_permitted, missing_of};
 pub use token::{ApiToken, HashError, MalformedToken, TokenId};

@@ -4,11 +4,11 @@ use std::{io, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
-    Method, Request, Response,
-    body::{Body, Frame, Incoming},
-    header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST},
+    Method, Request, Response, StatusCode,
+    body::{Frame, Incoming},
+    header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue},
 };
 use link::{ArtifactStored, ArtifactUrl, Error, ErrorType, Secret, limits::DOOR_CONNECTIONS_MAX};
 use sha2::{Digest as _, Sha256};
@@ -16,7 +16,7 @@ use tokio::{
     fs::File,
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::io::ReaderStream;
 
@@ -25,9 +25,42 @@ use crate::gateway::{Gateway, Stream};
 /// How long a door call waits for a gateway that is not there, as after its restart.
 const CONNECT_MS_MAX: u64 = 30_000;
 const CONNECT_RETRY_MS: u64 = 100;
+/// How long a door call whose token is refused waits for another: one is on its way where the keys have changed.
+const TOKEN_WAIT_MS_MAX: u64 = 2_000;
 /// Longest answer of the door that is not an artifact.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const OCTETS: &str = "application/octet-stream";
+
+/// What goes out through the door; it can be sent again.
+enum Payload<'a> {
+    Nothing,
+    Bytes { bytes: Bytes, kind: &'a str },
+    File { path: &'a Path, size: u64, kind: &'a str },
+}
+
+impl Payload<'_> {
+    /// Its media type and size.
+    fn about(&self) -> Option<(&str, u64)> {
+        match self {
+            Self::Nothing => None,
+            Self::Bytes { bytes, kind } => Some((kind, bytes.len() as u64)),
+            Self::File { size, kind, .. } => Some((kind, *size)),
+        }
+    }
+
+    async fn body(&self) -> Result<UnsyncBoxBody<Bytes, io::Error>, Error> {
+        let whole = |bytes| Full::new(bytes).map_err(|never| match never {}).boxed_unsync();
+        Ok(match self {
+            Self::Nothing => whole(Bytes::new()),
+            Self::Bytes { bytes, .. } => whole(bytes.clone()),
+            Self::File { path, size, .. } => {
+                let file = File::open(path).await.map_err(|error| internal("read the file", error))?;
+                let chunks = ReaderStream::new(file.take(*size)).map_ok(Frame::data);
+                BodyExt::boxed_unsync(StreamBody::new(chunks))
+            }
+        })
+    }
+}
 
 /// The artifact door. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -107,7 +140,7 @@ impl Door {
         url: &ArtifactUrl,
     ) -> Result<(Response<Incoming>, OwnedSemaphorePermit), Error> {
         let path = format!("/door/artifact/{}", url.digest());
-        self.send(Method::GET, &path, None, Full::default()).await
+        self.send(Method::GET, &path, Payload::Nothing).await
     }
 
     /// Stores a file, which must not change meanwhile.
@@ -116,13 +149,9 @@ impl Door {
         path: &Path,
         media_type: Option<&str>,
     ) -> Result<ArtifactStored, Error> {
-        let failed = |error| internal("read the file", error);
         let (size, hex) = self.digest(path).await?;
-        let file = File::open(path).await.map_err(failed)?;
-        let stream = ReaderStream::new(file.take(size)).map_ok(Frame::data);
-        let kind = media_type.unwrap_or(OCTETS);
-        let (response, _permit) =
-            self.send(Method::POST, "/door/artifact", Some((kind, size)), StreamBody::new(stream)).await?;
+        let payload = Payload::File { path, size, kind: media_type.unwrap_or(OCTETS) };
+        let (response, _permit) = self.send(Method::POST, "/door/artifact", payload).await?;
         self.stored(response, &hex).await
     }
 
@@ -136,9 +165,8 @@ impl Door {
             return Err(self.too_large());
         }
         let hex = hex::encode(Sha256::digest(&bytes));
-        let about = (media_type.unwrap_or(OCTETS), bytes.len() as u64);
-        let (response, _permit) =
-            self.send(Method::POST, "/door/artifact", Some(about), Full::new(bytes)).await?;
+        let payload = Payload::Bytes { bytes, kind: media_type.unwrap_or(OCTETS) };
+        let (response, _permit) = self.send(Method::POST, "/door/artifact", payload).await?;
         self.stored(response, &hex).await
     }
 
@@ -173,33 +201,60 @@ impl Door {
         Error::new(ErrorType::TooLarge, format_args!("an artifact has at most {} bytes", self.bytes_max))
     }
 
-    async fn send<B>(
+    /// Sends a request: once more where the token that it showed is refused and another takes its place.
+    async fn send(
         &self,
         method: Method,
         path: &str,
-        about: Option<(&str, u64)>,
-        body: B,
-    ) -> Result<(Response<Incoming>, OwnedSemaphorePermit), Error>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+        payload: Payload<'_>,
+    ) -> Result<(Response<Incoming>, OwnedSemaphorePermit), Error> {
         let permit = self
             .connections
             .clone()
             .acquire_owned()
             .await
             .map_err(|error| internal("enter the door", error))?;
+        let shown = self.token.borrow().clone();
+        let mut response = self.pass(method.clone(), path, &payload, shown.as_ref()).await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(other) = self.token_after(shown).await
+        {
+            response = self.pass(method, path, &payload, Some(&other)).await?;
+        }
+        if response.status().is_success() {
+            return Ok((response, permit));
+        }
+        let status = response.status().as_u16();
+        let body = collect(response.into_body()).await?;
+        Err(Error::from_problem(status, serde_json::from_slice(&body).unwrap_or_default()))
+    }
+
+    /// The token that takes the place of this one, if that happens soon.
+    async fn token_after(&self, shown: Option<Secret>) -> Option<Secret> {
+        let mut token = self.token.clone();
+        let changed = token.wait_for(|token| *token != shown);
+        let changed = timeout(Duration::from_millis(TOKEN_WAIT_MS_MAX), changed).await.ok()?.ok()?;
+        changed.clone()
+    }
+
+    async fn pass(
+        &self,
+        method: Method,
+        path: &str,
+        payload: &Payload<'_>,
+        token: Option<&Secret>,
+    ) -> Result<Response<Incoming>, Error> {
         let mut request = Request::builder().method(method).uri(path).header(HOST, "gateway");
-        if let Some((kind, size)) = about {
+        if let Some((kind, size)) = payload.about() {
             request = request.header(CONTENT_TYPE, kind).header(CONTENT_LENGTH, size);
         }
-        let token = self.token.borrow().clone();
         if let Some(token) = token {
-            request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
+            let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
+            let mut value = value.map_err(|error| internal("show the token", error))?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
         }
-        let body = body.map_err(|error| io::Error::other(error.into()));
-        let request = request.body(BodyExt::boxed_unsync(body)).map_err(|error| {
+        let request = request.body(payload.body().await?).map_err(|error| {
             Error::new(ErrorType::InvalidParams, format_args!("make the request: {error}"))
         })?;
         let io = hyper_util::rt::TokioIo::new(self.connect().await?);
@@ -207,14 +262,7 @@ impl Door {
             .await
             .map_err(|error| unavailable("open the door", error))?;
         tokio::spawn(connection);
-        let response =
-            sender.send_request(request).await.map_err(|error| unavailable("pass the door", error))?;
-        if response.status().is_success() {
-            return Ok((response, permit));
-        }
-        let status = response.status().as_u16();
-        let body = collect(response.into_body()).await?;
-        Err(Error::from_problem(status, serde_json::from_slice(&body).unwrap_or_default()))
+        sender.send_request(request).await.map_err(|error| unavailable("pass the door", error))
     }
 
     async fn connect(&self) -> Result<Stream, Error> {

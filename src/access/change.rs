@@ -7,12 +7,11 @@ use events::domain::access::{
     self, Command, Event, RoleGranted, RoleRevoked, State, TokenMinted, TokenRevoked,
 };
 use events::domain::{Context, Decider as _, DomainEvent as _};
-use events::store::{AppendError, AppendRequest, Expected};
-use events::{Digest, EntityKind, Meta, Position, Principal, Timestamp};
+use events::store::AppendError;
+use events::{Digest, EntityKind, Position, Principal, Timestamp};
 use identity::{ApiToken, Role, missing_of};
 use serde_json::{Value, json};
 
-use super::known::{Folded, stream};
 use super::{Access, Identity, as_of, roles_of};
 
 /// How often a change is decided anew because somebody else made one.
@@ -102,7 +101,7 @@ impl Access {
                 let position = self.known.store.head().await?.position;
                 return Ok(reply(position, &body(&command, token.as_ref(), false)));
             }
-            let request = request(caller, digest, &folded, &events);
+            let request = self.known.request(caller, digest, &folded, &events);
             match self.known.store.append(request).await {
                 Ok(appended) => {
                     // Whoever is told that it is so finds it so.
@@ -179,27 +178,6 @@ fn may_make(identity: &Identity, change: &Change, state: &State) -> Result<(), P
 
 fn internal(error: &impl ToString) -> Problem {
     Problem::new(ProblemKind::Internal, error.to_string())
-}
-
-fn request(caller: &Caller, digest: Digest, folded: &Folded, events: &[Event]) -> AppendRequest {
-    AppendRequest {
-        stream: stream(),
-        expected: Expected::Exact(folded.version),
-        command_id: caller.command_id(),
-        command_digest: Some(digest),
-        epoch: None,
-        meta: Meta {
-            tenant: caller.tenant.clone(),
-            principal: caller.principal.clone(),
-            correlation_id: None,
-            causation_id: None,
-            traceparent: caller.traceparent.clone(),
-        },
-        recorded_at: Timestamp::now(),
-        events: events.iter().map(|event| event.encode()).collect(),
-        reserve: Vec::new(),
-        release: Vec::new(),
-    }
 }
 
 fn reply(position: Position, body: &Value) -> Reply {

@@ -126,7 +126,8 @@ fn holder(text: &str) -> Result<Principal, Refusal> {
     })
 }
 
-fn text(field: &str, text: String) -> Result<String, Refusal> {
+/// A text for people to read.
+pub(super) fn text(field: &str, text: String) -> Result<String, Refusal> {
     if text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
         let expected = format!("expected at most {TEXT_BYTES_MAX} bytes without control characters");
         return Err(Refusal::invalid(format!("`{field}`: {expected}")));

@@ -11,10 +11,12 @@ use super::bodies::{
     Restart, Resume, Retry, Scale, Submit,
 };
 use super::input::{self, Input};
+use super::keys::{RevokeKey, RotateKeys};
 use super::problem::Refusal;
 use super::service::Service;
 use crate::access::Change;
 use crate::erasure::Erasure;
+use crate::keyring::KeyChange;
 
 /// Adds a type's schema to a document.
 pub(crate) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -57,6 +59,8 @@ pub(super) enum Deed {
     Command(Command),
     /// A change of tokens and roles.
     Change(Change),
+    /// A change of the keys that sign agents' tokens.
+    Key(KeyChange),
     /// An erasure, which goes through all that the platform keeps.
     Erase(Erasure),
 }
@@ -135,7 +139,7 @@ impl Operation {
 }
 
 /// Every command.
-pub(crate) static OPERATIONS: [Operation; 20] = [
+pub(crate) static OPERATIONS: [Operation; 22] = [
     Operation::new::<ApplyProfile>(
         ("profile", "apply"),
         "/v1/profiles",
@@ -279,5 +283,19 @@ pub(crate) static OPERATIONS: [Operation; 20] = [
         "revokeRole",
         "role:revoke",
         "Takes a role from somebody",
+    ),
+    Operation::new::<RotateKeys>(
+        ("key", "rotate"),
+        "/v1/keys/rotate",
+        "rotateKeys",
+        "key:rotate",
+        "Has the next key sign agents' tokens, and gives the agents that run new ones",
+    ),
+    Operation::new::<RevokeKey>(
+        ("key", "revoke"),
+        "/v1/keys/{key}/revoke",
+        "revokeKey",
+        "key:revoke",
+        "Has tokens that a key signed accepted no longer, and gives the agents that run new ones",
     ),
 ];

@@ -16,6 +16,7 @@ use super::problem::Refusal;
 use super::token::Token;
 use crate::access::{Access, Identity};
 use crate::erasure::Eraser;
+use crate::keyring::Keyring;
 
 /// The bounds of requests, at every door.
 #[derive(Clone, Debug)]
@@ -81,6 +82,7 @@ pub struct Service {
     limits: Limits,
     denials: Denials,
     eraser: Option<Arc<Eraser>>,
+    keyring: Option<Arc<Keyring>>,
 }
 
 impl Service {
@@ -92,13 +94,28 @@ impl Service {
         limits: Limits,
     ) -> Self {
         let access = Arc::new(Access::new(Arc::clone(&store), token));
-        Self { commands, store, access, limits, denials: Denials::default(), eraser: None }
+        Self { commands, store, access, limits, denials: Denials::default(), eraser: None, keyring: None }
     }
 
     /// The same, which can erase.
     #[must_use]
     pub fn with_eraser(self, eraser: Arc<Eraser>) -> Self {
         Self { eraser: Some(eraser), ..self }
+    }
+
+    /// The same, which can change the keys that sign agents' tokens.
+    #[must_use]
+    pub fn with_keyring(self, keyring: Arc<Keyring>) -> Self {
+        Self { keyring: Some(keyring), ..self }
+    }
+
+    /// The keys that sign agents' tokens.
+    ///
+    /// # Errors
+    /// Where there are none.
+    pub(crate) fn keyring(&self) -> Result<&Arc<Keyring>, Problem> {
+        let none = || Problem::new(ProblemKind::Unavailable, "this platform has no keys for agents' tokens");
+        self.keyring.as_ref().ok_or_else(none)
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -203,6 +220,10 @@ impl Service {
             Deed::Change(change) => {
                 let access = Arc::clone(&self.access);
                 to_its_end(async move { access.change(&caller, &identity, change).await }).await?
+            }
+            Deed::Key(change) => {
+                let keyring = Arc::clone(self.keyring()?);
+                to_its_end(async move { keyring.change(&caller, &change).await }).await?
             }
             Deed::Erase(erasure) => {
                 let eraser = self.eraser.clone().ok_or_else(|| {

@@ -66,7 +66,8 @@ async fn serve(
     let (commands, store) = (Arc::clone(&platform.commands), Arc::clone(&platform.store));
     let service = Arc::new(
         Service::new(commands, store, token, api::Limits::from(config))
-            .with_eraser(Arc::clone(&platform.eraser)),
+            .with_eraser(Arc::clone(&platform.eraser))
+            .with_keyring(Arc::clone(&platform.keyring)),
     );
     let joined = platform.bus.as_ref().map(|bus| join(config, bus, platform, Arc::clone(&service)));
     let mut parts = Parts::of(platform, config, service, stop.clone());

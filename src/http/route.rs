@@ -14,8 +14,8 @@ use schemars::JsonSchema;
 use super::extract::{Known, Segments};
 use super::guard::{self, Guard};
 use super::{
-    Api, SandboxKind, access, artifacts, audit, commands, feed, model, nodes, operations, page, plan, pools,
-    projections, queries,
+    Api, SandboxKind, access, artifacts, audit, commands, feed, keys, model, nodes, operations, page, plan,
+    pools, projections, queries,
 };
 use crate::api::{Done, OPERATIONS, Operation, Pace, Refusal, SchemaOf, schema_of};
 
@@ -295,6 +295,14 @@ fn log_routes() -> Vec<Route> {
             .query::<access::RolesQuery>()
             .answers::<access::Roles>(),
         Route::get(
+            "/v1/keys",
+            "listKeys",
+            "The keys that sign agents' tokens, without their secret halves",
+            keys::list,
+        )
+        .needs("key:read")
+        .answers::<keys::Keys>(),
+        Route::get(
             "/v1/nodes",
             "listNodes",
             "The nodes that share the log, and what each holds",
@@ -412,6 +420,12 @@ fn operations_routes() -> Vec<Route> {
             operations::readiness,
         )
         .answers::<operations::Health>(),
+        Route::get(
+            "/.well-known/jwks.json",
+            "readJwks",
+            "The public keys with which agents' tokens can be checked (RFC 7517)",
+            keys::jwks,
+        ),
         Route::get("/metrics", "metrics", "Counters in the text format of Prometheus", operations::metrics)
             .needs("metrics:read")
             .answers_plain("text/plain; version=0.0.4"),

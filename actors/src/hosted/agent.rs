@@ -65,6 +65,7 @@ fn observe_one(
         }
         Event::Unhealthy(down) => {
             core.links().set_ready(agent, false);
+            revoke(core, state);
             core.rosters.unready(crew, agent);
             end_attempts(core, requested, down.incarnation, (down.exit, &down.detail), cause);
         }
@@ -75,6 +76,7 @@ fn observe_one(
         }
         Event::Quarantined(_) | Event::Failed(_) | Event::Terminated(_) => {
             core.links().set_ready(agent, false);
+            revoke(core, state);
             core.rosters.set_aside(crew, agent);
             hibernation::wake_for_tasks(core, crew);
             end_attempts(core, requested, state.incarnation, (Exit::Killed, "its agent was ended"), cause);
@@ -90,6 +92,13 @@ fn observe_one(
         | Event::Recovering(_)
         | Event::LogKept(_)
         | Event::LogsErased(_) => {}
+    }
+}
+
+/// The incarnation has ended, and with it its token (law ID-1): its sandbox is taken away after this.
+fn revoke(core: &Core, state: &State) {
+    if let Some(sandbox) = &state.sandbox {
+        core.links().revoke(sandbox);
     }
 }
 

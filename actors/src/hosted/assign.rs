@@ -66,7 +66,8 @@ pub(super) async fn prepare(
             missed: spec.liveness.missed,
             progress_ms: spec.liveness.progress.as_millis(),
         },
-        token: core.links().token(sandbox),
+        // The gateway makes it, as the frame goes out.
+        token: link::Secret::default(),
         grace_ms: handler.grace.as_millis(),
         orphan_grace_ms: spec.liveness.orphan_grace.as_millis(),
     };

@@ -117,8 +117,8 @@ impl Links for Gateway {
         Ok(())
     }
 
-    fn token(&self, sandbox: &SandboxId) -> link::Secret {
-        link::Secret::new(sandbox.as_str())
+    fn revoke(&self, sandbox: &SandboxId) {
+        self.sockets().remove(sandbox);
     }
 
     async fn grant(&self, _: &SandboxId, _: &link::Assign) -> Result<(), String> {

@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    DecodeError, DomainEvent, access, agent, artifact, crew, message, platform, pool, profile, state, task,
+    DecodeError, DomainEvent, access, agent, artifact, crew, keys, message, platform, pool, profile, state,
+    task,
 };
 
 fn file(kind: &str, schema: u16) -> PathBuf {
@@ -41,6 +42,7 @@ fn every_kind_in_every_schema_can_be_read_for_ever() {
         + check::<agent::Event>()
         + check::<artifact::Event>()
         + check::<crew::Event>()
+        + check::<keys::Event>()
         + check::<message::Event>()
         + check::<platform::Event>()
         + check::<pool::Event>()

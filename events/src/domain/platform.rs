@@ -145,6 +145,10 @@ pub enum Tampering {
     ForeignPeer,
     /// The token that lets a runner in was shown a second time, or in another sandbox's place.
     ReusedToken,
+    /// A token was shown at its socket that is not one of its agent, or not any more.
+    ForeignToken,
+    /// Another link was opened while its own was up.
+    SecondLink,
 }
 
 /// Views are made again from the log.

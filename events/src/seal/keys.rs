@@ -10,6 +10,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, SqlitePool};
@@ -276,6 +278,16 @@ impl Keys {
     /// What tells the master key from others, and does not give it away.
     pub fn fingerprint(&self) -> String {
         hex::encode(&self.0.master.mac(&[b"fingerprint"])[..8])
+    }
+
+    /// A secret of the platform itself, encrypted by the master key; it opens for the same `purpose` only.
+    pub fn wrap_own(&self, purpose: &str, secret: &[u8]) -> String {
+        BASE64.encode(self.0.master.encrypt(&format!("platform {purpose}"), secret))
+    }
+
+    /// What was wrapped for this purpose; `None` if another master key wrapped it.
+    pub fn unwrap_own(&self, purpose: &str, wrapped: &str) -> Option<Vec<u8>> {
+        self.0.master.decrypt(&format!("platform {purpose}"), &BASE64.decode(wrapped).ok()?)
     }
 
     fn own_mark(&self) -> [u8; 32] {

@@ -46,6 +46,11 @@ pub(super) async fn read(
         let message = tokio::select! {
             biased;
             () = link.cut.cancelled() => break,
+            // Nothing of an incarnation that has ended is heard any more (law ID-1).
+            () = sandbox.closed.cancelled() => {
+                link.end(Some(CloseCode::IncarnationEnded), "the incarnation has ended");
+                break;
+            }
             message = reader.next() => message,
         };
         link.heard();
@@ -246,6 +251,10 @@ async fn spoofed(
 ) -> link::Error {
     let field = error.data.get("field").and_then(|field| field.as_str()).unwrap_or_default();
     tracing::warn!(agent = %peer.agent, field, "a frame named its own identity");
+    let times = sandbox.state().spoofed(Instant::now());
+    if let (true, Ok(host)) = (times == core.options.limits.spoofs_per_minute_max, core.host()) {
+        host.spoofed(peer, times).await;
+    }
     let event = events::domain::message::FrameRefused {
         crew: peer.crew.clone(),
         from: denial::party(peer),

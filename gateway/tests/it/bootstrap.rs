@@ -74,12 +74,16 @@ async fn the_first_link_takes_a_token_and_the_next_another() {
     let second = token(&socket, Some(&first)).await;
     let mut runner = linked(&socket, &second).await;
     world.gateway.bind_peer(&who.sandbox, who.clone()).unwrap();
-    world.gateway.assign(&who.sandbox, assign(&who, world.gateway.token(&who.sandbox))).await.unwrap();
+    world.gateway.assign(&who.sandbox, assign(&who)).await.unwrap();
     let assigned = runner.expect("assign").await;
     runner.token = assigned["token"].as_str().map(str::to_owned);
     runner.reconnect().await.quiet().await;
     assert!(!file.exists(), "from now on the assignment's token counts");
-    assert!(world.events::<Event>().await.is_empty(), "nobody did anything wrong");
+    let told = world.tampered(1).await;
+    assert!(
+        told.iter().all(|told| told.what == Tampering::ForeignToken),
+        "only guesses were wrong: {told:?}"
+    );
 }
 
 /// T17: whoever shows a token that was used ends the sandbox whose it is.

@@ -20,7 +20,7 @@ fn members() -> CrewPolicy {
     policy(&[("writer", 2), ("reader", 1)], channels)
 }
 
-async fn door(
+pub(crate) async fn door(
     runner: &Runner,
     token: Option<&str>,
     method: Method,
@@ -130,7 +130,7 @@ async fn what_the_platform_gives_may_be_read_also_after_a_restart() {
     let part = json!({"parts": [{"url": format!("artifact:{}", name(b"input"))}]});
     given.params.input = serde_json::from_value(part).unwrap();
     world.gateway.send_task(&who.sandbox, given).await.unwrap();
-    let mut assigned = assign(&who, world.gateway.token(&who.sandbox));
+    let mut assigned = assign(&who);
     assigned.source.url = Some(format!("artifact:{}", name(b"bundle")).parse().unwrap());
     world.gateway.assign(&who.sandbox, assigned).await.unwrap();
     let world = world.restarted();

@@ -10,4 +10,5 @@ mod messages;
 mod state;
 mod support;
 mod tasks;
+mod tokens;
 mod transcripts;

@@ -8,13 +8,15 @@ use async_trait::async_trait;
 use events::artifact::ArtifactStore;
 use events::domain::DomainEvent;
 use events::domain::message::Recipient;
+use events::domain::platform::{self, Tampered};
 use events::store::{Faults, Memory};
 use events::{AgentId, CommandId, CrewId, EventStore, Incarnation, Position, SandboxId, Tenant};
 use futures_util::{SinkExt, StreamExt};
 use hypercode_gateway::{
     Activity, Channel, CrewPolicy, Gateway, Host, HostCall, Kind, Linked, Member, Options, Peer, Process,
-    SandboxTokens, Seams,
+    Seams,
 };
+use identity::{AgentKeys, Bearer, KeySet, SigningKey};
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -45,6 +47,7 @@ pub(crate) enum Seen {
     Result(CommandId, link::TaskResultFrame),
     Note(link::Note),
     Spent(u64),
+    Spoofed(u32),
 }
 
 /// A call that waits for the test's answer.
@@ -197,6 +200,9 @@ impl Host for FakeHost {
     async fn messages_spent(&self, peer: &Peer, sent: u64) {
         self.saw(&peer.sandbox, Seen::Spent(sent));
     }
+    async fn spoofed(&self, peer: &Peer, times: u32) {
+        self.saw(&peer.sandbox, Seen::Spoofed(times));
+    }
     async fn note(&self, peer: &Peer, note: link::Note) {
         self.saw(&peer.sandbox, Seen::Note(note));
     }
@@ -209,6 +215,7 @@ pub(crate) struct World {
     pub(crate) store: Arc<Memory>,
     pub(crate) faults: Faults,
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
+    pub(crate) keys: Arc<AgentKeys>,
     home: tempfile::TempDir,
 }
 
@@ -218,19 +225,39 @@ impl World {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut Options)) -> Self {
+        Self::with_keys(AgentKeys::default(), change)
+    }
+
+    /// A platform whose tokens live so long, in seconds.
+    pub(crate) fn with_tokens_of(lifetime_s: u64) -> Self {
+        Self::with_keys(AgentKeys::living(lifetime_s), |_| {})
+    }
+
+    fn with_keys(keys: AgentKeys, change: impl FnOnce(&mut Options)) -> Self {
         let home = tempfile::tempdir().unwrap();
         let store = Arc::new(Memory::new());
         let faults = store.faults().clone();
         let host = FakeHost::new();
         let artifacts: Arc<dyn ArtifactStore> = Arc::new(events::artifact::Memory::default());
-        let gateway = gateway(home.path(), &store, &artifacts, &host, change);
-        Self { gateway, host, store, faults, artifacts, home }
+        let keys = Arc::new(keys);
+        keys.set(key_set(&[&Arc::new(SigningKey::generate())]));
+        let gateway = gateway(home.path(), &store, &artifacts, &keys, &host, change);
+        Self { gateway, host, store, faults, artifacts, keys, home }
+    }
+
+    /// A token that the platform has made for this peer.
+    pub(crate) fn token(&self, peer: &Peer) -> String {
+        self.token_made_at(peer, now_s())
+    }
+
+    pub(crate) fn token_made_at(&self, peer: &Peer, made_s: u64) -> String {
+        self.keys.mint(&bearer(peer), made_s).unwrap().text.to_string()
     }
 
     /// The platform dies and comes back: the same log and directory, and nothing else.
     pub(crate) fn restarted(self) -> Self {
         let host = FakeHost::new();
-        let gateway = gateway(self.home.path(), &self.store, &self.artifacts, &host, |_| {});
+        let gateway = gateway(self.home.path(), &self.store, &self.artifacts, &self.keys, &host, |_| {});
         Self { gateway, host, ..self }
     }
 
@@ -247,7 +274,7 @@ impl World {
         let mut runner = Runner::connect(&path, None).await;
         runner.peer = Some(peer.clone());
         runner.hello().await;
-        self.gateway.assign(&sandbox, assign(&peer, self.gateway.token(&sandbox))).await.unwrap();
+        self.gateway.assign(&sandbox, assign(&peer)).await.unwrap();
         let assigned = runner.expect("assign").await;
         runner.token = assigned["token"].as_str().map(str::to_owned);
         runner.send(json!({"t": "ready", "re": assigned["id"]})).await;
@@ -264,6 +291,15 @@ impl World {
             Some((event.position, decoded))
         });
         decoded.collect()
+    }
+
+    /// Waits until so many acts against sandboxes are recorded.
+    pub(crate) async fn tampered(&self, count: usize) -> Vec<Tampered> {
+        self.log(count, |event| match event {
+            platform::Event::Tampered(tampered) => Some(tampered),
+            _ => None,
+        })
+        .await
     }
 
     /// Waits until the log has so many events that `wanted` picks.
@@ -291,6 +327,7 @@ fn gateway(
     home: &Path,
     store: &Arc<Memory>,
     artifacts: &Arc<dyn ArtifactStore>,
+    keys: &Arc<AgentKeys>,
     host: &Arc<FakeHost>,
     change: impl FnOnce(&mut Options),
 ) -> Gateway {
@@ -300,10 +337,33 @@ fn gateway(
     let seams = Seams {
         store: store.clone(),
         artifacts: artifacts.clone(),
-        authenticator: Arc::new(SandboxTokens::new(&[7; 32])),
+        keys: keys.clone(),
         host: Arc::downgrade(&host),
     };
     Gateway::new(options, seams)
+}
+
+pub(crate) fn now_s() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// The keys of a platform of which the first signs.
+pub(crate) fn key_set(keys: &[&Arc<SigningKey>]) -> KeySet {
+    KeySet {
+        issuer: "urn:test".to_owned(),
+        signing: keys.first().map(|key| Arc::clone(key)),
+        accepted: keys.iter().map(|key| (key.public().clone(), None)).collect(),
+    }
+}
+
+pub(crate) fn bearer(peer: &Peer) -> Bearer {
+    Bearer {
+        tenant: peer.tenant.clone(),
+        crew: peer.crew.clone(),
+        agent: peer.agent.clone(),
+        incarnation: peer.incarnation,
+        sandbox: peer.sandbox.clone(),
+    }
 }
 
 pub(crate) fn crew() -> CrewId {
@@ -349,14 +409,13 @@ pub(crate) fn policy(members: &[(&str, u32)], channels: Vec<Channel>) -> CrewPol
     CrewPolicy { members, channels, ..CrewPolicy::default() }
 }
 
-pub(crate) fn assign(peer: &Peer, token: link::Secret) -> link::Assign {
+pub(crate) fn assign(peer: &Peer) -> link::Assign {
     let agent = json!({
         "id": peer.agent, "crew": "crew", "member": peer.member, "replica": peer.replica,
         "incarnation": peer.incarnation,
     });
     let handler = json!({"protocol": "stdio", "command": ["handler"]});
-    let assign = json!({"id": "as_1", "agent": agent, "handler": handler, "token": token.expose()});
-    drop(token);
+    let assign = json!({"id": "as_1", "agent": agent, "handler": handler, "token": ""});
     serde_json::from_value(assign).unwrap()
 }
 

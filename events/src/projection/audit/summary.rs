@@ -104,6 +104,11 @@ const SUMMARIES: &[(&str, &str, &str)] = &[
     ("token_revoked", OK, "token {token} opens nothing any more: {reason}"),
     ("role_granted", OK, "{principal} has the role {role}"),
     ("role_revoked", OK, "{principal} has the role {role} no longer"),
+    ("agent_issuer_named", OK, "tokens of agents are issued by {issuer}"),
+    ("agent_key_made", OK, "key {key} will sign tokens of agents"),
+    ("agent_key_activated", OK, "key {key} signs tokens of agents"),
+    ("agent_key_retired", OK, "key {key} signs tokens of agents no longer: {reason}"),
+    ("agent_key_revoked", OK, "key {key} is accepted no longer: {reason}"),
 ];
 
 /// The outcome and the template of a kind; `None` for one that is not known.
