@@ -13,10 +13,11 @@ use std::time::Duration;
 use events::api::{Problem, ProblemKind};
 use events::domain::access::{self, State, Token as Kept};
 use events::{EventStore, Principal, Timestamp};
-use identity::{ApiToken, Role, TokenId};
+use identity::{ApiToken, Role, TokenId, is_signed_token};
 use tokio::sync::Semaphore;
 
 use crate::api::Token;
+use crate::issuers::{Issuers, Outsider};
 use crate::known::Known;
 pub(crate) use change::Change;
 
@@ -34,8 +35,10 @@ pub(crate) struct Identity {
     pub(crate) principal: Principal,
     /// What they are to the platform, by this token.
     pub(crate) roles: Vec<Role>,
-    /// The token, unless it is the administrator's of the data directory.
+    /// The token, unless it is the administrator's of the data directory, or an outside issuer's.
     pub(crate) token: Option<TokenId>,
+    /// The roles that an outside issuer's groups give.
+    pub(crate) mapped: Vec<Role>,
     /// When the token ends.
     pub(crate) expires_at: Option<Timestamp>,
 }
@@ -44,6 +47,7 @@ pub(crate) struct Identity {
 pub(crate) struct Access {
     admin: Token,
     known: Known<access::Access>,
+    issuers: Option<Issuers>,
     verified: Mutex<HashMap<TokenId, [u8; 32]>>,
     verifications: Arc<Semaphore>,
 }
@@ -54,9 +58,15 @@ impl Access {
         Self {
             admin,
             known: Known::new(store, access::ID),
+            issuers: None,
             verified: Mutex::default(),
             verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
         }
+    }
+
+    /// The same, and by tokens of these issuers.
+    pub(crate) fn with_issuers(self, issuers: Issuers) -> Self {
+        Self { issuers: Some(issuers), ..self }
     }
 
     /// Who shows this bearer token.
@@ -65,9 +75,12 @@ impl Access {
     /// `unauthenticated` for a token that is not known, has ended or was revoked.
     pub(crate) async fn identify(&self, shown: &str) -> Result<Identity, Problem> {
         if !ApiToken::is_meant(shown) {
-            return match self.admin.is(shown) {
-                true => Ok(administrator()),
-                false => {
+            return match &self.issuers {
+                _ if self.admin.is(shown) => Ok(administrator()),
+                Some(issuers) if is_signed_token(shown) => {
+                    self.outsider(issuers.identify(shown).await?).await
+                }
+                _ => {
                     Err(stranger("the token is not one of this platform; is it from another data directory?"))
                 }
             };
@@ -82,6 +95,18 @@ impl Access {
             return Err(refused());
         }
         Ok(holder_of(&state, token.id(), known))
+    }
+
+    async fn outsider(&self, known: Outsider) -> Result<Identity, Problem> {
+        let Outsider { principal, roles, expires_at } = known;
+        let identity = Identity {
+            principal,
+            roles: Vec::new(),
+            token: None,
+            mapped: roles,
+            expires_at: Some(expires_at),
+        };
+        as_of(&identity, &*self.known.current().await?)
     }
 
     /// The same somebody as they are by now, for whoever stays longer than one request.
@@ -139,9 +164,21 @@ impl Access {
 
 /// Whom the token of somebody who was recognised stands for in this state.
 fn as_of(was: &Identity, state: &State) -> Result<Identity, Problem> {
-    let Some(id) = &was.token else { return Ok(was.clone()) };
+    let Some(id) = &was.token else { return without_token(was, state) };
     let known = state.tokens.get(id.as_str()).filter(|known| known.is_live(Timestamp::now().millis()));
     Ok(holder_of(state, id, known.ok_or_else(|| stranger("the token has ended or was revoked"))?))
+}
+
+/// The administrator, or somebody whom an outside issuer knows, with the roles of both their groups and their grants.
+fn without_token(was: &Identity, state: &State) -> Result<Identity, Problem> {
+    let Some(expires_at) = was.expires_at else { return Ok(was.clone()) };
+    if expires_at <= Timestamp::now() {
+        return Err(stranger("the token has ended"));
+    }
+    let mut roles: Vec<Role> = was.mapped.iter().copied().chain(roles_of(state, &was.principal)).collect();
+    roles.sort_unstable();
+    roles.dedup();
+    Ok(Identity { roles, ..was.clone() })
 }
 
 /// Who comes in by a token, with as many of its roles as its holder still has.
@@ -151,6 +188,7 @@ fn holder_of(state: &State, id: &TokenId, token: &Kept) -> Identity {
         principal: holder.clone(),
         roles: roles_of(state, holder).filter(|role| token.minted.roles.contains(role.as_str())).collect(),
         token: Some(id.clone()),
+        mapped: Vec::new(),
         expires_at: Some(Timestamp(token.minted.expires_at_ms * 1_000)),
     }
 }
@@ -160,6 +198,7 @@ fn administrator() -> Identity {
         principal: Principal::user("admin"),
         roles: vec![Role::PlatformAdmin],
         token: None,
+        mapped: Vec::new(),
         expires_at: None,
     }
 }

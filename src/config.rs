@@ -106,6 +106,8 @@ pub struct Config {
     pub checkpoint_nats: bool,
     /// The file of the key that wraps the keys of data subjects; `None` is `master.key` in the data directory.
     pub master_key_file: Option<PathBuf>,
+    /// The file of the outside issuers whose tokens are taken.
+    pub issuers_file: Option<PathBuf>,
     /// How the bus is reached, if there is one.
     pub nats: Nats,
 }
@@ -142,6 +144,7 @@ impl Default for Config {
             checkpoint_witness_key: Vec::new(),
             checkpoint_nats: true,
             master_key_file: None,
+            issuers_file: None,
             nats: Nats::default(),
         }
     }

@@ -64,8 +64,8 @@ fn system() -> Caller {
 }
 
 impl Keyring {
-    /// The keys in the log; the first ones are made. Keys that another master key encrypted are replaced where no other node
-    /// `shares` the log: only then does nobody else still sign with them.
+    /// The keys in the log; the first ones are made. Keys that another master key encrypted are replaced, unless another node
+    /// that `shares` the log is running, and signs with them.
     ///
     /// # Errors
     /// When the log cannot be read or does not take new keys, or when other nodes have another master key.

@@ -15,6 +15,7 @@ pub mod erasure;
 pub mod handler_kit;
 pub mod http;
 pub mod image;
+mod issuers;
 mod keyring;
 mod known;
 mod lifetime;

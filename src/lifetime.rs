@@ -173,6 +173,7 @@ fn weighty(config: &Config) -> impl Iterator<Item = (&'static str, Option<String
         ),
         ("checkpoint_nats", Some(config.checkpoint_nats.to_string())),
         ("master_key_file", path(&config.master_key_file)),
+        ("issuers_file", config.issuers_file.as_deref().map(with_content)),
         ("nats_url", nats.url.as_ref().map(ToString::to_string)),
         ("nats_nkey", path(&nats.nkey)),
         ("nats_credentials", path(&nats.credentials)),
@@ -181,6 +182,12 @@ fn weighty(config: &Config) -> impl Iterator<Item = (&'static str, Option<String
         ("nats_key", path(&nats.key)),
     ]
     .into_iter()
+}
+
+/// A file by its name and what is in it: who may do what is said there.
+fn with_content(file: &Path) -> String {
+    let content = fs::read(file).map_or_else(|error| error.to_string(), |bytes| fingerprint(&bytes));
+    format!("{} ({content})", file.display())
 }
 
 fn differences(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<SettingChanged> {

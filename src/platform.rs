@@ -156,8 +156,7 @@ impl Platform {
             nats::Nats::connect(nats::Options { name: format!("hypercode {}", node(&instance)), ..options })
         });
         let (audit, seal) = open_keys(config, &storage, bus.as_ref(), &lifetime).await?;
-        let shares = config.database_url.is_some();
-        let keyring = Keyring::open(Arc::clone(&store), seal.keys().clone(), shares).await;
+        let keyring = open_keyring(&store, &*leases, &seal, &node(&instance)).await;
         let keyring = keyring.map_err(StartError::AgentKeys)?;
         let views = storage.views(data).await?.opened_by(seal.clone());
         // Who works with personal data sees it clear; the log, the audit and the relay have it sealed.
@@ -347,6 +346,18 @@ async fn open_keys(
         made("master_key", seal.keys().fingerprint()).await?;
     }
     Ok((audit, seal))
+}
+
+/// Opens the keys of agents' tokens.
+async fn open_keyring(
+    store: &Arc<dyn EventStore>,
+    leases: &dyn Leases,
+    seal: &Seal,
+    node: &str,
+) -> Result<Arc<Keyring>, Problem> {
+    let table = leases.table().await?;
+    let shares = table.live().any(|other| *other.id != *node);
+    Keyring::open(Arc::clone(store), seal.keys().clone(), shares).await
 }
 
 /// Follows the log from where the ledger stands, and signs checkpoints.

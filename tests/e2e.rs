@@ -29,6 +29,8 @@ mod hostile;
 mod images;
 #[path = "e2e/input.rs"]
 mod input;
+#[path = "e2e/issuers.rs"]
+mod issuers;
 #[path = "e2e/keys.rs"]
 mod keys;
 #[path = "e2e/lifecycle.rs"]

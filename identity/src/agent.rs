@@ -1,7 +1,6 @@
 //! Agents' tokens: who an agent is, in which of its lives and in which sandbox, for ten minutes at most.
 
 use std::collections::BTreeMap;
-use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use events::domain::keys;
@@ -12,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::compact::{Compact, Fault, LEEWAY_S, compact};
 use crate::key::{Jwk, Kid, PublicKey, SigningKey};
+use crate::verified::Verified;
 
 /// Longest life of an agent's token, in seconds.
 pub const LIFETIME_S_MAX: u64 = 600;
@@ -150,18 +150,6 @@ impl AgentToken {
     }
 }
 
-/// Something of whose origin there is no doubt: only the stores of keys make it, each of its own kind of token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified<T>(T);
-
-impl<T> Deref for Verified<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
 /// Why no token can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("make an agent's token: there is no key to sign it with")]
@@ -278,7 +266,7 @@ impl AgentKeys {
             return Err(Fault::Audience);
         }
         claims.check_times(now_s, is_late)?;
-        Ok(Verified(claims))
+        Ok(Verified::new(claims))
     }
 
     /// The keys with which others can check agents' tokens (RFC 7517).

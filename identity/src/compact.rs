@@ -162,6 +162,11 @@ impl<'a> Compact<'a> {
         bare.eq_ignore_ascii_case(expected)
     }
 
+    /// Whether it does not say of which type it is.
+    pub(crate) fn has_no_type(&self) -> bool {
+        self.header.typ.is_none()
+    }
+
     /// Its claims, in the form that is expected of them. To be read once the signature was checked.
     pub(crate) fn claims<T: DeserializeOwned>(&self) -> Result<T, Fault> {
         serde_json::from_slice(&self.claims).map_err(|_| Fault::Claims)

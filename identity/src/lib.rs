@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   header --ApiToken--> token, verified --grants of its principal--> roles --permits--> yes or no
+//!   header --UserKeys--> Verified<UserToken> --groups, grants--> roles --permits--> yes or no
 //!   link, door --AgentKeys--> Verified<AgentToken> --its agent, life and sandbox--> yes or no
 //! ```
 //!
@@ -14,10 +15,16 @@ mod key;
 mod permission;
 mod role;
 mod token;
+mod user;
+mod verified;
 
-pub use agent::{AgentKeys, AgentToken, Bearer, Jwks, KeySet, LIFETIME_S_MAX, Minted, NoKey, Verb, Verified};
+pub use agent::{AgentKeys, AgentToken, Bearer, Jwks, KeySet, LIFETIME_S_MAX, Minted, NoKey, Verb};
 pub use compact::{Fault, LEEWAY_S, TOKEN_BYTES_MAX};
 pub use key::{Jwk, Kid, MalformedKey, PublicKey, SEED_BYTES, SigningKey};
 pub use permission::PERMISSIONS;
 pub use role::{Role, UnknownRole, is_permitted, missing_of};
 pub use token::{ApiToken, HashError, MalformedToken, TokenId};
+pub use user::{
+    Algorithm, Issuer, KeySetError, UnknownAlgorithm, UserKeys, UserToken, claimed_issuer, is_signed_token,
+};
+pub use verified::Verified;

@@ -16,6 +16,7 @@ use super::problem::Refusal;
 use super::token::Token;
 use crate::access::{Access, Identity};
 use crate::erasure::Eraser;
+use crate::issuers::Issuers;
 use crate::keyring::Keyring;
 
 /// The bounds of requests, at every door.
@@ -95,6 +96,13 @@ impl Service {
     ) -> Self {
         let access = Arc::new(Access::new(Arc::clone(&store), token));
         Self { commands, store, access, limits, denials: Denials::default(), eraser: None, keyring: None }
+    }
+
+    /// The same, which lets those in as well whom these issuers know.
+    #[must_use]
+    pub fn with_issuers(self, issuers: Issuers) -> Self {
+        let access = Arc::into_inner(self.access).expect("nobody else has it before the service is up");
+        Self { access: Arc::new(access.with_issuers(issuers)), ..self }
     }
 
     /// The same, which can erase.

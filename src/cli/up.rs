@@ -16,6 +16,7 @@ use crate::api::{self, Service, Token};
 use crate::bus;
 use crate::config::{Config, LogFormat};
 use crate::http::{self, Parts};
+use crate::issuers::Issuers;
 use crate::platform::Platform;
 
 #[derive(Debug, Args)]
@@ -64,11 +65,13 @@ async fn serve(
         .map_err(unavailable)?;
     let stop = CancellationToken::new();
     let (commands, store) = (Arc::clone(&platform.commands), Arc::clone(&platform.store));
-    let service = Arc::new(
-        Service::new(commands, store, token, api::Limits::from(config))
-            .with_eraser(Arc::clone(&platform.eraser))
-            .with_keyring(Arc::clone(&platform.keyring)),
-    );
+    let mut service = Service::new(commands, store, token, api::Limits::from(config))
+        .with_eraser(Arc::clone(&platform.eraser))
+        .with_keyring(Arc::clone(&platform.keyring));
+    if let Some(file) = &config.issuers_file {
+        service = service.with_issuers(Issuers::load(file, config.tls_ca.as_deref()).map_err(unavailable)?);
+    }
+    let service = Arc::new(service);
     let joined = platform.bus.as_ref().map(|bus| join(config, bus, platform, Arc::clone(&service)));
     let mut parts = Parts::of(platform, config, service, stop.clone());
     let joins = joined.iter().map(|joined| Arc::clone(joined) as Arc<dyn http::Dependency>);

@@ -77,6 +77,13 @@ impl Stage {
         Self { home, api, up }
     }
 
+    /// A platform without a crew that has just been spawned.
+    pub(crate) async fn of(home: Home, mut up: Up) -> Self {
+        let api = Api::of(&home);
+        up.ready(&api).await;
+        Self { home, api, up }
+    }
+
     /// A platform with [`CREW`].
     pub(crate) async fn with_crew() -> Self {
         Self::with_crew_at(Home::new()).await

@@ -1,5 +1,6 @@
 //! A directory of a test's own: the platform's data, the test's files, and every process that belongs to them.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -82,9 +83,12 @@ impl Home {
         Self { dir, database, server, bus, sandbox: "process", runner: None, daemon: None, link: None }
     }
 
-    /// The home of a node that shares a database and a bus with others.
+    /// The home of a node that shares a database, a bus and the master key with others.
     pub(crate) fn of_node(database: &str, bus: String) -> Self {
-        Self::with(Some(database.to_owned()), None, Some(bus))
+        let home = Self::with(Some(database.to_owned()), None, Some(bus));
+        let key = home.write("data/master.key", [7; 32]);
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("a mode");
+        home
     }
 
     /// A home whose log is in a database, which is reached by a URL with this password.
