@@ -236,7 +236,7 @@ impl UserKeys {
             return Err(Fault::Issuer);
         }
         let audiences = &claims.aud.0;
-        let is_meant = audiences.iter().any(|audience| *audience == self.issuer.audience);
+        let is_meant = audiences.contains(&self.issuer.audience);
         let is_only = audiences.len() == 1 || claims.azp.as_deref() == Some(&self.issuer.audience);
         if !is_meant || !is_only {
             return Err(Fault::Audience);

@@ -95,7 +95,7 @@ async fn no_secret_half_is_in_the_log() {
 async fn a_lost_master_key_costs_new_keys_and_no_agent_that_runs() {
     let store = Arc::new(Memory::new());
     let (home, elsewhere) = (tempfile::tempdir().expect("one"), tempfile::tempdir().expect("two"));
-    let before = token(&*keyring(&store, home.path(), false).await.expect("opened"));
+    let before = token(&keyring(&store, home.path(), false).await.expect("opened"));
     let refused = keyring(&store, elsewhere.path(), true).await.err().expect("others sign with the old one");
     assert!(refused.detail.contains("master_key_file"), "{refused}");
     let keyring = keyring(&store, elsewhere.path(), false).await.expect("opened");
