@@ -88,7 +88,9 @@ pub(super) const LINK: Setting = Setting {
     meaning: "How the runners in containers come to the platform. `socket`: a socket is mounted into each container, which has no network. `tcp`: for runtimes into which none can be mounted; each container has a network of its own, with a relay on it.",
     set: |config, text| {
         let found = LINKS.iter().find(|(name, _)| *name == text);
-        found.map(|(_, link)| config.docker.link = *link).ok_or("expected `socket` or `tcp`".to_owned())
+        found
+            .map(|(_, link)| config.docker.link = *link)
+            .ok_or_else(|| "expected `socket` or `tcp`".to_owned())
     },
 };
 

@@ -34,7 +34,7 @@ async fn an_agent_works_behind_a_relay_and_leaves_nothing() {
     stage.assemble(&crew("far", PYTHON, ECHO)).await.ok();
     let before = ready(&stage, 1).await;
     let sandbox = before["sandbox"].as_str().expect("a sandbox").to_owned();
-    assert_eq!(networks(&stage.home), [sandbox.clone()]);
+    assert_eq!(networks(&stage.home), std::slice::from_ref(&sandbox));
     let said = stage.hypercode(&["task", "submit", "far", "over the wire", "--wait"]).await.ok();
     assert!(said.contains("over the wire"), "{said}");
     for variables in inspected(&stage.home, "{{range .Config.Env}}{{.}} {{end}}") {

@@ -183,7 +183,7 @@ async fn nothing_is_reached_but_the_platform() {
 
 /// The canary of `doctor` tries the same, and finds it when the host can be heard from a network.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_canary_finds_no_way_out_and_tells_of_one() {
+async fn a_canary_finds_no_way_out() {
     let place = Place::over_tcp();
     let Some(provider) = place.provider(&instance()).await else { return };
     let cage = tempfile::tempdir().unwrap();
