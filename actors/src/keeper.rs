@@ -1,5 +1,6 @@
 //! Keeps this node's leases: renews them, claims its share, hands over what is too much, and lets go of what is lost.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,6 +130,7 @@ impl Keeper {
         let (asked, held) = (Instant::now(), core.shards.epochs());
         let kept = self.within(core, self.leases.renew(&core.options.node, &held, leasing.lasts())).await?;
         core.shards.extend(asked + leasing.lasts() - Duration::from_millis(leasing.stop_before_ms));
+        let kept: HashSet<Epoch> = kept.into_iter().collect();
         let lost: Vec<Epoch> = held.into_iter().filter(|held| !kept.contains(held)).collect();
         let lost = core.shards.lose(&lost);
         if !lost.is_empty() {

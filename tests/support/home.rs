@@ -86,7 +86,7 @@ impl Home {
     /// The home of a node that shares a database, a bus and the master key with others.
     pub(crate) fn of_node(database: &str, bus: String) -> Self {
         let home = Self::with(Some(database.to_owned()), None, Some(bus));
-        let key = home.write("data/master.key", [7; 32]);
+        let key = home.write("data/master.key", "07".repeat(32));
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("a mode");
         home
     }

@@ -65,7 +65,8 @@ fn observe_one(
         }
         Event::Unhealthy(down) => {
             core.links().set_ready(agent, false);
-            revoke(core, state);
+            // The next incarnation may have a sandbox by the same append.
+            revoke(core, state, down.incarnation);
             core.rosters.unready(crew, agent);
             end_attempts(core, requested, down.incarnation, (down.exit, &down.detail), cause);
         }
@@ -76,7 +77,7 @@ fn observe_one(
         }
         Event::Quarantined(_) | Event::Failed(_) | Event::Terminated(_) => {
             core.links().set_ready(agent, false);
-            revoke(core, state);
+            revoke(core, state, state.incarnation);
             core.rosters.set_aside(crew, agent);
             hibernation::wake_for_tasks(core, crew);
             end_attempts(core, requested, state.incarnation, (Exit::Killed, "its agent was ended"), cause);
@@ -96,8 +97,8 @@ fn observe_one(
 }
 
 /// The incarnation has ended, and with it its token (law ID-1): its sandbox is taken away after this.
-fn revoke(core: &Core, state: &State) {
-    if let Some(sandbox) = &state.sandbox {
+fn revoke(core: &Core, state: &State, ended: Incarnation) {
+    if let Some(sandbox) = state.sandbox_of(ended) {
         core.links().revoke(sandbox);
     }
 }

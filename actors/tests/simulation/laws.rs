@@ -10,7 +10,7 @@ use events::domain::{Decider, DomainEvent};
 use events::invariant::Law;
 use events::projection::Unfinished;
 use events::store::Memory;
-use events::{EntityKind, EventStore, Position, Recorded};
+use events::{EntityKind, Position, Recorded};
 
 use super::handler;
 
@@ -65,10 +65,10 @@ fn tell<D: Decider>(told: &mut BTreeMap<String, Told<D>>, recorded: &Recorded) {
 }
 
 impl Story {
-    /// The story as the store gives it to its readers.
-    pub async fn read(store: &dyn EventStore) -> Self {
+    /// The story that these events tell.
+    pub fn of(events: Vec<Recorded>) -> Self {
         let mut story = Self::default();
-        story.go_on(store.read(Position(0), usize::MAX).await.expect("the log can be read"));
+        story.go_on(events);
         story
     }
 

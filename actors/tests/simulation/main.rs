@@ -26,6 +26,10 @@ use events::invariant::Law;
 use scene::{play, play_on};
 use wire::Sabotage;
 
+/// As in the program: most of what a play does is to make and drop small things.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}=`{text}`: expected a number")))

@@ -274,6 +274,12 @@ impl State {
         }
     }
 
+    /// The sandbox that serves or served this incarnation, if it is the newest or the one before.
+    pub fn sandbox_of(&self, incarnation: Incarnation) -> Option<&SandboxId> {
+        let of = |sandbox: &&SandboxId| self.served_in(sandbox) == Some(incarnation);
+        self.sandbox.as_ref().filter(of).or_else(|| self.retired.as_ref().filter(of))
+    }
+
     /// Whether what an incarnation wrote may be kept, and is not yet.
     pub fn may_keep_log(&self, incarnation: Incarnation) -> bool {
         incarnation > self.logs_erased_to && !self.logs.contains_key(&incarnation)

@@ -178,7 +178,10 @@ impl Queue {
 /// Answers everybody in `batch`, each with its own verdict.
 pub(super) fn answer(batch: Vec<Waiting>, verdicts: Vec<Result<Appended, AppendError>>) {
     for (waiting, verdict) in batch.into_iter().zip(verdicts) {
+        let Waiting { reply, _permit: permit, .. } = waiting;
+        // Who is answered finds room for the next.
+        drop(permit);
         // A caller that went away wants no answer.
-        let _ = waiting.reply.send(verdict);
+        let _ = reply.send(verdict);
     }
 }

@@ -142,7 +142,7 @@ for path in ['/proc/kcore', '/proc/keys', '/proc/timer_list']:
     std::fs::write(&spec.socket, "a stand-in").unwrap();
     let (_, mut outcome) = tried(&place, &provider, &spec).await;
     let outcome = outcome.as_object_mut().unwrap();
-    assert_eq!(outcome.remove("run"), Some(json!([["hypercode"], ["s"]])));
+    assert_eq!(outcome.remove("run"), Some(json!([["hypercode"], ["boot", "s"]])));
     assert_eq!(outcome.remove("pids"), Some(json!([1])));
     assert_eq!(outcome.remove("environment"), Some(json!(["HOME", "HOSTNAME", "LANG", "PATH", "TMPDIR"])));
     assert_eq!(outcome.remove("firmware"), Some(json!([])), "it is covered");

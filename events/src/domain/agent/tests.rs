@@ -222,6 +222,8 @@ fn a_sandbox_is_known_by_the_incarnation_that_it_served_and_no_longer_than_that(
     }
     let served = |incarnation| agent.state.served_in(&claim(incarnation).sandbox);
     assert_eq!([1, 2, 3, 4].map(served), [None, Some(Incarnation(2)), Some(Incarnation(3)), None]);
+    let sandbox = |incarnation| agent.state.sandbox_of(Incarnation(incarnation)).cloned();
+    assert_eq!([1, 2, 3].map(sandbox), [None, Some(claim(2).sandbox), Some(claim(3).sandbox)]);
 }
 
 /// A person may have an agent back that was set aside.
