@@ -68,6 +68,13 @@ pub(crate) fn bind(
 
 /// Removes a sandbox's directory, if it is still there.
 pub(crate) fn remove(directory: &Path) -> io::Result<()> {
+    // First what can be removed without opening the directory: sandboxes are closed where no descriptor is left, too.
+    for name in [SOCKET, OWNER] {
+        let _ = std::fs::remove_file(directory.join(name));
+    }
+    if std::fs::remove_dir(directory).is_ok() {
+        return Ok(());
+    }
     match std::fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
