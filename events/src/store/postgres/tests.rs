@@ -301,7 +301,7 @@ async fn the_nodes_role_inserts_and_reads_events_but_neither_changes_nor_removes
     let views = views.expect("the views are the node's");
     let patience = std::time::Duration::from_secs(30);
     views.wait_for(Position(3), patience).await.expect("they are made");
-    views.rebuild(None).expect("it begins");
+    views.rebuild(Some("audit")).expect("it begins");
     views.rebuilt().await.expect("they are made again");
 
     let mut connection = PgConnection::connect(&url).await.expect("it connects");
