@@ -4,7 +4,7 @@ use events::api::{Caller, Problem, ProblemKind};
 use events::domain::DomainEvent as _;
 use events::domain::platform::{AuditExported, Event};
 use events::store::{AppendRequest, Appended, Expected};
-use events::{Digest, EntityKind, EventStore, Meta, Principal, StreamId, Tenant, Timestamp};
+use events::{Digest, EntityKind, EventStore, Principal, StreamId, Tenant, Timestamp};
 
 /// Appends `event` to the stream of this part of the platform, in the name of `caller`.
 ///
@@ -25,13 +25,7 @@ pub(crate) async fn record(
         command_id: caller.command_id(),
         command_digest: Some(Digest::of(content.as_bytes())),
         epoch: None,
-        meta: Meta {
-            tenant: caller.tenant.clone(),
-            principal: caller.principal.clone(),
-            correlation_id: None,
-            causation_id: None,
-            traceparent: caller.traceparent.clone(),
-        },
+        meta: caller.meta(),
         recorded_at: Timestamp::now(),
         events: vec![event],
         reserve: Vec::new(),

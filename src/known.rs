@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use events::api::{Caller, Problem, ProblemKind};
 use events::domain::{Decider, DomainEvent};
-use events::{AppendRequest, Digest, EventStore, Expected, Meta, Recorded, StreamId, Timestamp, Version};
+use events::{AppendRequest, Digest, EventStore, Expected, Recorded, StreamId, Timestamp, Version};
 
 /// How old what is known may be when somebody comes in.
 const AGE_MAX: Duration = Duration::from_secs(1);
@@ -91,13 +91,7 @@ impl<D: Decider> Known<D> {
             command_id: caller.command_id(),
             command_digest: Some(digest),
             epoch: None,
-            meta: Meta {
-                tenant: caller.tenant.clone(),
-                principal: caller.principal.clone(),
-                correlation_id: None,
-                causation_id: None,
-                traceparent: caller.traceparent.clone(),
-            },
+            meta: caller.meta(),
             recorded_at: Timestamp::now(),
             events: events.iter().map(DomainEvent::encode).collect(),
             reserve: Vec::new(),

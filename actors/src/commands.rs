@@ -113,13 +113,7 @@ struct Wanted {
 }
 
 fn meta(caller: &Caller, command_id: CommandId) -> Meta {
-    Meta {
-        tenant: caller.tenant.clone(),
-        principal: caller.principal.clone(),
-        correlation_id: Some(command_id.to_string().into()),
-        causation_id: None,
-        traceparent: caller.traceparent.clone(),
-    }
+    Meta { correlation_id: Some(command_id.to_string().into()), ..caller.meta() }
 }
 
 fn reply(kind: EntityKind, id: &str, position: Position, body: Value) -> Reply {

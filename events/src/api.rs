@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::crew::BudgetRaised;
-use crate::event::Principal;
+use crate::event::{Meta, Principal};
 use crate::id::{AgentId, CommandId, CrewId, Digest, EntityKind, Position, TaskId, Tenant};
 
 /// Who asks, and how the question is recognised when it is asked again.
@@ -29,6 +29,17 @@ impl Caller {
         match &self.idempotency_key {
             Some(key) => CommandId::derive(&["api", self.tenant.as_str(), self.principal.as_str(), key]),
             None => CommandId::fresh(),
+        }
+    }
+
+    /// The envelope of what is recorded in their name: it follows from nothing but their asking.
+    pub fn meta(&self) -> Meta {
+        Meta {
+            tenant: self.tenant.clone(),
+            principal: self.principal.clone(),
+            correlation_id: None,
+            causation_id: None,
+            traceparent: self.traceparent.clone(),
         }
     }
 }

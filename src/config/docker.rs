@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use sandbox::docker::Subnets;
 
-use super::setting::{Setting, path};
+use super::setting::{Setting, one_of, path};
 
 /// How Docker is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,12 +86,7 @@ pub(super) const LINK: Setting = Setting {
     form: "`socket` or `tcp`",
     default: "`socket`",
     meaning: "How the runners in containers come to the platform. `socket`: a socket is mounted into each container, which has no network. `tcp`: for runtimes into which none can be mounted; each container has a network of its own, with a relay on it.",
-    set: |config, text| {
-        let found = LINKS.iter().find(|(name, _)| *name == text);
-        found
-            .map(|(_, link)| config.docker.link = *link)
-            .ok_or_else(|| "expected `socket` or `tcp`".to_owned())
-    },
+    set: |config, text| one_of(text, &LINKS).map(|link| config.docker.link = link),
 };
 
 pub(super) const SUBNETS: Setting = Setting {

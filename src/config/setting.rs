@@ -316,7 +316,7 @@ fn list(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
-fn one_of<T: Copy>(text: &str, values: &[(&str, T)]) -> Result<T, String> {
+pub(super) fn one_of<T: Copy>(text: &str, values: &[(&str, T)]) -> Result<T, String> {
     let names = || values.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
     values
         .iter()

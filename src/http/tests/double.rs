@@ -10,7 +10,7 @@ use events::domain::crew::name_reservation;
 use events::projection::{self, Views};
 use events::store::{AppendRequest, Expected, Memory};
 use events::{
-    CrewId, Digest, EntityKind, EventStore, Meta, NewEvent, Position, Principal, SandboxId, StreamId, TaskId,
+    CrewId, Digest, EntityKind, EventStore, NewEvent, Position, Principal, SandboxId, StreamId, TaskId,
     Tenant, Timestamp,
 };
 use reqwest::Method;
@@ -191,13 +191,7 @@ fn request(stream: StreamId, caller: &Caller, kind: &str, payload: &Value) -> Ap
         command_id: caller.command_id(),
         command_digest: Some(Digest::of(payload.as_bytes())),
         epoch: None,
-        meta: Meta {
-            tenant: caller.tenant.clone(),
-            principal: caller.principal.clone(),
-            correlation_id: None,
-            causation_id: None,
-            traceparent: caller.traceparent.clone(),
-        },
+        meta: caller.meta(),
         recorded_at: Timestamp::now(),
         events: vec![NewEvent { kind: kind.into(), schema: 1, payload: payload.into() }],
         reserve: Vec::new(),
