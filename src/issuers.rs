@@ -218,6 +218,10 @@ impl Issuers {
             let keys = UserKeys::parse(trusted.issuer.clone(), &bytes).map_err(|error| error.to_string())?;
             Ok((Arc::new(keys), good_for))
         });
+        // Said once for each time that they are asked for, however many people come in meanwhile.
+        if let Err(reason) = &read {
+            tracing::warn!(issuer = trusted.name, reason, "an issuer's keys cannot be read");
+        }
         trusted.keep(read)
     }
 
@@ -318,7 +322,6 @@ impl Trusted {
         let (keys, good_for) = match read {
             Ok(read) => read,
             Err(reason) => {
-                tracing::warn!(issuer = self.name, reason, "an issuer's keys cannot be read");
                 let unknown = || {
                     let detail = format!("the keys of the issuer `{}` cannot be read: {reason}", self.name);
                     Problem::new(ProblemKind::Unavailable, detail)
