@@ -8,7 +8,7 @@ mod change;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use events::api::{Problem, ProblemKind};
 use events::domain::access::{self, State, Token as Kept};
@@ -16,7 +16,7 @@ use events::{EventStore, Principal, Timestamp};
 use identity::{ApiToken, Role, TokenId, is_signed_token};
 use tokio::sync::Semaphore;
 
-use crate::api::Token;
+use crate::api::{Rates, Token};
 use crate::issuers::{Issuers, Outsider};
 use crate::known::Known;
 pub(crate) use change::Change;
@@ -50,17 +50,20 @@ pub(crate) struct Access {
     issuers: Option<Issuers>,
     verified: Mutex<HashMap<TokenId, [u8; 32]>>,
     verifications: Arc<Semaphore>,
+    /// What strangers have asked, all of them together.
+    strangers: Rates<()>,
 }
 
 impl Access {
-    /// Access by the administrator's token and by those in the log.
-    pub(crate) fn new(store: Arc<dyn EventStore>, admin: Token) -> Self {
+    /// Access by the administrator's token and by those in the log; so many strangers are looked at in a second.
+    pub(crate) fn new(store: Arc<dyn EventStore>, admin: Token, strangers_per_second: u32) -> Self {
         Self {
             admin,
             known: Known::new(store, access::ID),
             issuers: None,
             verified: Mutex::default(),
             verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
+            strangers: Rates::new(strangers_per_second),
         }
     }
 
@@ -72,12 +75,32 @@ impl Access {
     /// Who shows this bearer token.
     ///
     /// # Errors
-    /// `unauthenticated` for a token that is not known, has ended or was revoked.
+    /// `unauthenticated` for a token that is not known, has ended or was revoked; `busy` for one that is new while too many
+    /// strangers ask: looking at a token takes its time.
     pub(crate) async fn identify(&self, shown: &str) -> Result<Identity, Problem> {
+        let identity = self.recognise(shown).await;
+        if identity.as_ref().is_err_and(|problem| problem.kind == ProblemKind::Unauthenticated) {
+            self.strangers.take(&(), Instant::now());
+        }
+        identity
+    }
+
+    fn look_at_strangers(&self) -> Result<(), Problem> {
+        match self.strangers.admits(&(), Instant::now()) {
+            true => Ok(()),
+            false => Err(Problem::new(
+                ProblemKind::Busy,
+                "too many tokens that are not known were shown just now; wait a second",
+            )),
+        }
+    }
+
+    async fn recognise(&self, shown: &str) -> Result<Identity, Problem> {
         if !ApiToken::is_meant(shown) {
             return match &self.issuers {
                 _ if self.admin.is(shown) => Ok(administrator()),
                 Some(issuers) if is_signed_token(shown) => {
+                    self.look_at_strangers()?;
                     self.outsider(issuers.identify(shown).await?).await
                 }
                 _ => {
@@ -141,6 +164,8 @@ impl Access {
         let busy = || Problem::new(ProblemKind::Busy, "too many tokens are verified at once; try again");
         let permit = Arc::clone(&self.verifications).acquire_owned();
         let permit = tokio::time::timeout(VERIFICATION_WAIT, permit).await.map_err(|_| busy())?;
+        // Those before it may have turned out to be strangers.
+        self.look_at_strangers()?;
         let (shown, hash) = (token.clone(), hash.to_owned());
         let verified = tokio::task::spawn_blocking(move || {
             let _permit = permit;

@@ -14,6 +14,7 @@ mod files;
 mod handler;
 mod image;
 mod key;
+mod kill;
 mod log;
 mod migrate;
 mod node;
@@ -42,7 +43,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::api::Details;
-use crate::output::{Format, Output, harmless, heard, remark};
+use crate::output::{Format, Output, harmless, heard, inert, remark};
 
 use session::Session;
 
@@ -133,6 +134,9 @@ enum Command {
     /// Drive a handler without a platform.
     #[command(subcommand)]
     Handler(handler::Handler),
+    /// End agents at once, whatever they are doing.
+    #[command(subcommand)]
+    Kill(kill::Kill),
     /// Make, see and end tokens.
     #[command(subcommand)]
     Token(token::Token),
@@ -240,6 +244,7 @@ impl Command {
             Self::Log(log) => log.run(output).await,
             Self::Token(token) => token.run(&Session::open(global, output)?).await,
             Self::Role(role) => role.run(&Session::open(global, output)?).await,
+            Self::Kill(kill) => kill.run(&Session::open(global, output)?).await,
             Self::Key(key) => key.run(&Session::open(global, output)?).await,
             Self::Migrate => migrate::run(global, output).await,
             Self::Node(node) => node.run(&Session::open(global, output)?).await,
@@ -268,7 +273,8 @@ fn report(problem: &Problem, format: Format) {
             }
         }
         Format::Json | Format::Yaml => {
-            remark(serde_json::to_value(Details::from(problem.clone())).unwrap_or(Value::Null));
+            let details = serde_json::to_value(Details::from(problem.clone())).unwrap_or(Value::Null);
+            remark(inert(&details.to_string()));
         }
     }
 }

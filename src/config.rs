@@ -84,6 +84,10 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// Most HTTP connections at once.
     pub connections_max: usize,
+    /// Requests and commands of one principal in a second.
+    pub requests_per_second: u32,
+    /// Tokens that are not known and are looked at in a second.
+    pub strangers_per_second: u32,
     /// Events after which a checkpoint of the log is signed.
     pub checkpoint_events: u64,
     /// How long an event waits for its checkpoint at most, in milliseconds.
@@ -133,6 +137,8 @@ impl Default for Config {
             request_ms: 30_000,
             body_bytes_max: 2 * 1024 * 1024,
             connections_max: 1_024,
+            requests_per_second: 1_000,
+            strangers_per_second: 50,
             checkpoint_events: 1_000,
             checkpoint_ms: 1_000,
             checkpoint_file: None,

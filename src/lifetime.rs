@@ -158,6 +158,8 @@ fn weighty(config: &Config) -> impl Iterator<Item = (&'static str, Option<String
         ("docker_link", Some(format!("{:?}", docker.link).to_lowercase())),
         ("docker_subnets", Some(docker.subnets.to_string())),
         ("run_dir", path(&config.run_dir)),
+        ("requests_per_second", Some(config.requests_per_second.to_string())),
+        ("strangers_per_second", Some(config.strangers_per_second.to_string())),
         ("database_url", config.database_url.as_ref().map(ToString::to_string)),
         ("checkpoint_file", path(&config.checkpoint_file)),
         ("checkpoint_dir", path(&config.checkpoint_dir)),

@@ -47,7 +47,7 @@ impl Output {
     pub fn value(self, value: &Value, text: impl FnOnce(&Value) -> String) -> Result<(), Problem> {
         let text = match self.format {
             Format::Table => text(value),
-            Format::Json => format!("{value:#}"),
+            Format::Json => inert(&format!("{value:#}")),
             Format::Yaml => yaml(value),
         };
         print(&text)
@@ -78,7 +78,7 @@ impl Output {
     pub fn item(self, value: &Value, text: impl FnOnce(&Value) -> String) -> Result<(), Problem> {
         match self.format {
             Format::Table => print(&text(value)),
-            Format::Json => print(&value.to_string()),
+            Format::Json => print(&inert(&value.to_string())),
             Format::Yaml => print(&format!("---\n{}", yaml(value))),
         }
     }
@@ -116,10 +116,28 @@ pub fn remark(text: impl fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Text whose control characters are escaped, so that what an agent wrote cannot steer the terminal.
+/// Whether a character steers a terminal, or changes the order in which others are shown (Unicode Standard Annex 9).
+fn steers(c: char) -> bool {
+    (c.is_control() && c != '\n' && c != '\t')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// JSON in which such characters stand as escapes: it says the same, and can be looked at.
+pub(crate) fn inert(json: &str) -> String {
+    json.chars().fold(String::with_capacity(json.len()), |mut text, c| {
+        match steers(c) {
+            true => text += &format!("\\u{:04x}", u32::from(c)),
+            false => text.push(c),
+        }
+        text
+    })
+}
+
+/// Text whose control characters are escaped, so that what an agent wrote can neither steer the terminal nor be read as
+/// something else than it is.
 pub fn harmless(text: &str) -> String {
     text.chars()
-        .flat_map(|c| match c.is_control() && c != '\n' && c != '\t' {
+        .flat_map(|c| match steers(c) {
             true => c.escape_debug().collect::<Vec<_>>(),
             false => vec![c],
         })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use events::api::{Caller, Command, Problem, ProblemKind, Reply};
 use events::domain::crew::{self, Status};
+use events::domain::killed::Killed;
 use events::domain::{Decider, agent, profile, task};
 use events::{AgentId, CommandId, CrewId, Digest, EntityKind, Meta, Position, TaskId};
 use manifest::ProfileSpec;
@@ -78,6 +79,14 @@ impl Answerer {
                 let position = self.core.store.head().await?.position;
                 Ok(reply(EntityKind::Crew, crew.as_str(), position, body))
             }
+            Command::CrewKill { crew, reason } => {
+                let killed = self.killed(asked, reason);
+                self.crew(asked, &crew, crew::Command::Kill(killed)).await
+            }
+            Command::TenantKill { .. } => {
+                Err(Problem::new(ProblemKind::Internal, "a tenant is killed crew by crew, and not as one"))
+            }
+            Command::AgentKill { agent, reason } => self.kill(asked, &agent, reason).await,
             Command::AgentRestart { agent } => self.restart(asked, &agent).await,
             Command::AgentEraseLogs { agent } => self.erase_logs(asked, &agent).await,
             Command::TaskSubmit { crew, to, input, subject, context, deadline_ms } => {
@@ -260,9 +269,10 @@ impl Answerer {
             return Err(Problem::new(ProblemKind::Invalid, detail));
         }
         let state = self.own_crew(asked, crew).await?;
-        let existing: Vec<&crew::Seat> =
-            state.kept().map(|held| &held.seat).filter(|seat| seat.member == member).collect();
-        let Some(first) = existing.first() else {
+        let of_member = |held: &&crew::Held| held.seat.member == member;
+        let existing: Vec<&crew::Seat> = state.kept().filter(of_member).map(|held| &held.seat).collect();
+        // All that it had may be killed: then it is filled anew.
+        let Some(first) = state.seats.iter().find(of_member).map(|held| &held.seat) else {
             let detail = format!("crew `{crew}` has no member `{member}`");
             return Err(Problem::new(ProblemKind::NotFound, detail));
         };
@@ -298,6 +308,22 @@ impl Answerer {
         let outcome = self.give(&self.core.crews, asked, requested.crew.as_str(), command).await?;
         let position = self.position(&outcome).await?;
         let body = json!({ "agent": agent, "incarnation": state.incarnation.next() });
+        Ok(reply(EntityKind::Agent, agent.as_str(), position, body))
+    }
+
+    /// What the caller has decided.
+    fn killed(&self, asked: &Asked<'_>, reason: String) -> Killed {
+        Killed { by: asked.caller.principal.clone(), reason, at_ms: self.core.clock.now().millis() }
+    }
+
+    /// The crew takes note first, so that nothing has the agent back; its sandbox is cut off by then.
+    async fn kill(&self, asked: &Asked<'_>, agent: &AgentId, reason: String) -> Result<Reply, Problem> {
+        let (_, requested) = self.own_agent(asked, agent).await?;
+        let command = crew::Command::KillAgent { agent: agent.clone(), killed: self.killed(asked, reason) };
+        let outcome = self.give(&self.core.crews, asked, requested.crew.as_str(), command).await?;
+        let position = self.position(&outcome).await?;
+        let killed = outcome.state.seat(agent).and_then(|held| held.killed.as_ref());
+        let body = json!({ "agent": agent, "killed": killed });
         Ok(reply(EntityKind::Agent, agent.as_str(), position, body))
     }
 

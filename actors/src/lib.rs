@@ -24,6 +24,7 @@ mod homes;
 mod host;
 mod hosted;
 mod keeper;
+mod kills;
 mod links;
 mod live;
 mod meters;

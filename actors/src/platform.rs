@@ -24,7 +24,7 @@ use crate::route::Router;
 use crate::shelves::PoolFigures;
 use crate::supervisor::{self, Entry, Journal, JournalError};
 use crate::watchdog::{self, Finding, HungReason, Sign, Signal, Subject, Verdict};
-use crate::{breaches, hibernation, hosted, recovery, route, service};
+use crate::{breaches, hibernation, hosted, kills, recovery, route, service};
 
 /// What the platform stands on.
 pub struct Seams {
@@ -181,6 +181,7 @@ impl Platform {
             add(&services, service::child("other nodes", serve)).await?;
         }
         recovery::begin(&self.core, taken).await?;
+        self.core.spawn_always(kills::finish(Arc::clone(&self.core)));
         for child in [
             service::child("passivation", {
                 let core = Arc::clone(&self.core);

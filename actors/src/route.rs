@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::commands::Answerer;
 use crate::core::Core;
+use crate::kills;
 use crate::peers::{self, Answer, Ask, Peers, Silence};
 use crate::profiles;
 use crate::shards::Tenure;
@@ -55,10 +56,12 @@ impl Router {
             | Command::CrewResume { crew, .. }
             | Command::CrewDrain { crew, .. }
             | Command::CrewDisband { crew, .. }
+            | Command::CrewKill { crew, .. }
             | Command::TaskSubmit { crew, .. } => Some(crew.clone()),
-            Command::AgentRestart { agent } | Command::AgentEraseLogs { agent } => {
-                homes.of::<Agent>(&self.core, agent.as_str()).await?
-            }
+            Command::TenantKill { .. } => None,
+            Command::AgentRestart { agent }
+            | Command::AgentKill { agent, .. }
+            | Command::AgentEraseLogs { agent } => homes.of::<Agent>(&self.core, agent.as_str()).await?,
             Command::TaskCancel { task, .. }
             | Command::TaskRetry { task }
             | Command::InputAnswer { task, .. } => homes.of::<Task>(&self.core, task.as_str()).await?,
@@ -152,6 +155,9 @@ impl Router {
 #[async_trait]
 impl Commands for Router {
     async fn execute(&self, caller: &Caller, command: Command) -> Result<Reply, Problem> {
+        if let Command::TenantKill { tenant, reason } = &command {
+            return kills::kill_tenant(&self.core, self, caller, tenant, reason).await;
+        }
         let (mut caller, mut is_first) = (caller.clone(), caller.idempotency_key.is_none());
         // One that is tried on several nodes is one command all the same.
         caller.idempotency_key.get_or_insert_with(|| self.core.clock.fresh_command().to_string().into());

@@ -138,6 +138,27 @@ pub enum Command {
         /// Why, for the log.
         reason: String,
     },
+    /// End all of a crew at once, whatever its agents are doing.
+    CrewKill {
+        /// The crew.
+        crew: CrewId,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// End every crew that the tenant has at the moment, at once.
+    TenantKill {
+        /// The tenant, which must be the caller's.
+        tenant: Tenant,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// End an agent at once, whatever it is doing; it never comes back.
+    AgentKill {
+        /// The agent.
+        agent: AgentId,
+        /// Why, for the log.
+        reason: String,
+    },
     /// End an agent's incarnation and start the next, whatever its state.
     AgentRestart {
         /// The agent.

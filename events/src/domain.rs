@@ -20,6 +20,7 @@ mod driven;
 #[cfg(test)]
 mod golden;
 pub mod keys;
+pub mod killed;
 pub mod message;
 pub mod platform;
 pub mod pool;

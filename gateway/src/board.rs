@@ -324,10 +324,10 @@ impl Board {
         (next, dead)
     }
 
-    /// A delivery could not be made after all: the body cannot be read.
-    pub(crate) fn body_lost(&mut self, agent: &AgentId, message: &MessageId) -> Option<Dead> {
+    /// A delivery is not made after all.
+    pub(crate) fn give_up(&mut self, agent: &AgentId, message: &MessageId, reason: GivenUp) -> Option<Dead> {
         let in_hand = self.agents.get_mut(agent)?.in_hand.remove(message)?;
-        Some(in_hand.waiting.buried(GivenUp::BodyLost))
+        Some(in_hand.waiting.buried(reason))
     }
 
     /// An agent in this life answered a delivery.

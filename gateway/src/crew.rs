@@ -64,7 +64,7 @@ impl Crew {
 
     /// Its policy now.
     pub(crate) fn policy(&self) -> Arc<CrewPolicy> {
-        self.state().policy.clone()
+        self.state().policy()
     }
 
     /// A new policy. Rates begin anew; agents that are gone get no more messages.
@@ -186,6 +186,11 @@ impl Crew {
 }
 
 impl State {
+    /// The crew's policy now.
+    pub(crate) fn policy(&self) -> Arc<CrewPolicy> {
+        self.policy.clone()
+    }
+
     /// At least so many messages were sent before: the log says so.
     pub(crate) fn know_sent(&mut self, sent: u64) {
         self.sent = self.sent.max(sent);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::domain::DomainEvent;
-use events::domain::message::{Acked as AckedEvent, DeadLettered, Event, MessageId, Recipient};
+use events::domain::message::{Acked as AckedEvent, DeadLettered, Event, GivenUp, MessageId, Recipient};
 use events::{AgentId, AppendError, AppendRequest, EntityKind, Incarnation, Principal, StreamId};
 use link::handler::{Deliver, Sender};
 use link::{Content, ErrorType, Id, MessageAck, MessageFrame, ToRunner};
@@ -18,6 +18,7 @@ use crate::crew::Crew;
 use crate::denial::party;
 use crate::host::Peer;
 use crate::journal;
+use crate::policy::Kind;
 use crate::session::text;
 
 /// Most acknowledgements in one event: an event's payload is bounded.
@@ -38,18 +39,26 @@ impl Core {
     pub(crate) async fn next_message(self: &Arc<Self>, peer: &Arc<Peer>, welcome: bool) -> Step {
         let Some(crew) = self.crew(&peer.crew) else { return Step::Wait(None) };
         loop {
-            let (next, dead) = {
+            let (next, dead, policy) = {
                 let mut state = crew.state();
                 if state.life(&peer.agent).is_none_or(|life| life.incarnation != peer.incarnation) {
                     return Step::Wait(None);
                 }
-                state.board.next(&peer.agent, welcome, Instant::now())
+                let (next, dead) = state.board.next(&peer.agent, welcome, Instant::now());
+                (next, dead, state.policy())
             };
             self.bury(&crew, dead);
             let delivery = match next {
                 Next::Deliver(delivery) => delivery,
                 Next::Wait(until) => return Step::Wait(until),
             };
+            let sent = &delivery.sent;
+            // What it was let in by may be gone by now: it may have waited since before a restart.
+            if policy.channel(&sent.from.member, &peer.member, Kind::Message).is_none() {
+                let refused = crew.state().board.give_up(&peer.agent, &sent.message, GivenUp::NoChannel);
+                self.bury(&crew, refused);
+                continue;
+            }
             match self.frame(&delivery).await {
                 Ok(frame) => return Step::Send(frame),
                 Err(Lost::ForNow) => {
@@ -63,7 +72,8 @@ impl Core {
                     return Step::Wait(Some(now + BODY_RETRY));
                 }
                 Err(Lost::ForGood) => {
-                    let dead = crew.state().board.body_lost(&peer.agent, &delivery.sent.message);
+                    let message = &delivery.sent.message;
+                    let dead = crew.state().board.give_up(&peer.agent, message, GivenUp::BodyLost);
                     self.bury(&crew, dead);
                 }
             }

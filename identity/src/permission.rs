@@ -2,6 +2,7 @@
 
 /// Every permission that some door asks for, `resource:verb`, in order.
 pub const PERMISSIONS: &[&str] = &[
+    "agent:kill",
     "agent:read",
     "agent:restart",
     "approval:answer",
@@ -15,6 +16,7 @@ pub const PERMISSIONS: &[&str] = &[
     "crew:assemble",
     "crew:disband",
     "crew:drain",
+    "crew:kill",
     "crew:pause",
     "crew:read",
     "crew:resume",
@@ -41,6 +43,7 @@ pub const PERMISSIONS: &[&str] = &[
     "task:read",
     "task:retry",
     "task:submit",
+    "tenant:kill",
     "token:mint",
     "token:read",
     "token:revoke",

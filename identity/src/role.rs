@@ -90,6 +90,7 @@ impl Role {
                 "profile:*",
                 "role:*",
                 "task:*",
+                "tenant:kill",
                 "token:*",
             ],
             Self::Operator => &[
@@ -97,6 +98,7 @@ impl Role {
                 "audit:read",
                 "crew:disband",
                 "crew:drain",
+                "crew:kill",
                 "crew:pause",
                 "crew:resume",
                 "crew:scale",
@@ -187,6 +189,8 @@ mod tests {
             (Role::Operator, "crew:assemble"),
             (Role::Developer, "token:mint"),
             (Role::Developer, "approval:answer"),
+            (Role::Developer, "tenant:kill"),
+            (Role::Operator, "tenant:kill"),
             (Role::Approver, "task:submit"),
             (Role::TenantAdmin, "audit:checkpoint"),
         ] {

@@ -16,7 +16,7 @@ struct Gate {
 impl Gate {
     fn new() -> Self {
         let store = Arc::new(Memory::new());
-        let access = || Access::new(Arc::clone(&store) as Arc<dyn EventStore>, Token::random());
+        let access = || Access::new(Arc::clone(&store) as Arc<dyn EventStore>, Token::random(), 50);
         Self { access: access(), other: access(), store }
     }
 

@@ -278,7 +278,7 @@ impl Body for Resume {
 }
 
 /// A reason that nobody gave.
-fn asked_for() -> String {
+pub(super) fn asked_for() -> String {
     "asked for".to_owned()
 }
 

@@ -1,9 +1,12 @@
 //! From bytes to the fields of a command. Whatever is wrong with them is a problem.
 
+use std::fmt;
+
 use bytes::Bytes;
 use events::api::{Problem, ProblemKind};
 use events::domain::kinds;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use super::problem::Refusal;
@@ -68,9 +71,44 @@ pub(crate) fn unsupported(found: Option<&str>, expected: &str) -> Refusal {
     Refusal::with_status(415, Problem::new(ProblemKind::Invalid, detail))
 }
 
-/// Reads a JSON object; a fault carries its line and column. Nesting deeper than 128 levels is a fault too.
+/// The fields of an object, each of which stands there once: of two somebody else might read the other.
+struct Unique(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Unique;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut found: A) -> Result<Unique, A::Error> {
+                let mut fields = Map::new();
+                while let Some(name) = found.next_key::<String>()? {
+                    if fields.contains_key(&name) {
+                        let shown: String = name.chars().take(80).collect();
+                        return Err(A::Error::custom(format_args!(
+                            "`{}` stands there twice",
+                            shown.escape_debug()
+                        )));
+                    }
+                    fields.insert(name, found.next_value()?);
+                }
+                Ok(Unique(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// Reads a JSON object; a fault carries its line and column. Nesting deeper than 128 levels is a fault too, and so is a
+/// field that stands there twice.
 pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    serde_json::from_slice(bytes).map(|Unique(fields)| fields).map_err(|error| {
         let text = error.to_string();
         let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
         let (line, column) = (error.line(), error.column());
@@ -161,6 +199,7 @@ mod tests {
         let refusal = object(format!("{{\"a\":{deep}").as_bytes()).unwrap_err();
         assert!(format!("{refusal:?}").contains("recursion limit"), "{refusal:?}");
         assert!(format!("{:?}", object(b"[1]").unwrap_err()).contains("no JSON object"));
+        assert!(format!("{:?}", object(br#"{"a":1,"a":2}"#).unwrap_err()).contains("`a` stands there twice"));
     }
 
     #[test]

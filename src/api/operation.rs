@@ -12,6 +12,7 @@ use super::bodies::{
 };
 use super::input::{self, Input};
 use super::keys::{RevokeKey, RotateKeys};
+use super::kill::{KillAgent, KillCrew, KillTenant};
 use super::problem::Refusal;
 use super::service::Service;
 use crate::access::Change;
@@ -139,7 +140,7 @@ impl Operation {
 }
 
 /// Every command.
-pub(crate) static OPERATIONS: [Operation; 22] = [
+pub(crate) static OPERATIONS: [Operation; 25] = [
     Operation::new::<ApplyProfile>(
         ("profile", "apply"),
         "/v1/profiles",
@@ -211,6 +212,27 @@ pub(crate) static OPERATIONS: [Operation; 22] = [
         "disbandCrew",
         "crew:disband",
         "Cancels the crew's tasks and stops its agents",
+    ),
+    Operation::new::<KillCrew>(
+        ("crew", "kill"),
+        "/v1/crews/{crew}/kill",
+        "killCrew",
+        "crew:kill",
+        "Ends all of a crew at once, whatever its agents are doing",
+    ),
+    Operation::new::<KillTenant>(
+        ("tenant", "kill"),
+        "/v1/tenants/{tenant}/kill",
+        "killTenant",
+        "tenant:kill",
+        "Ends every crew that the tenant has at the moment, at once",
+    ),
+    Operation::new::<KillAgent>(
+        ("agent", "kill"),
+        "/v1/agents/{agent}/kill",
+        "killAgent",
+        "agent:kill",
+        "Ends an agent at once, whatever it is doing; it never comes back",
     ),
     Operation::new::<Restart>(
         ("agent", "restart"),

@@ -1,10 +1,11 @@
 //! From a request to its answer, for every door.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use events::EventStore;
 use events::api::{Caller, Commands, Problem, ProblemKind, Reply};
+use events::{EventStore, Principal};
 use identity::{Role, is_permitted};
 
 use super::answer::Done;
@@ -13,6 +14,7 @@ use super::denials::Denials;
 use super::input::Request;
 use super::operation::{Deed, Operation, Pace};
 use super::problem::Refusal;
+use super::rates::Rates;
 use super::token::Token;
 use crate::access::{Access, Identity};
 use crate::erasure::Eraser;
@@ -30,6 +32,10 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Longest idempotency key, in bytes.
     pub key_bytes_max: usize,
+    /// Requests of one principal in a second; twice as many at once.
+    pub requests_per_second: u32,
+    /// Requests in a second by tokens that are not known; twice as many at once. What is more is not looked at.
+    pub strangers_per_second: u32,
 }
 
 impl Default for Limits {
@@ -39,6 +45,8 @@ impl Default for Limits {
             long_request_ms: 300_000,
             body_bytes_max: 2 * 1024 * 1024,
             key_bytes_max: 128,
+            requests_per_second: 1_000,
+            strangers_per_second: 50,
         }
     }
 }
@@ -49,6 +57,8 @@ impl From<&crate::config::Config> for Limits {
             request_ms: config.request_ms,
             long_request_ms: config.request_ms.saturating_mul(10),
             body_bytes_max: config.body_bytes_max,
+            requests_per_second: config.requests_per_second,
+            strangers_per_second: config.strangers_per_second,
             ..Self::default()
         }
     }
@@ -82,6 +92,8 @@ pub struct Service {
     access: Arc<Access>,
     limits: Limits,
     denials: Denials,
+    rates: Rates<Principal>,
+    limited: AtomicU64,
     eraser: Option<Arc<Eraser>>,
     keyring: Option<Arc<Keyring>>,
 }
@@ -94,8 +106,19 @@ impl Service {
         token: Token,
         limits: Limits,
     ) -> Self {
-        let access = Arc::new(Access::new(Arc::clone(&store), token));
-        Self { commands, store, access, limits, denials: Denials::default(), eraser: None, keyring: None }
+        let access = Arc::new(Access::new(Arc::clone(&store), token, limits.strangers_per_second));
+        let rates = Rates::new(limits.requests_per_second);
+        Self {
+            commands,
+            store,
+            access,
+            limits,
+            denials: Denials::default(),
+            rates,
+            limited: AtomicU64::new(0),
+            eraser: None,
+            keyring: None,
+        }
     }
 
     /// The same, which lets those in as well whom these issuers know.
@@ -150,10 +173,17 @@ impl Service {
 
     async fn admitted(&self, shown: Shown, permission: &'static str) -> Result<Admitted, Refusal> {
         let identity = self.identify(&shown).await.inspect_err(|problem| {
-            if problem.kind == ProblemKind::Unauthenticated {
+            if problem.kind == ProblemKind::Busy {
+                self.limited.fetch_add(1, Ordering::Relaxed);
+            }
+            if matches!(problem.kind, ProblemKind::Unauthenticated | ProblemKind::Busy) {
                 self.denials.of_stranger(&self.store, permission, &problem.detail);
             }
         })?;
+        // Whoever asks too much may still pull the kill switch.
+        if !permission.ends_with(":kill") && !self.rates.take(&identity.principal, Instant::now()) {
+            return Err(self.too_many(&identity, permission).await.into());
+        }
         if !is_permitted(&identity.roles, permission) {
             return Err(self.denied(&identity, permission, lacking(&identity, permission)).await.into());
         }
@@ -177,6 +207,20 @@ impl Service {
         let mut problem = Problem::new(ProblemKind::Denied, reason);
         problem.position = position;
         problem
+    }
+
+    /// Somebody asks for more than the platform does for one.
+    async fn too_many(&self, identity: &Identity, permission: &'static str) -> Problem {
+        self.limited.fetch_add(1, Ordering::Relaxed);
+        let (principal, most) = (&identity.principal, self.limits.requests_per_second);
+        let reason = format!("{principal} asks more than {most} times a second; wait a second");
+        let position = self.denials.of(&*self.store, principal, permission, &reason).await;
+        Problem { position, ..Problem::new(ProblemKind::Busy, reason) }
+    }
+
+    /// Requests that were refused because there were too many.
+    pub(crate) fn limited(&self) -> u64 {
+        self.limited.load(Ordering::Relaxed)
     }
 
     /// How long an answer may take; `None` for as long as the client listens.

@@ -187,6 +187,22 @@ pub const SETTINGS: &[Setting] = &[
         set: |config, text| number(text, 1, 65_536).map(|count| config.connections_max = count as usize),
     },
     Setting {
+        key: "requests_per_second",
+        form: "number, 1 to 1000000",
+        default: "`1000`",
+        meaning: "Requests over HTTP and commands over NATS that one principal may make in a second; twice as many at once. What is more is answered 429, but for the kill switch.",
+        set: |config, text| number(text, 1, 1_000_000).map(|count| config.requests_per_second = count as u32),
+    },
+    Setting {
+        key: "strangers_per_second",
+        form: "number, 1 to 1000000",
+        default: "`50`",
+        meaning: "Requests with tokens that turn out not to be known, in a second, all together; twice as many at once. While there are more, only tokens that were recognised before are taken, and others are answered 429.",
+        set: |config, text| {
+            number(text, 1, 1_000_000).map(|count| config.strangers_per_second = count as u32)
+        },
+    },
+    Setting {
         key: "checkpoint_events",
         form: "number, 1 to 1000000",
         default: "`1000`",

@@ -27,13 +27,16 @@ impl Metrics {
         count.seconds += took.as_secs_f64();
     }
 
-    /// The counters, and these gauges: name, meaning, value.
-    pub(super) fn render(&self, gauges: &[(&str, &str, u64)]) -> String {
+    /// The counters, this one of requests at all doors among them, and these gauges: name, meaning, value.
+    pub(super) fn render(&self, gauges: &[(&str, &str, u64)], limited: u64) -> String {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut text = String::new();
         for (name, help, value) in gauges {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
         }
+        let name = "hypercode_requests_limited_total";
+        let help = "Requests at all doors that were refused because there were too many.";
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {limited}");
         let requests = "hypercode_http_requests_total";
         let _ = writeln!(text, "# HELP {requests} Requests answered.\n# TYPE {requests} counter");
         for ((route, status), count) in &counts {
@@ -57,7 +60,8 @@ mod tests {
         let metrics = Metrics::default();
         metrics.count("listCrews", StatusCode::OK, Duration::from_millis(250));
         metrics.count("listCrews", StatusCode::OK, Duration::from_millis(250));
-        let text = metrics.render(&[("hypercode_log_position", "The log's end.", 7)]);
+        let text = metrics.render(&[("hypercode_log_position", "The log's end.", 7)], 3);
+        assert!(text.contains("\nhypercode_requests_limited_total 3\n"));
         assert!(text.starts_with(
             "# HELP hypercode_log_position The log's end.\n# TYPE hypercode_log_position gauge\n"
         ));

@@ -67,6 +67,9 @@ pub(super) struct AgentModel {
     /// Why it drains, was set aside, or ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// By whom it was killed, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    killed: Option<KilledModel>,
     /// When it is woken, if it hibernates and is not needed before.
     #[serde(skip_serializing_if = "Option::is_none")]
     wakes_at: Option<String>,
@@ -108,6 +111,7 @@ impl AgentModel {
             concurrency: state.concurrency,
             in_hand: Vec::new(),
             reason: some(&state.reason),
+            killed: state.killed.map(KilledModel::from),
             wakes_at: state
                 .wake_at_ms
                 .filter(|_| state.status == events::domain::agent::Status::Hibernating)
@@ -124,6 +128,21 @@ impl AgentModel {
 
     pub(super) fn with_tasks(self, tasks: &[TaskView]) -> Self {
         Self { in_hand: tasks.iter().map(InHandModel::of).collect(), ..self }
+    }
+}
+
+/// Somebody's decision to end something at once.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct KilledModel {
+    by: String,
+    reason: String,
+    at: String,
+}
+
+impl From<events::domain::killed::Killed> for KilledModel {
+    fn from(killed: events::domain::killed::Killed) -> Self {
+        Self { by: killed.by.to_string(), reason: killed.reason, at: time_of_ms(killed.at_ms) }
     }
 }
 

@@ -104,7 +104,8 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Result<impl IntoResp
         ("hypercode_http_feeds", "Feeds that are open.", feeds as u64),
     ];
     gauges.extend(api.dependencies.iter().flat_map(|part| part.gauges()));
-    let text = api.metrics.render(&gauges) + &super::pools::metrics(&api.pools.figures());
+    let text =
+        api.metrics.render(&gauges, api.service.limited()) + &super::pools::metrics(&api.pools.figures());
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
 }
 

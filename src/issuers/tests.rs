@@ -64,7 +64,7 @@ async fn an_outsider_is_who_the_issuer_says_and_may_what_their_groups_and_grants
     std::fs::write(&keys, login.jwks("one")).expect("written");
     let issuers = Issuers::parse(&file(keys.to_str().expect("text")), None).expect("issuers");
     let store: Arc<dyn EventStore> = Arc::new(Memory::new());
-    let access = Access::new(store, Token::random()).with_issuers(issuers);
+    let access = Access::new(store, Token::random(), 50).with_issuers(issuers);
     let who = access.identify(&login.token("one", &json!({}))).await.expect("known");
     assert_eq!(
         (who.principal.as_str(), &who.roles[..]),

@@ -47,7 +47,7 @@ impl Cell {
 fn plain(c: char) -> Vec<char> {
     match c {
         '\n' | '\r' | '\t' => vec![' '],
-        c if c.is_control() => c.escape_debug().collect(),
+        c if super::steers(c) => c.escape_debug().collect(),
         c => vec![c],
     }
 }

@@ -70,7 +70,12 @@ fn literal(value: &Value) -> Option<&str> {
     let is_plain = |text: &str| {
         text.chars().all(|c| {
             c == '\n'
-                || !(c.is_control() || c == '\u{feff}' || c == '\u{85}' || c == '\u{2028}' || c == '\u{2029}')
+                || !(c.is_control()
+                    || super::steers(c)
+                    || c == '\u{feff}'
+                    || c == '\u{85}'
+                    || c == '\u{2028}'
+                    || c == '\u{2029}')
         })
     };
     let fits = text.contains('\n')
@@ -94,7 +99,7 @@ fn plain_or_quoted(text: &str) -> String {
     match is_plain(text) {
         true => text.to_owned(),
         // A JSON string is a double-quoted YAML scalar.
-        false => Value::from(text).to_string(),
+        false => super::inert(&Value::from(text).to_string()),
     }
 }
 
@@ -129,5 +134,6 @@ mod tests {
              name: code-health\nnone: null\n\"on\": true\ntext: |-\n  two\n  lines\nversion: \"1.0\"\n"
         );
         assert_eq!(yaml(&json!("a: b")), "\"a: b\"\n");
+        assert_eq!(yaml(&json!("a\u{9b}\n\u{202e}b")), "\"a\\u009b\\n\\u202eb\"\n");
     }
 }

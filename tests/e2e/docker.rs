@@ -7,25 +7,16 @@ use sandbox::conformance::Dockerd;
 use serde_json::Value;
 
 use crate::stage::{Stage, nothing_is_left};
+pub(crate) use crate::support::containers::{
+    DAEMON, PYTHON, build, containers, containers_of, docker, is_available, with_images,
+};
 use crate::support::{Api, Home, Up, eventually};
 
 const TREE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/link");
-const DAEMON: &str = "/var/run/docker.sock";
-pub(crate) const PYTHON: &str = "hypercode/python";
 
 /// Handlers that give back what they are told: at once, or some seconds later.
 pub(crate) const ECHO: &str = "{protocol: exec, command: [cat]}";
 const SLOW_ECHO: &str = "{protocol: exec, command: [sh, -c, 'cat; sleep 5'], timeout: 60s}";
-
-/// Whether a daemon is there; one line is said where it is not.
-pub(crate) fn is_available() -> bool {
-    let is_there = UnixStream::connect(DAEMON).is_ok();
-    assert!(is_there || std::env::var_os("CI").is_none(), "no Docker daemon listens at {DAEMON}");
-    if !is_there {
-        eprintln!("skipped: no Docker daemon listens at {DAEMON}");
-    }
-    is_there
-}
 
 /// The same, where the test besides takes root.
 fn is_available_to_root() -> bool {
@@ -35,25 +26,6 @@ fn is_available_to_root() -> bool {
         eprintln!("skipped: this test takes root");
     }
     is_root && is_available()
-}
-
-/// What the command line of Docker answers.
-pub(crate) fn docker(arguments: &[&str]) -> String {
-    let output = Command::new("docker").args(arguments).output().expect("docker");
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text").trim().to_owned()
-}
-
-/// The containers, whether they run or not, that have what the filter says.
-pub(crate) fn containers(filter: &str) -> Vec<String> {
-    let listed = docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", filter]);
-    listed.lines().map(str::to_owned).collect()
-}
-
-/// The containers of this home's platform.
-pub(crate) fn containers_of(home: &Home) -> Vec<String> {
-    let instance = std::fs::read_to_string(home.path("data/instance")).expect("an instance");
-    containers(&format!("label=hypercode.instance={}", instance.trim()))
 }
 
 /// Of every container of this home's platform, what `format` says.
@@ -85,23 +57,6 @@ impl Image {
 impl Drop for Image {
     fn drop(&mut self) {
         let _ = Command::new("docker").args(["rmi", "--force", &self.0]).output();
-    }
-}
-
-/// Has the platform's own images made anew.
-pub(crate) async fn build(home: &Home) -> Vec<Value> {
-    let built = home.hypercode(&["image", "build", "--output", "json"]).await.json();
-    built.as_array().expect("a list").clone()
-}
-
-/// Has the platform's own images made where they are missing.
-pub(crate) async fn with_images(home: &Home) {
-    let is_there = |name| {
-        let found = Command::new("docker").args(["image", "inspect", name]).output().expect("docker");
-        found.status.success()
-    };
-    if !["hypercode/base", PYTHON].into_iter().all(is_there) {
-        build(home).await;
     }
 }
 

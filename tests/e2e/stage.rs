@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::docker;
-use crate::support::{self, Api, Home, Ran, Up, eventually};
+use crate::support::{self, Api, Home, Ran, Up, containers, eventually};
 
 /// A home with a running platform.
 pub(crate) struct Stage {
@@ -63,11 +62,11 @@ impl Stage {
 
     /// A platform whose agents run in containers, with [`IMAGE`]; none, and a line, without a daemon.
     pub(crate) async fn in_containers() -> Option<Self> {
-        if !docker::is_available() {
+        if !containers::is_available() {
             return None;
         }
         let home = Home::in_containers();
-        docker::with_images(&home).await;
+        containers::with_images(&home).await;
         Some(Self::over(home).await)
     }
 

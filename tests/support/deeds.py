@@ -140,6 +140,25 @@ def execute(task, deed):
         if "for" in deed:
             execute(task, {"do": "wait", "for": deed["for"]})
         return execute(task, deed["then"]) if "then" in deed else "used"
+    if what == "chatter":  # messages without end, whatever is answered
+        while not os.path.exists(deed["for"]):
+            try:
+                call("message/send", to=deed["to"], text="again")
+            except Refused:
+                time.sleep(0.01)
+        return "said"
+    if what == "resend":  # the same message so many times at once
+        ids = set()
+
+        def resend():
+            ids.add(call("message/send", to=deed["to"], text="once", key="the same")["messageId"])
+
+        threads = [threading.Thread(target=resend) for _ in range(deed["times"])]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return {"ids": sorted(ids)}
     if what == "send":
         return call("message/send", to=deed["to"], text=deed["text"])
     if what == "park":  # once for each of its questions

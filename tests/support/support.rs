@@ -6,6 +6,7 @@
 
 mod api;
 mod command_line;
+pub(crate) mod containers;
 mod home;
 mod platform;
 mod processes;

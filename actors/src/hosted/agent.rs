@@ -68,19 +68,25 @@ fn observe_one(
             // The next incarnation may have a sandbox by the same append.
             revoke(core, state, down.incarnation);
             core.rosters.unready(crew, agent);
-            end_attempts(core, requested, down.incarnation, (down.exit, &down.detail), cause);
+            let ended = match down.exit {
+                Exit::Lost | Exit::NodeLost => task::Ended::Lost,
+                Exit::Hung => task::Ended::Hung,
+                _ => task::Ended::Crash,
+            };
+            end_attempts(core, requested, down.incarnation, (ended, &down.detail), cause);
         }
         Event::Draining(_) => {
             core.links().set_ready(agent, false);
             core.rosters.set_aside(crew, agent);
             hibernation::wake_for_tasks(core, crew);
         }
-        Event::Quarantined(_) | Event::Failed(_) | Event::Terminated(_) => {
+        Event::Quarantined(_) | Event::Failed(_) | Event::Terminated(_) | Event::Killed(_) => {
             core.links().set_ready(agent, false);
             revoke(core, state, state.incarnation);
             core.rosters.set_aside(crew, agent);
             hibernation::wake_for_tasks(core, crew);
-            end_attempts(core, requested, state.incarnation, (Exit::Killed, "its agent was ended"), cause);
+            let (ended, detail) = attempts_end(state);
+            end_attempts(core, requested, state.incarnation, (ended, &detail), cause);
         }
         Event::Hibernating(_) => {
             // In this order a message that comes in between finds it asleep, and wakes it.
@@ -138,22 +144,26 @@ async fn report_ready(core: &Arc<Core>, cause: &Cause, id: &str, incarnation: In
     super::crew::check_assembled(core, crew, cause).await;
 }
 
+/// How the attempts end that an agent had in hand which itself has ended. What a killed one was about is not tried again:
+/// it may be what it was killed for.
+pub(super) fn attempts_end(state: &State) -> (task::Ended, String) {
+    match &state.killed {
+        Some(killed) => (task::Ended::Killed, format!("its agent was {killed}")),
+        None => (task::Ended::Crash, "its agent was ended".to_owned()),
+    }
+}
+
 /// What an incarnation had in hand when it ended goes back to be tried again, or not.
 fn end_attempts(
     core: &Arc<Core>,
     requested: &Requested,
     incarnation: Incarnation,
-    (exit, detail): (Exit, &str),
+    (ended, detail): (task::Ended, &str),
     cause: Option<&Cause>,
 ) {
     let meta = match cause {
         Some(cause) => cause.meta("watchdog"),
         None => core.system_meta(&requested.tenant, "watchdog"),
-    };
-    let ended = match exit {
-        Exit::Lost | Exit::NodeLost => task::Ended::Lost,
-        Exit::Hung => task::Ended::Hung,
-        _ => task::Ended::Crash,
     };
     // Every open task of the crew is looked at: what is forgotten here would never end.
     for id in core.tallies.of(&requested.crew) {
@@ -196,6 +206,15 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
             super::pool::report_claim(core, cause, &pool, agent, incarnation, sandbox).await;
         }
         Effect::ReportReady { incarnation } => report_ready(core, cause, id, incarnation).await,
+        Effect::ReportQuarantined { incarnation } => {
+            let Ok(agent) = id.parse::<AgentId>() else { return };
+            let state = core.look(&core.agents, id).await;
+            let Some(requested) = &state.requested else { return };
+            let command_id = CommandId::derive(&["quarantined", id, &incarnation.to_string()]);
+            let (command, crew) =
+                (crew::Command::AgentQuarantined { agent, incarnation }, requested.crew.as_str());
+            core.instruct(&core.crews, crew, command, command_id, cause.meta(PART)).await;
+        }
         Effect::ReportDown { incarnation, exit, detail } => {
             let Ok(agent) = id.parse::<AgentId>() else { return };
             let state = core.look(&core.agents, id).await;

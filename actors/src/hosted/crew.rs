@@ -6,6 +6,7 @@ use std::time::Duration;
 use events::api::ProblemKind;
 use events::domain::agent;
 use events::domain::crew::{Command, Crew, Effect, Event, GivenUp, Resource, Seat, State, Status};
+use events::domain::killed::Killed;
 use events::domain::task;
 use events::supervision::ChildKind;
 use events::{AgentId, CrewId, Incarnation, Meta, PoolId, TaskId};
@@ -32,6 +33,7 @@ impl Hosted for Crew {
             core.links().remove_crew(&started.crew);
             core.meters.remove_where(|crew| *crew == started.crew);
         }
+        cut_off(core, state, events);
         notify(&core.crews, id, state);
         let goes_on =
             |event: &Event| matches!(event, Event::Resumed(_) | Event::Assembled(_) | Event::BudgetRaised(_));
@@ -49,11 +51,31 @@ impl Hosted for Crew {
     }
 
     fn takes_away(effect: &Effect) -> bool {
-        matches!(effect, Effect::Dissolve { .. })
+        matches!(effect, Effect::Dissolve { .. } | Effect::Kill { .. })
     }
 
     async fn perform(core: Arc<Core>, id: Arc<str>, cause: Cause, effect: Effect) {
         perform(&core, &id, &cause, effect).await;
+    }
+}
+
+/// Whoever was killed is not heard any more from this moment on, though its own end takes another append.
+fn cut_off(core: &Core, state: &State, events: &[Event]) {
+    let Some(started) = &state.started else { return };
+    let is_killed = |agent: &AgentId| {
+        events.iter().any(|event| match event {
+            Event::Killed(_) => true,
+            Event::Condemned(condemned) => condemned.agent == *agent,
+            _ => false,
+        })
+    };
+    for agent in state.seats.iter().map(|held| &held.seat.agent).filter(|agent| is_killed(agent)) {
+        core.links().set_ready(agent, false);
+        core.rosters.set_aside(&started.crew, agent);
+        let sandbox = core.rosters.place(&started.crew, agent, |place| place.sandbox.clone());
+        if let Some(sandbox) = sandbox.flatten() {
+            core.links().revoke(&sandbox);
+        }
     }
 }
 
@@ -99,6 +121,7 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
             core.follow(&core.agents, agent.as_str(), command, cause, PART, 3).await;
         }
         Effect::Release { agent } => release(core, cause, &agent).await,
+        Effect::Kill { agent, killed } => kill(core, cause, &agent, &killed).await,
         Effect::DisbandWhenIdle { until_ms } => {
             let Ok(crew) = id.parse::<CrewId>() else { return };
             let is_late = || until_ms.is_some_and(|until_ms| core.clock.now().millis() >= until_ms);
@@ -108,7 +131,14 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
             let how = if is_late() { "the grace of its drain is over" } else { "it was drained" };
             follow(core, id, Command::Disband { reason: how.to_owned() }, cause, 4).await;
         }
-        Effect::Dissolve { agents, reason } => dissolve(core, id, cause, &agents, &reason).await,
+        Effect::Dissolve { agents, reason, killed } => {
+            if let Some(killed) = &killed {
+                // First of all, for a handler takes its time with what is called off.
+                let kills = agents.iter().map(|agent| kill(core, cause, agent, killed));
+                futures_util::future::join_all(kills).await;
+            }
+            dissolve(core, id, cause, &agents, &reason).await;
+        }
     }
 }
 
@@ -187,7 +217,9 @@ async fn request(core: &Arc<Core>, id: &str, cause: &Cause, seat: Seat) {
             // was then neither ended nor released.
             let state = core.look(&core.crews, id).await;
             if matches!(state.status, Status::Failed | Status::Disbanding | Status::Disbanded) {
-                end(core, cause, &agent, &state.reason).await;
+                end(core, id, cause, &agent, &state.reason).await;
+            } else if let Some(killed) = killed(&state, &agent) {
+                kill(core, cause, &agent, &killed).await;
             } else if is_removed(&state, &agent) {
                 release(core, cause, &agent).await;
             }
@@ -243,7 +275,7 @@ async fn dissolve(core: &Arc<Core>, id: &str, cause: &Cause, agents: &[AgentId],
     for task in core.tallies.of(&crew) {
         cancel(core, cause, &task, reason).await;
     }
-    let ends = agents.iter().map(|agent| end(core, cause, agent, reason));
+    let ends = agents.iter().map(|agent| end(core, id, cause, agent, reason));
     futures_util::future::join_all(ends).await;
     // A task that was accepted while the agents ended is not left behind.
     for task in core.tallies.of(&crew) {
@@ -264,9 +296,25 @@ async fn cancel(core: &Arc<Core>, cause: &Cause, task: &TaskId, reason: &str) {
     core.instruct(&core.tasks, task.as_str(), command, command_id, cause.meta(PART)).await;
 }
 
-async fn end(core: &Arc<Core>, cause: &Cause, agent: &AgentId, reason: &str) {
-    let command = agent::Command::Terminate { reason: reason.to_owned() };
-    let command_id = events::CommandId::derive(&["terminate", agent.as_str()]);
+/// By whom the agent was killed, alone or with all of its crew.
+fn killed(state: &State, agent: &AgentId) -> Option<Killed> {
+    state.seat(agent).and_then(|held| held.killed.clone()).or_else(|| state.killed.clone())
+}
+
+/// Ends an agent at once. Its sandbox is taken away by its own obligation.
+async fn kill(core: &Arc<Core>, cause: &Cause, agent: &AgentId, killed: &Killed) {
+    let command_id = events::CommandId::derive(&["kill", agent.as_str()]);
+    let command = agent::Command::Kill(killed.clone());
+    core.instruct(&core.agents, agent.as_str(), command, command_id, cause.meta(PART)).await;
+}
+
+async fn end(core: &Arc<Core>, crew: &str, cause: &Cause, agent: &AgentId, reason: &str) {
+    let state = core.look(&core.crews, crew).await;
+    let (command, how) = match killed(&state, agent) {
+        Some(killed) => (agent::Command::Kill(killed), "kill"),
+        None => (agent::Command::Terminate { reason: reason.to_owned() }, "terminate"),
+    };
+    let command_id = events::CommandId::derive(&[how, agent.as_str()]);
     let answer = core.command(&core.agents, agent.as_str(), command, command_id, cause.meta(PART)).await;
     match answer {
         // Failed before it ended: there is nothing left to end.

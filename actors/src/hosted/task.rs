@@ -10,7 +10,7 @@ use events::domain::task::{Answer, Attempt, Command, Effect, Event, State, Submi
 use events::{CommandId, CrewId, SandboxId, TaskId, Timestamp};
 use serde_json::Value;
 
-use super::agent::grace_ms;
+use super::agent::{attempts_end, grace_ms};
 use super::questions;
 use crate::contents;
 use crate::core::{Core, notify};
@@ -192,7 +192,7 @@ pub(crate) async fn dispatch(core: &Arc<Core>, id: &str, attempt: &Attempt) {
     // The agent may have ended between the choice of it and the append: then nobody else ends the attempt.
     let agent = core.look(&core.agents, attempt.placement.agent.as_str()).await;
     let Some(sandbox) = serving(&agent, attempt) else {
-        return end(core, id, submitted, attempt, Ended::Crash, ORPHANED).await;
+        return end_orphan(core, id, submitted, attempt, &agent).await;
     };
     let params = match until_readable(core, &state, submitted, attempt).await {
         Ok(Some(params)) => params,
@@ -417,6 +417,21 @@ pub(crate) fn route(core: &Core, submitted: &Submitted) -> Routed {
     core.rosters.reserve(&submitted.crew, &wish(submitted))
 }
 
+/// Ends an attempt whose agent's incarnation has ended.
+async fn end_orphan(
+    core: &Arc<Core>,
+    id: &str,
+    submitted: &Submitted,
+    attempt: &Attempt,
+    agent: &agent::State,
+) {
+    let (ended, detail) = match &agent.killed {
+        Some(_) => attempts_end(agent),
+        None => (Ended::Crash, ORPHANED.to_owned()),
+    };
+    end(core, id, submitted, attempt, ended, &detail).await;
+}
+
 /// The sandbox of the incarnation that has the attempt, while that incarnation lives.
 fn serving(agent: &agent::State, attempt: &Attempt) -> Option<SandboxId> {
     use agent::Status as S;
@@ -428,10 +443,10 @@ fn serving(agent: &agent::State, attempt: &Attempt) -> Option<SandboxId> {
 /// An attempt whose agent has moved on to another incarnation while nobody looked is over.
 pub(crate) async fn end_if_orphaned(core: &Arc<Core>, id: &TaskId) -> Result<(), events::api::Problem> {
     let state = core.tasks.read(id.as_str()).await?;
-    if let (Some(submitted), Some(attempt)) = (&state.submitted, &state.attempt)
-        && serving(&*core.agents.read(attempt.placement.agent.as_str()).await?, attempt).is_none()
-    {
-        end(core, id.as_str(), submitted, attempt, Ended::Crash, ORPHANED).await;
+    let (Some(submitted), Some(attempt)) = (&state.submitted, &state.attempt) else { return Ok(()) };
+    let agent = core.agents.read(attempt.placement.agent.as_str()).await?;
+    if serving(&agent, attempt).is_none() {
+        end_orphan(core, id.as_str(), submitted, attempt, &agent).await;
     }
     Ok(())
 }

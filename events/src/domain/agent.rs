@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Problem, ProblemKind};
+use crate::domain::killed::Killed;
 use crate::domain::{Context, Decider};
 use crate::id::{Digest, EntityKind, Incarnation, PoolId, SandboxId};
 use crate::store::Reservation;
@@ -47,6 +48,9 @@ pub struct State {
     pub down: Option<Unhealthy>,
     /// Why it drains, was set aside, or ended.
     pub reason: String,
+    /// By whom it was killed, if it was: then it never comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed: Option<Killed>,
     /// Tasks that it takes at the same time.
     pub concurrency: u32,
     /// When it is woken if it hibernates, in milliseconds since the Unix epoch.
@@ -148,6 +152,8 @@ pub enum Command {
         /// Why.
         reason: String,
     },
+    /// End now, and never come back.
+    Kill(Killed),
     /// Be set aside.
     Quarantine {
         /// Why.
@@ -192,6 +198,11 @@ pub enum Effect {
         exit: Exit,
         /// What was seen.
         detail: String,
+    },
+    /// The crew knows that it was set aside in this incarnation.
+    ReportQuarantined {
+        /// The incarnation.
+        incarnation: Incarnation,
     },
     /// The handler was told to end, and this sandbox is gone, with everything in it.
     Park {
@@ -340,6 +351,7 @@ impl Decider for Agent {
             Command::Terminate { reason } => {
                 to(state, Status::Terminated, || Terminated { reason: reason.clone() }.into())
             }
+            Command::Kill(killed) => Ok(kill(state, killed)),
             Command::Quarantine { reason } => {
                 to(state, Status::Quarantined, || Quarantined { reason: reason.clone() }.into())
             }
@@ -395,6 +407,10 @@ impl Decider for Agent {
             Event::Quarantined(quarantined) => end(&mut state, Status::Quarantined, &quarantined.reason),
             Event::Failed(failed) => end(&mut state, Status::Failed, &failed.reason),
             Event::Terminated(terminated) => end(&mut state, Status::Terminated, &terminated.reason),
+            Event::Killed(killed) => {
+                end(&mut state, Status::Terminated, &killed.to_string());
+                state.killed = Some(killed.clone());
+            }
         }
         state
     }
@@ -429,7 +445,10 @@ impl Decider for Agent {
                     effects.push(Effect::ReportDown { incarnation, exit, detail });
                 }
             }
-            Status::Quarantined | Status::Failed | Status::Terminated => {
+            Status::Quarantined => {
+                effects.extend([Effect::Destroy { sandbox }, Effect::ReportQuarantined { incarnation }]);
+            }
+            Status::Failed | Status::Terminated => {
                 effects.push(Effect::Destroy { sandbox });
             }
         }
@@ -462,6 +481,14 @@ fn to(state: &State, status: Status, event: impl FnOnce() -> Event) -> Result<Ve
     }
     state.step(status)?;
     Ok(vec![event()])
+}
+
+/// Whoever has ended already has nothing left that could be killed.
+fn kill(state: &State, killed: &Killed) -> Vec<Event> {
+    match state.status {
+        Status::Failed | Status::Terminated => Vec::new(),
+        _ => vec![killed.clone().into()],
+    }
 }
 
 fn ready(

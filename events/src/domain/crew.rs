@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::killed::Killed;
 use crate::domain::{Context, Decider};
 use crate::id::{AgentId, EntityKind, Incarnation, Tenant};
 use crate::store::Reservation;
@@ -18,8 +19,8 @@ mod tests;
 
 pub use allowance::{Allowance, BudgetExhausted, BudgetRaised, OnBreach, Resource};
 pub use event::{
-    Assembled, AssemblyFailed, AssemblyStarted, Disbanded, Disbanding, Draining, Event, LetGo, Paused,
-    RestartCompleted, RestartScheduled, RestartsExhausted, Resumed, Scaled, Seat, Woke,
+    Assembled, AssemblyFailed, AssemblyStarted, Condemned, Disbanded, Disbanding, Draining, Event, LetGo,
+    Paused, RestartCompleted, RestartScheduled, RestartsExhausted, Resumed, Scaled, Seat, SetAside, Woke,
 };
 pub use rejection::Rejection;
 
@@ -94,6 +95,9 @@ pub struct Held {
     pub up_since_ms: i64,
     /// Why the crew no longer counts on it, if so.
     pub given_up: Option<GivenUp>,
+    /// By whom it was killed, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed: Option<Killed>,
 }
 
 /// Why a crew no longer counts on an agent.
@@ -102,7 +106,7 @@ pub struct Held {
 pub enum GivenUp {
     /// It failed too often and was set aside.
     Quarantined,
-    /// The member was scaled down, or its kind of restart does not bring it back.
+    /// The member was scaled down, its kind of restart does not bring it back, or it was killed.
     Removed,
 }
 
@@ -119,6 +123,9 @@ pub struct State {
     pub budget: Budget<AgentId>,
     /// Why it ended.
     pub reason: String,
+    /// By whom it was killed, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed: Option<Killed>,
     /// When its drain is over at the latest, in milliseconds since the Unix epoch.
     #[serde(default)]
     pub drain_until_ms: Option<i64>,
@@ -168,6 +175,13 @@ pub enum Command {
     },
     /// An agent's incarnation ended.
     AgentDown(AgentEnd),
+    /// An agent was quarantined, not by this crew.
+    AgentQuarantined {
+        /// The agent.
+        agent: AgentId,
+        /// The incarnation in which it was.
+        incarnation: Incarnation,
+    },
     /// Start the agent's next incarnation, whatever its state.
     Restart {
         /// The agent.
@@ -205,6 +219,15 @@ pub enum Command {
     Disband {
         /// Why.
         reason: String,
+    },
+    /// End at once, without regard to what its agents are doing.
+    Kill(Killed),
+    /// End this agent at once, and never count on it again.
+    KillAgent {
+        /// The agent.
+        agent: AgentId,
+        /// By whom, and why.
+        killed: Killed,
     },
     /// Nothing of it is left outside.
     Disbanded,
@@ -253,6 +276,13 @@ pub enum Effect {
         /// The agent.
         agent: AgentId,
     },
+    /// The agent is ended at once.
+    Kill {
+        /// The agent.
+        agent: AgentId,
+        /// By whom, and why.
+        killed: Killed,
+    },
     /// The crew disbands once its tasks are done.
     DisbandWhenIdle {
         /// Or when this moment has passed, in milliseconds since the Unix epoch.
@@ -264,6 +294,8 @@ pub enum Effect {
         agents: Vec<AgentId>,
         /// Why.
         reason: String,
+        /// By whom it was killed: then its agents go first.
+        killed: Option<Killed>,
     },
 }
 
@@ -317,7 +349,14 @@ impl State {
 }
 
 fn hold(seat: &Seat) -> Held {
-    Held { seat: seat.clone(), incarnation: Incarnation(1), pending: None, up_since_ms: 0, given_up: None }
+    Held {
+        seat: seat.clone(),
+        incarnation: Incarnation(1),
+        pending: None,
+        up_since_ms: 0,
+        given_up: None,
+        killed: None,
+    }
 }
 
 fn schedule(state: &mut State, scheduled: &RestartScheduled) {
@@ -390,6 +429,11 @@ impl Decider for Crew {
                 state.reason.clone_from(&disbanding.reason);
             }
             Event::Disbanded(_) => state.status = Status::Disbanded,
+            Event::Killed(killed) => {
+                state.status = Status::Disbanding;
+                state.reason = killed.to_string();
+                state.killed = Some(killed.clone());
+            }
             Event::RestartScheduled(scheduled) => schedule(&mut state, scheduled),
             Event::RestartCompleted(completed) => {
                 if let Some(held) = state.seat_mut(&completed.agent) {
@@ -415,6 +459,13 @@ impl Decider for Crew {
                 }
             }
             Event::LetGo(gone) => state.give_up(&gone.agent, GivenUp::Removed),
+            Event::SetAside(aside) => state.give_up(&aside.agent, GivenUp::Quarantined),
+            Event::Condemned(condemned) => {
+                state.give_up(&condemned.agent, GivenUp::Removed);
+                if let Some(held) = state.seat_mut(&condemned.agent) {
+                    held.killed = Some(condemned.killed.clone());
+                }
+            }
             Event::RestartsExhausted(exhausted) => {
                 state.give_up(&exhausted.failed, GivenUp::Quarantined);
             }
@@ -429,7 +480,11 @@ impl Decider for Crew {
             Status::Disbanded => return effects,
             Status::Disbanding | Status::Failed => {
                 let agents = state.seats.iter().map(|held| held.seat.agent.clone()).collect();
-                return vec![Effect::Dissolve { agents, reason: state.reason.clone() }];
+                return vec![Effect::Dissolve {
+                    agents,
+                    reason: state.reason.clone(),
+                    killed: state.killed.clone(),
+                }];
             }
             Status::Assembling => effects.push(Effect::AssembleBy { at_ms: started.ready_by_ms }),
             Status::Draining => effects.push(Effect::DisbandWhenIdle { until_ms: state.drain_until_ms }),
@@ -439,6 +494,10 @@ impl Decider for Crew {
         effects.extend(state.time_to_spend());
         for held in &state.seats {
             let agent = held.seat.agent.clone();
+            if let Some(killed) = held.killed.clone() {
+                effects.push(Effect::Kill { agent, killed });
+                continue;
+            }
             effects.push(match (held.given_up, &held.pending) {
                 (Some(GivenUp::Quarantined), _) => {
                     Effect::Quarantine { agent, reason: "its restart budget is spent".to_owned() }

@@ -135,6 +135,8 @@ pub enum GivenUp {
     CrewGone,
     /// Its body cannot be read any more.
     BodyLost,
+    /// When it was to be delivered, no channel led from its sender to its receiver.
+    NoChannel,
 }
 
 /// A message was given up for a receiver.

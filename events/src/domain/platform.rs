@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{KeyId, SandboxId};
+use super::killed::Killed;
+use crate::id::{CrewId, KeyId, SandboxId, Tenant};
 
 crate::domain_events! {
     /// What happens to the platform itself.
@@ -19,6 +20,7 @@ crate::domain_events! {
         "settings_changed" v 1 => SettingsChanged,
         "schema_migrated" v 1 => Migrated,
         "sandbox_tampered" v 1 => Tampered,
+        "tenant_killed" v 1 => TenantKilled,
     }
 }
 
@@ -149,6 +151,17 @@ pub enum Tampering {
     ForeignToken,
     /// Another link was opened while its own was up.
     SecondLink,
+}
+
+/// Every crew of a tenant is to be killed: those that lived then, and none that came later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantKilled {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// Its crews.
+    pub crews: Vec<CrewId>,
+    /// By whom, and why.
+    pub killed: Killed,
 }
 
 /// Views are made again from the log.

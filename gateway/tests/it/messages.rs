@@ -126,6 +126,25 @@ async fn ch_2_no_message_is_delivered_before_its_event_is_durable() {
 }
 
 #[tokio::test]
+async fn ch_1_what_waits_crosses_only_if_there_is_a_channel_when_it_is_delivered() {
+    let world = World::new();
+    members(&world, 1);
+    let mut writer = world.agent("writer", 0).await;
+    send(&mut writer, "reader", "too late").await;
+    let none = policy(&[("writer", 2), ("reader", 1), ("auditor", 1)], Vec::new());
+    world.gateway.set_crew(&crew(), none);
+    let mut reader = world.agent("reader", 0).await;
+    world.gateway.set_ready(&agent_id("reader", 0), true);
+    reader.credit(0, 10).await;
+    let member = Recipient::Member("reader".into());
+    assert_eq!(world.log(1, as_dead).await, [(member, GivenUp::NoChannel, 1)]);
+    reader.quiet().await;
+    members(&world, 1);
+    send(&mut writer, "reader", "in time").await;
+    assert_eq!(reader.expect("message").await["params"]["text"], "in time");
+}
+
+#[tokio::test]
 async fn ch_3_the_sender_named_on_a_message_is_the_authenticated_one() {
     let world = World::new();
     let (mut writer, mut reader) = pair(&world).await;

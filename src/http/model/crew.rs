@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::budget::{BudgetModel, SpentModel};
-use super::some;
+use super::{KilledModel, some};
 
 /// A crew.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -23,6 +23,9 @@ pub(in crate::http) struct CrewModel {
     /// Why it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// By whom it was killed, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    killed: Option<KilledModel>,
     /// The member that gets the crew's tasks.
     entry: String,
     /// Agents that it has.
@@ -58,7 +61,7 @@ struct SeatModel {
     profile: String,
     profile_version: u32,
     incarnation: u64,
-    /// `quarantined` or `removed`, where the crew no longer counts on it.
+    /// `quarantined`, `removed` or `killed`, where the crew no longer counts on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     given_up: Option<&'static str>,
 }
@@ -82,6 +85,7 @@ impl CrewModel {
             labels,
             status: state.status.as_str(),
             reason: some(&state.reason),
+            killed: state.killed.map(KilledModel::from),
             entry,
             agents: seats.iter().filter(|seat| seat.given_up.is_none()).count(),
             agents_ready,
@@ -109,6 +113,7 @@ impl SeatModel {
             profile_version: seat.profile_version,
             incarnation: held.incarnation.0,
             given_up: held.given_up.map(|given_up| match given_up {
+                _ if held.killed.is_some() => "killed",
                 crew::GivenUp::Quarantined => "quarantined",
                 crew::GivenUp::Removed => "removed",
             }),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::killed::Killed;
 use crate::id::{AgentId, CrewId, Digest, Incarnation, PoolId, SandboxId, Tenant};
 use crate::supervision::Exit;
 
@@ -19,6 +20,7 @@ crate::domain_events! {
         "agent_quarantined" v 1 => Quarantined,
         "agent_failed" v 1 => Failed,
         "agent_terminated" v 1 => Terminated,
+        "agent_killed" v 1 => Killed,
         "agent_log_kept" v 1 => LogKept,
         "agent_logs_erased" v 1 => LogsErased,
     }

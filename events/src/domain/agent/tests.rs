@@ -5,6 +5,7 @@ use proptest::strategy::Strategy;
 use super::lifecycle::{Status, TRANSITIONS, allows, diagram};
 use super::*;
 use crate::domain::driven::Driven;
+use crate::event::Principal;
 use crate::id::{AgentId, CrewId, Digest, Tenant};
 
 /// Every pair of statuses, from (line) and to (column), in the order of [`Status::ALL`]; `x` is a legal transition.
@@ -59,6 +60,10 @@ fn recover(incarnation: u64) -> Command {
     Command::Recover { incarnation: Incarnation(incarnation), claim: claim(incarnation) }
 }
 
+fn killed() -> Killed {
+    Killed { by: Principal::user("admin"), reason: "enough".into(), at_ms: 5 }
+}
+
 fn commands(incarnation: u64) -> Vec<Command> {
     let reason = || "because".to_owned();
     vec![
@@ -71,6 +76,7 @@ fn commands(incarnation: u64) -> Vec<Command> {
         Command::Terminate { reason: reason() },
         Command::Quarantine { reason: reason() },
         Command::Fail { reason: reason() },
+        Command::Kill(killed()),
     ]
 }
 
@@ -235,6 +241,34 @@ fn a_quarantined_agent_can_be_recovered() {
     agent.give(&Command::Quarantine { reason: "too often".into() }).expect("it is set aside");
     agent.give(&recover(2)).expect("it comes back");
     assert_eq!((agent.state.status, agent.state.incarnation), (Status::Provisioning, Incarnation(2)));
+}
+
+/// Whatever an agent is doing, a kill ends it, once, and nothing has it back.
+#[test]
+fn a_killed_agent_is_over_for_ever() {
+    let ways: [&[Command]; 4] = [
+        &[],
+        &[Command::Ready { incarnation: Incarnation(1), concurrency: 1, container: None }],
+        &[down(1)],
+        &[down(1), Command::Quarantine { reason: "too often".into() }],
+    ];
+    for way in ways {
+        let mut agent = Driven::<Agent>::new();
+        agent.give(&request()).expect("it is wanted");
+        way.iter().for_each(|command| drop(agent.give(command).expect("a legal step")));
+        assert_eq!(agent.give(&Command::Kill(killed())), Ok(vec![killed().into()]));
+        assert_eq!(agent.give(&Command::Kill(Killed { at_ms: 9, ..killed() })), Ok(Vec::new()), "it is dead");
+        assert_eq!(agent.state.killed, Some(killed()));
+        assert_eq!(agent.state.reason, "killed by user:admin: enough");
+        assert!(matches!(agent.give(&recover(2)), Err(Rejection::Illegal { .. })));
+        assert_eq!(Agent::obligations(&agent.state), [Effect::Destroy { sandbox: claim(1).sandbox }]);
+        agent.assert_folds_the_same();
+    }
+    let mut ended = Driven::<Agent>::new();
+    ended.give(&request()).expect("it is wanted");
+    ended.give(&Command::Terminate { reason: "disbanded".into() }).expect("it ends");
+    assert_eq!(ended.give(&Command::Kill(killed())), Ok(Vec::new()), "nothing is left that could be killed");
+    assert_eq!(ended.state.killed, None);
 }
 
 #[test]

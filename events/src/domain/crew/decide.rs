@@ -1,8 +1,8 @@
 use super::{
-    AgentEnd, AgentId, Assembled, AssemblyFailed, BudgetExhausted, BudgetRaised, Command, Context, Disbanded,
-    Disbanding, Draining, Event, Exit, Held, Incarnation, LetGo, OnBreach, Paused, Policy, Rejection,
-    Resource, RestartCompleted, RestartScheduled, RestartsExhausted, Resumed, Scaled, Seat, State, Status,
-    Woke, ms,
+    AgentEnd, AgentId, Assembled, AssemblyFailed, BudgetExhausted, BudgetRaised, Command, Condemned, Context,
+    Disbanded, Disbanding, Draining, Event, Exit, GivenUp, Held, Incarnation, Killed, LetGo, OnBreach,
+    Paused, Policy, Rejection, Resource, RestartCompleted, RestartScheduled, RestartsExhausted, Resumed,
+    Scaled, Seat, SetAside, State, Status, Woke, ms,
 };
 use crate::supervision::{self, Child, Decision, Failure, OnExhausted};
 
@@ -23,6 +23,7 @@ pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Res
         }),
         Command::AgentReady { agent, incarnation } => ready(state, agent, *incarnation, context),
         Command::AgentDown(end) => down(state, &started.policy, end, context),
+        Command::AgentQuarantined { agent, incarnation } => quarantined(state, agent, *incarnation),
         Command::Restart { agent, incarnation } => restart(state, agent, *incarnation, context),
         Command::Scale { member, seats } => scale(state, member, seats),
         Command::Pause => step(state, Status::Paused, "be paused", || Paused {}.into()),
@@ -35,6 +36,8 @@ pub(super) fn decide(state: &State, command: &Command, context: &Context) -> Res
         Command::Disband { reason } => {
             step(state, Status::Disbanding, "be disbanded", || Disbanding { reason: reason.clone() }.into())
         }
+        Command::Kill(killed) => Ok(kill(state, killed)),
+        Command::KillAgent { agent, killed } => kill_agent(state, agent, killed),
         Command::Disbanded => step(state, Status::Disbanded, "end", || Disbanded {}.into()),
     }
 }
@@ -214,7 +217,10 @@ fn restart(
     context: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     let held = state.seat(agent).ok_or_else(|| Rejection::NotOurs { agent: agent.clone() })?;
-    if held.given_up.is_some_and(|why| why == super::GivenUp::Removed) {
+    if let Some(killed) = &held.killed {
+        return Err(Rejection::Killed { agent: agent.clone(), killed: killed.to_string() });
+    }
+    if held.given_up == Some(GivenUp::Removed) {
         return Err(Rejection::NotOurs { agent: agent.clone() });
     }
     if !is_supervising(state.status) {
@@ -232,6 +238,41 @@ fn restart(
         delay_ms: 0,
     };
     Ok(vec![scheduled.into()])
+}
+
+/// Its siblings' failures do not bring it back, but a restart does that was asked for since.
+fn quarantined(state: &State, agent: &AgentId, incarnation: Incarnation) -> Result<Vec<Event>, Rejection> {
+    let held = state.seat(agent).ok_or_else(|| Rejection::NotOurs { agent: agent.clone() })?;
+    let is_over = held.pending.as_ref().is_some_and(|pending| incarnation <= pending.after);
+    if held.given_up.is_some() || is_over || !is_supervising(state.status) {
+        return Ok(Vec::new());
+    }
+    let Seat { member, replica, .. } = &held.seat;
+    let mut events: Vec<Event> = vec![SetAside { agent: agent.clone() }.into()];
+    if state.status == Status::Assembling {
+        events.push(AssemblyFailed { reason: format!("{member}[{replica}] was quarantined") }.into());
+    }
+    Ok(events)
+}
+
+/// A crew that never came up, or is gone, has nothing left that could be killed; one that disbands may take its time.
+fn kill(state: &State, killed: &Killed) -> Vec<Event> {
+    let is_over = matches!(state.status, Status::Failed | Status::Disbanded) || state.killed.is_some();
+    if is_over { Vec::new() } else { vec![killed.clone().into()] }
+}
+
+/// While a crew is being brought up it needs all of its agents: without one of them it never will be.
+fn kill_agent(state: &State, agent: &AgentId, killed: &Killed) -> Result<Vec<Event>, Rejection> {
+    let held = state.seat(agent).ok_or_else(|| Rejection::NotOurs { agent: agent.clone() })?;
+    if held.killed.is_some() || !is_supervising(state.status) {
+        return Ok(Vec::new());
+    }
+    let Seat { member, replica, .. } = &held.seat;
+    let mut events: Vec<Event> = vec![Condemned { agent: agent.clone(), killed: killed.clone() }.into()];
+    if state.status == Status::Assembling {
+        events.push(AssemblyFailed { reason: format!("{member}[{replica}] was {killed}") }.into());
+    }
+    Ok(events)
 }
 
 fn scale(state: &State, member: &str, seats: &[Seat]) -> Result<Vec<Event>, Rejection> {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::allowance::{Allowance, BudgetExhausted, BudgetRaised};
+use crate::domain::killed::Killed;
 use crate::id::{AgentId, CrewId, Digest, Incarnation, Tenant};
 use crate::supervision::{ChildKind, Exit, Policy};
 
@@ -21,10 +22,13 @@ crate::domain_events! {
         "crew_draining" v 1 => Draining,
         "crew_disbanding" v 1 => Disbanding,
         "crew_disbanded" v 1 => Disbanded,
+        "crew_killed" v 1 => Killed,
         "restart_scheduled" v 1 => RestartScheduled,
         "restart_completed" v 1 => RestartCompleted,
         "restarts_exhausted" v 1 => RestartsExhausted,
         "agent_let_go" v 1 => LetGo,
+        "agent_condemned" v 1 => Condemned,
+        "agent_set_aside" v 1 => SetAside,
         "agent_woke" v 1 => Woke,
         "budget_exhausted" v 1 => BudgetExhausted,
         "budget_raised" v 1 => BudgetRaised,
@@ -178,6 +182,22 @@ pub struct LetGo {
     pub agent: AgentId,
     /// How it ended.
     pub exit: Exit,
+}
+
+/// An agent was quarantined for what it did: the crew no longer counts on it, until a person has it back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetAside {
+    /// The agent.
+    pub agent: AgentId,
+}
+
+/// An agent is to be killed: the crew never counts on it again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Condemned {
+    /// The agent.
+    pub agent: AgentId,
+    /// By whom, and why.
+    pub killed: Killed,
 }
 
 /// An agent that hibernated is ready again.

@@ -40,6 +40,14 @@ pub enum Rejection {
         /// The limit now; none where it is not limited.
         limit: Option<u64>,
     },
+    /// The agent was killed.
+    #[error("agent `{agent}` was {killed}; it does not come back: scale its member to have another")]
+    Killed {
+        /// The agent.
+        agent: AgentId,
+        /// By whom, and why.
+        killed: String,
+    },
     /// The agent is not one of its own, or no longer.
     #[error("agent `{agent}` is not one of this crew's")]
     NotOurs {
@@ -52,7 +60,9 @@ impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
         let kind = match rejection {
             Rejection::Unknown | Rejection::NotOurs { .. } => ProblemKind::NotFound,
-            Rejection::Illegal { .. } | Rejection::Spent { .. } => ProblemKind::Conflict,
+            Rejection::Illegal { .. } | Rejection::Spent { .. } | Rejection::Killed { .. } => {
+                ProblemKind::Conflict
+            }
             Rejection::NoRaise { .. } => ProblemKind::Invalid,
             Rejection::KeyConflict { .. } => ProblemKind::KeyConflict,
         };

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::driven::Driven;
+use crate::event::Principal;
 use crate::id::{CrewId, Digest};
 use crate::supervision::{Backoff, ChildKind, OnExhausted, Strategy};
 
@@ -278,6 +279,75 @@ fn the_name_is_taken_while_the_crew_lives_and_given_back_once() {
     let before = crew.state.clone();
     let events = crew.give(&Command::Disbanded).expect("it is news");
     assert_eq!(Crew::releases(&before, &events), [], "another crew may have it by now");
+}
+
+fn killed() -> Killed {
+    Killed { by: Principal::user("admin"), reason: "enough".into(), at_ms: 5 }
+}
+
+/// A killed agent has no restart, neither by its siblings' failures nor by a person; another may take its seat.
+#[test]
+fn a_killed_agent_is_not_had_back() {
+    let mut crew = running(Policy { strategy: Strategy::OneForAll, ..Policy::default() });
+    crew.give(&down(0, 1)).expect("it died");
+    let kill = Command::KillAgent { agent: agent(1), killed: killed() };
+    assert_eq!(crew.give(&kill).map(|events| events.len()), Ok(1));
+    assert_eq!(crew.give(&kill), Ok(Vec::new()), "it is killed already");
+    let obliged = Crew::obligations(&crew.state);
+    assert!(obliged.contains(&Effect::Kill { agent: agent(1), killed: killed() }), "{obliged:?}");
+    let has_it_back =
+        |effect: &Effect| matches!(effect, Effect::Recover { agent: of, .. } if *of == agent(1));
+    assert!(!obliged.iter().any(has_it_back), "{obliged:?}");
+    crew.give(&ready(0, 2)).expect("it is back");
+    crew.give(&down(0, 2)).expect("it died again");
+    assert!(!Crew::obligations(&crew.state).iter().any(has_it_back), "a sibling's failure");
+    let restart = Command::Restart { agent: agent(1), incarnation: Incarnation(1) };
+    assert!(matches!(crew.give(&restart), Err(Rejection::Killed { .. })));
+    assert_eq!(crew.give(&down(1, 1)), Ok(Vec::new()), "its end is no news");
+    crew.assert_folds_the_same();
+}
+
+/// Whoever was quarantined for what it did is not let out by a sibling's failure; a person may have it back.
+#[test]
+fn an_agent_that_was_quarantined_stays_so_until_a_person_wants_it_back() {
+    let mut crew = running(Policy { strategy: Strategy::OneForAll, ..Policy::default() });
+    let aside = Command::AgentQuarantined { agent: agent(1), incarnation: Incarnation(1) };
+    assert_eq!(crew.give(&aside), Ok(vec![SetAside { agent: agent(1) }.into()]));
+    assert_eq!(crew.give(&aside), Ok(Vec::new()), "it is known");
+    crew.give(&down(0, 1)).expect("it died");
+    let has_it_back =
+        |effect: &Effect| matches!(effect, Effect::Recover { agent: of, .. } if *of == agent(1));
+    assert!(!Crew::obligations(&crew.state).iter().any(has_it_back));
+    crew.give(&Command::Restart { agent: agent(1), incarnation: Incarnation(1) }).expect("it is asked for");
+    assert_eq!(crew.give(&aside), Ok(Vec::new()), "that was before");
+    assert!(Crew::obligations(&crew.state).iter().any(has_it_back));
+    crew.assert_folds_the_same();
+}
+
+#[test]
+fn a_crew_that_lacks_a_killed_agent_is_not_brought_up() {
+    let mut crew = Driven::<Crew>::new();
+    crew.give(&Command::Assemble(started(Policy::default(), ChildKind::Permanent))).expect("it is new");
+    crew.give(&Command::KillAgent { agent: agent(1), killed: killed() }).expect("it is there");
+    assert_eq!(crew.state.status, Status::Failed);
+    assert!(crew.state.reason.contains("killed by user:admin: enough"), "{}", crew.state.reason);
+}
+
+#[test]
+fn a_crew_is_killed_once_and_also_while_it_disbands() {
+    let mut crew = running(Policy::default());
+    crew.give(&Command::Disband { reason: "enough".into() }).expect("it lives");
+    assert_eq!(crew.give(&Command::Kill(killed())), Ok(vec![killed().into()]));
+    assert_eq!(crew.give(&Command::Kill(killed())), Ok(Vec::new()));
+    let obliged = Crew::obligations(&crew.state);
+    assert!(
+        matches!(&obliged[..], [Effect::Dissolve { killed: Some(by), .. }] if *by == killed()),
+        "{obliged:?}"
+    );
+    crew.give(&Command::Disbanded).expect("nothing is left");
+    assert_eq!(crew.give(&Command::Kill(killed())), Ok(Vec::new()), "nothing is left that could be killed");
+    assert_eq!(crew.state.killed, Some(killed()));
+    crew.assert_folds_the_same();
 }
 
 #[test]

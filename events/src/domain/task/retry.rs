@@ -24,6 +24,8 @@ pub enum Ended {
     Deadline,
     /// The handler asked for other work with this still in hand.
     Abandoned,
+    /// Its agent was killed by somebody's decision.
+    Killed,
 }
 
 impl Ended {
@@ -39,6 +41,7 @@ impl Ended {
             Self::Canceled => "canceled",
             Self::Deadline => "deadline",
             Self::Abandoned => "abandoned",
+            Self::Killed => "killed",
         }
     }
 }
@@ -75,13 +78,13 @@ impl RetryPolicy {
                 (self.max_attempts, retry_after_ms.unwrap_or_else(|| doubled.min(TRANSIENT_WAIT_MS_MAX)))
             }
             Ended::Hung | Ended::Timeout => (2, 0),
-            Ended::Permanent | Ended::Canceled | Ended::Deadline | Ended::Abandoned => (1, 0),
+            Ended::Permanent | Ended::Canceled | Ended::Deadline | Ended::Abandoned | Ended::Killed => (1, 0),
         };
         (before + 1 < allowed).then_some(wait_ms)
     }
 
     /// Whether a task whose last attempt ended so is given up for a person to look at, rather than failed.
     pub fn dead_letters(ended: Ended) -> bool {
-        !matches!(ended, Ended::Permanent | Ended::Deadline | Ended::Abandoned)
+        !matches!(ended, Ended::Permanent | Ended::Deadline | Ended::Abandoned | Ended::Killed)
     }
 }
