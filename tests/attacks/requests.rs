@@ -16,6 +16,8 @@ struct Stranger {
 impl Stranger {
     fn at(stage: &Stage) -> Self {
         let client = Client::builder().no_proxy().tls_backend_preconfigured(hypercode::tls::none());
+        // Who was hung up on begins anew.
+        let client = client.pool_max_idle_per_host(0);
         let read = |name: &str| std::fs::read_to_string(stage.home.data().join(name)).expect("a file");
         Self {
             client: client.build().expect("a client"),
