@@ -3,6 +3,7 @@
 mod access;
 pub(crate) mod double;
 mod feed;
+mod fuzz;
 mod problems;
 mod tls;
 

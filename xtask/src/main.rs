@@ -1,6 +1,7 @@
-//! The developer's commands: `cargo xtask ci | test | tools | bench | soak`.
+//! The developer's commands: `cargo xtask ci | test | tools | bench | soak | fuzz`.
 
 mod ci;
+mod fuzz;
 mod image;
 mod matrix;
 mod steps;
@@ -42,6 +43,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Give parsers what nobody would write, for longer than the tests do; what fails is kept in the target's corpus.
+    Fuzz {
+        /// How long each target is tried.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// The only target to try, such as `manifest`.
+        target: Option<String>,
+    },
     /// Kill the platform at many random moments, and check after each that nothing was lost; then have many agents follow
     /// each other through a pool, in every kind of sandbox, and check that none meets anything of another.
     Soak {
@@ -61,6 +70,7 @@ fn main() -> ExitCode {
         Command::Tools => tools::run(),
         Command::Image => image::run(),
         Command::Bench { args } => bench(&args),
+        Command::Fuzz { seconds, target } => fuzz::run(target.as_deref(), seconds),
         Command::Soak { moments, cycles } => test::soak(moments, cycles),
     };
     match done {
