@@ -11,6 +11,8 @@ mod attacks;
 mod audit;
 #[path = "e2e/budget.rs"]
 mod budget;
+#[path = "e2e/canaries.rs"]
+mod canaries;
 #[path = "e2e/demo.rs"]
 mod demo;
 #[path = "e2e/disk.rs"]
@@ -49,6 +51,8 @@ mod postgres;
 mod prestart;
 #[path = "e2e/release.rs"]
 mod release;
+#[path = "e2e/secrets.rs"]
+mod secrets;
 #[path = "e2e/stage.rs"]
 mod stage;
 #[path = "e2e/standby.rs"]

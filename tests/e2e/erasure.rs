@@ -43,7 +43,7 @@ async fn task(stage: &Stage, id: &str) -> Value {
 }
 
 /// Fails if a column of any table holds one of the texts.
-fn search(texts: &[&str]) -> String {
+pub(crate) fn search(texts: &[&str]) -> String {
     let any =
         |text: &&str| format!("t::text LIKE '%{text}%' OR t::text LIKE '%{}%'", hex::encode(text.as_bytes()));
     let condition = texts.iter().map(any).collect::<Vec<_>>().join(" OR ").replace('\'', "''");
