@@ -18,6 +18,7 @@ mod manifests;
 mod operation;
 mod problem;
 mod rates;
+mod secrets;
 mod service;
 mod token;
 

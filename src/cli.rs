@@ -24,6 +24,7 @@ mod profile;
 mod projection;
 mod replay;
 mod role;
+mod secret;
 mod session;
 mod sse;
 mod task;
@@ -146,6 +147,9 @@ enum Command {
     /// See, change and end the keys that sign agents' tokens.
     #[command(subcommand)]
     Key(key::Key),
+    /// Give agents secrets that nobody is shown.
+    #[command(subcommand)]
+    Secret(secret::Secret),
     /// Make images for agents that run in containers.
     #[command(subcommand)]
     Image(image::Image),
@@ -246,6 +250,7 @@ impl Command {
             Self::Role(role) => role.run(&Session::open(global, output)?).await,
             Self::Kill(kill) => kill.run(&Session::open(global, output)?).await,
             Self::Key(key) => key.run(&Session::open(global, output)?).await,
+            Self::Secret(secret) => secret.run(&Session::open(global, output)?).await,
             Self::Migrate => migrate::run(global, output).await,
             Self::Node(node) => node.run(&Session::open(global, output)?).await,
             Self::Image(image) => Box::pin(image.run(global, output)).await,

@@ -6,6 +6,7 @@
 mod docker;
 mod load;
 mod nats;
+mod secrets;
 mod setting;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,6 +19,7 @@ use crate::tls::Files;
 pub use docker::{Docker, Link};
 pub use load::{Fault, Sources};
 pub use nats::Nats;
+pub use secrets::Secrets;
 pub use setting::{SETTINGS, Setting, table};
 
 /// The kinds of sandboxes that can be asked for.
@@ -112,6 +114,8 @@ pub struct Config {
     pub master_key_file: Option<PathBuf>,
     /// The file of the outside issuers whose tokens are taken.
     pub issuers_file: Option<PathBuf>,
+    /// Where profiles may take secrets from.
+    pub secrets: Secrets,
     /// How the bus is reached, if there is one.
     pub nats: Nats,
 }
@@ -151,6 +155,7 @@ impl Default for Config {
             checkpoint_nats: true,
             master_key_file: None,
             issuers_file: None,
+            secrets: Secrets::default(),
             nats: Nats::default(),
         }
     }

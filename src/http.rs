@@ -26,6 +26,7 @@ mod projections;
 mod queries;
 mod registry;
 mod route;
+mod secrets;
 mod serve;
 
 use std::sync::Arc;

@@ -23,6 +23,7 @@ pub mod output;
 pub mod platform;
 pub mod room;
 pub mod sandboxes;
+mod secrets;
 pub mod sinks;
 pub mod storage;
 pub mod tls;

@@ -28,6 +28,7 @@ use crate::erasure::Eraser;
 use crate::keyring::Keyring;
 use crate::lifetime::{Lifetime, fingerprint};
 use crate::sandboxes::{self, Sandboxes};
+use crate::secrets::{Sources, Stored};
 use crate::storage::{self, Storage};
 
 mod door;
@@ -122,6 +123,8 @@ pub struct Platform {
     pub eraser: Arc<Eraser>,
     /// What signs agents' tokens.
     pub keyring: Arc<Keyring>,
+    /// What tenants have stored for their agents.
+    pub secrets: Arc<Stored>,
     lifetime: Lifetime,
     actors: actors::Platform,
     gateway: Gateway,
@@ -158,6 +161,7 @@ impl Platform {
         let (audit, seal) = open_keys(config, &storage, bus.as_ref(), &lifetime).await?;
         let keyring = open_keyring(&store, &*leases, &seal, &node(&instance)).await;
         let keyring = keyring.map_err(StartError::AgentKeys)?;
+        let secrets = Stored::open(Arc::clone(&store), seal.keys().clone()).await;
         let views = storage.views(data).await?.opened_by(seal.clone());
         // Who works with personal data sees it clear; the log, the audit and the relay have it sealed.
         let clear: Arc<dyn EventStore> = Arc::new(Sealing::new(Arc::clone(&store), seal.clone()));
@@ -180,6 +184,7 @@ impl Platform {
             }),
             snapshots: Arc::new(views.clone()),
             bus: bus.clone().map(|bus| Arc::new(bus) as Arc<dyn nats::Bus>),
+            secrets: Arc::new(Sources::new(config, Arc::clone(&secrets))),
             clock: Clock::System,
         };
         let actors = actors::Platform::new(options, seams);
@@ -210,6 +215,7 @@ impl Platform {
             commands,
             eraser,
             keyring,
+            secrets,
             lifetime,
             store,
             leases,

@@ -34,6 +34,7 @@ use crate::posts::Posts;
 use crate::profiles::Profiles;
 use crate::recovery::Registry;
 use crate::roster::Rosters;
+use crate::secrets::Secrets;
 use crate::shards::{Shards, Tenure};
 use crate::shelves::Shelves;
 use crate::tallies::Tallies;
@@ -66,6 +67,7 @@ pub(crate) struct Core {
     pub(crate) keeper: Keeper,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) snapshots: Arc<dyn SnapshotStore>,
+    pub(crate) secrets: Arc<dyn Secrets>,
     /// The other nodes, where there is a bus to reach them over.
     pub(crate) peers: OnceLock<Peers>,
 }
@@ -100,6 +102,7 @@ impl Core {
             keeper: Keeper::new(seams.leases),
             registry: seams.registry,
             snapshots: seams.snapshots,
+            secrets: seams.secrets,
             peers: OnceLock::new(),
         });
         core.crews.bind(&core);

@@ -21,6 +21,7 @@ use crate::options::Options;
 use crate::peers::Peers;
 use crate::recovery::Registry;
 use crate::route::Router;
+use crate::secrets::Secrets;
 use crate::shelves::PoolFigures;
 use crate::supervisor::{self, Entry, Journal, JournalError};
 use crate::watchdog::{self, Finding, HungReason, Sign, Signal, Subject, Verdict};
@@ -42,6 +43,8 @@ pub struct Seams {
     pub snapshots: Arc<dyn SnapshotStore>,
     /// The way to other nodes; without one, what they run is done where they are asked.
     pub bus: Option<Arc<dyn nats::Bus>>,
+    /// What agents are given and nobody else may know.
+    pub secrets: Arc<dyn Secrets>,
     /// Time.
     pub clock: Clock,
 }

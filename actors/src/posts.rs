@@ -67,9 +67,12 @@ impl Posts {
         }
     }
 
-    /// The handler is up.
+    /// The handler is up, and has its secrets: they are not kept any longer.
     pub(crate) fn set_ready(&self, sandbox: &SandboxId) {
         if let Some(entry) = self.entries().get_mut(sandbox) {
+            if !entry.post.assign.secrets.is_empty() {
+                Arc::make_mut(&mut entry.post.assign).secrets.clear();
+            }
             entry.ready = true;
             entry.settled.notify_waiters();
         }

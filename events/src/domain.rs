@@ -25,6 +25,7 @@ pub mod message;
 pub mod platform;
 pub mod pool;
 pub mod profile;
+pub mod secrets;
 pub mod spending;
 pub mod state;
 pub mod task;
@@ -150,6 +151,7 @@ fn schemas() -> impl Iterator<Item = (&'static str, u16)> {
         platform::Event::KINDS,
         access::Event::KINDS,
         keys::Event::KINDS,
+        secrets::Event::KINDS,
     ];
     kinds.into_iter().flatten().copied()
 }

@@ -89,6 +89,7 @@ impl Role {
                 "pool:*",
                 "profile:*",
                 "role:*",
+                "secret:*",
                 "task:*",
                 "tenant:kill",
                 "token:*",
@@ -108,9 +109,16 @@ impl Role {
                 "task:cancel",
                 "task:retry",
             ],
-            Self::Developer => {
-                &["agent:*", "approval:read", "artifact:*", "crew:*", "message:read", "profile:*", "task:*"]
-            }
+            Self::Developer => &[
+                "agent:*",
+                "approval:read",
+                "artifact:*",
+                "crew:*",
+                "message:read",
+                "profile:*",
+                "secret:read",
+                "task:*",
+            ],
             Self::Approver => &["approval:*"],
             Self::Auditor => &["*:read", "audit:export"],
             Self::Viewer => &[],
@@ -174,7 +182,9 @@ mod tests {
         for permission in PERMISSIONS.iter().filter(|permission| Role::Viewer.permits(permission)) {
             assert!(permission.ends_with(":read"), "{permission}");
         }
-        for content in ["message:read", "artifact:read", "audit:read", "approval:read", "token:read"] {
+        for content in
+            ["message:read", "artifact:read", "audit:read", "approval:read", "token:read", "secret:read"]
+        {
             assert!(!Role::Viewer.permits(content), "{content}");
         }
     }
@@ -188,6 +198,7 @@ mod tests {
         for (role, denied) in [
             (Role::Operator, "crew:assemble"),
             (Role::Developer, "token:mint"),
+            (Role::Developer, "secret:set"),
             (Role::Developer, "approval:answer"),
             (Role::Developer, "tenant:kill"),
             (Role::Operator, "tenant:kill"),

@@ -14,6 +14,12 @@ pub const ARTIFACT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const RAW_BYTES_MAX: usize = 64 * 1024;
 /// Largest checkpoint and largest state value, as JSON text.
 pub const VALUE_BYTES_MAX: usize = 64 * 1024;
+/// Shortest secret: a shorter value cannot be masked in what a handler writes without masking half of it.
+pub const SECRET_BYTES_MIN: usize = 6;
+/// Longest secret.
+pub const SECRET_BYTES_MAX: usize = 32 * 1024;
+/// Longest secrets of one agent together: they go in one frame with the rest of what it is assigned.
+pub const SECRETS_BYTES_MAX: usize = 128 * 1024;
 /// Longest opaque id, in characters.
 pub const ID_CHARS_MAX: usize = 64;
 /// Longest idempotency key, state key or input key, in bytes.

@@ -36,7 +36,7 @@ pub use plan::{Edge, Matrix, Plan, PlannedMember, ProfileSummary, Total, plan, u
 pub use pool::{Pool, PoolSize, PoolSpec, Queue, Refill, Standby, WhenEmpty};
 pub use profile::{
     Handler, Model, Profile, ProfileSpec, Protocol, Resources, Response, Retry, RetryClass, Secret,
-    SecretSource, Stdin, Stdout, ToolServer,
+    SecretForm, SecretSource, Stdin, Stdout, ToolServer,
 };
 pub use schema::schema;
 pub use source::Source;

@@ -309,25 +309,85 @@ impl ToolServer {
 }
 
 /// A secret that the agent is given when it is assigned. The manifest names where the value is
-/// and never holds it.
+/// and never holds it. It is read anew for each life of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Secret {
-    /// The environment variable in which the handler finds it.
+    /// The environment variable in which the handler finds it, or the path of the file that holds it.
     #[schemars(regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$"))]
     pub name: String,
     /// Where the platform finds the value.
     pub from: SecretSource,
+    /// How the handler finds it.
+    #[serde(default, rename = "as", skip_serializing_if = "SecretForm::is_default")]
+    pub form: SecretForm,
+}
+
+/// How a handler finds a secret.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretForm {
+    /// Its variable holds the value.
+    #[default]
+    Env,
+    /// Its variable holds the path of a file that holds the value, which only the agent can read.
+    File,
+}
+
+impl SecretForm {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Where the platform finds a secret's value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum SecretSource {
-    /// In this environment variable of the platform.
+    /// In this environment variable of the platform, one that its setting `secret_env` names.
     Env(String),
-    /// In this file on the platform's machine, an absolute path.
+    /// In this file on the platform's machine, an absolute path within a directory of its setting
+    /// `secret_files`.
     File(String),
+    /// What the command of the platform's setting `secret_command` writes when it is given this key.
+    VaultCommand(String),
+    /// What the platform keeps under this name for the crew's tenant, given to it by `hypercode secret set`.
+    Stored(String),
+}
+
+impl SecretSource {
+    /// The kind of the source, in a word.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Env(_) => "env",
+            Self::File(_) => "file",
+            Self::VaultCommand(_) => "vault_command",
+            Self::Stored(_) => "stored",
+        }
+    }
+
+    /// As what the secret is known there.
+    pub fn reference(&self) -> &str {
+        match self {
+            Self::Env(name) | Self::File(name) | Self::VaultCommand(name) | Self::Stored(name) => name,
+        }
+    }
+
+    /// Whether a stored secret may have this name: 1 to 64 letters, digits, `_`, `-` and `.`, a letter or digit first.
+    pub fn is_stored_name(name: &str) -> bool {
+        name.len() <= 64 && is_word(name, b"_-.")
+    }
+
+    /// Whether a command may be given this key: at most 256 letters, digits and `_-./:@#`, a letter or digit first, so
+    /// that none is an option, and none with `..`, so that none leads out of where it begins.
+    pub(crate) fn is_key(key: &str) -> bool {
+        key.len() <= 256 && is_word(key, b"_-./:@#") && !key.contains("..")
+    }
+}
+
+fn is_word(text: &str, beside: &[u8]) -> bool {
+    text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || beside.contains(&byte))
 }
 
 /// When a task that failed is tried again.

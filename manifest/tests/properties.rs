@@ -6,8 +6,8 @@
 use hypercode_manifest::{
     Backoff, Budget, Channel, ChannelKind, Crew, CrewSpec, Gym, Handler, Hibernate, Liveness, Manifest,
     Member, Metadata, Millis, Model, Name, OnBreach, OnExhausted, Parsed, Profile, ProfileSpec, Protocol,
-    Rate, Resources, Response, Restart, Retry, RetryClass, SandboxChoice, Secret, SecretSource, Severity,
-    Stdin, Stdout, Strategy as Restarting, Supervision, ToolServer, parse,
+    Rate, Resources, Response, Restart, Retry, RetryClass, SandboxChoice, Secret, SecretForm, SecretSource,
+    Severity, Stdin, Stdout, Strategy as Restarting, Supervision, ToolServer, parse,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -279,9 +279,15 @@ fn profile() -> impl Strategy<Value = Profile> {
             approve: vec!["z_z".to_owned()],
         }]
     });
-    let source =
-        prop_oneof!["[A-Z_]{1,9}".prop_map(SecretSource::Env), "/[a-z]{1,9}".prop_map(SecretSource::File),];
-    let secrets = source.prop_map(|from| vec![Secret { name: "SECRET".to_owned(), from }]);
+    let source = prop_oneof![
+        "[A-Z_]{1,9}".prop_map(SecretSource::Env),
+        "/[a-z]{1,9}".prop_map(SecretSource::File),
+        "[a-z]{1,9}/[a-z]{1,9}".prop_map(SecretSource::VaultCommand),
+        "[a-z0-9][a-z._-]{0,9}".prop_map(SecretSource::Stored),
+    ];
+    let form = prop_oneof![Just(SecretForm::Env), Just(SecretForm::File)];
+    let secrets =
+        (source, form).prop_map(|(from, form)| vec![Secret { name: "SECRET".to_owned(), from, form }]);
     let retry = (1..=Retry::ATTEMPTS_MAX, select(vec![RetryClass::Transient, RetryClass::Permanent]))
         .prop_map(|(max_attempts, unclassified)| Retry { max_attempts, unclassified });
     let words = (r"[^\x00]{0,40}", option::of("[a-z:/]{1,20}"), option::of("[a-z0-9][A-Z_.-]{0,20}"));

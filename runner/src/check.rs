@@ -32,6 +32,7 @@ use crate::{
     event::{EVENTS_MAX, Platform},
     gateway::Gateway,
     log::Log,
+    mask::Mask,
     process::Family,
     source,
 };
@@ -60,7 +61,7 @@ pub struct CheckOptions {
 pub async fn check(options: &CheckOptions) -> Vec<Finding> {
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let platform = Platform::new(events);
-    let log = Log::open(&options.work, []);
+    let log = Log::open(&options.work, Mask::default());
     let (launch, initialize) = match prepare(options, &platform, &log).await {
         Ok(prepared) => prepared,
         Err(message) => {

@@ -35,6 +35,7 @@ use crate::{
     carrier::Carrier,
     event::{Event, Platform},
     log::Log,
+    mask::Mask,
     options::Options,
     process::Family,
     uplink::Outgoing,
@@ -119,6 +120,8 @@ pub(crate) struct Core {
     agent: Option<Agent>,
     link: Link,
     outbox: Outbox,
+    /// What nothing that leaves the sandbox may hold.
+    mask: Mask,
     last_id: u64,
     attempts: HashMap<Id, Attempt>,
     /// Tasks beyond what the handler takes: the gateway's view of the credit may lag behind.
@@ -158,6 +161,7 @@ impl Core {
     pub(crate) fn new(parts: Parts) -> Self {
         let now = Instant::now();
         let Parts { options, work, platform, workspace, token } = parts;
+        let mask = Mask::default();
         Self {
             options,
             work,
@@ -176,7 +180,8 @@ impl Core {
                 lost_at: now,
                 believed: Credit::default(),
             },
-            outbox: Outbox::new(now),
+            outbox: Outbox::new(now, mask.clone()),
+            mask,
             last_id: 0,
             attempts: HashMap::new(),
             waiting: VecDeque::new(),

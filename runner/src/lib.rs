@@ -14,6 +14,7 @@ mod event;
 mod gateway;
 mod lines;
 mod log;
+mod mask;
 
 mod options;
 mod process;

@@ -10,12 +10,10 @@ use std::{
 use link::limits::{HANDLER_LOG, LOG_TAIL_BYTES_MAX};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use crate::mask::Mask;
+
 /// At this size the log begins anew; the part before is kept, the one before that is not.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// What stands where a secret was.
-const MASK: &[u8] = b"***";
-/// Values shorter than this are no secrets: masking them would mask half of the log.
-const SECRET_BYTES_MIN: usize = 4;
 const READ_BYTES: usize = 8 * 1024;
 
 /// The end of what was written, at most 4 KiB.
@@ -57,7 +55,10 @@ impl Words {
 
 /// A bounded log that holds no secret. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Log(Arc<Mutex<Inner>>);
+pub(crate) struct Log {
+    inner: Arc<Mutex<Inner>>,
+    mask: Mask,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -65,7 +66,6 @@ struct Inner {
     file: Option<File>,
     bytes: u64,
     tail: Tail,
-    secrets: Vec<Vec<u8>>,
 }
 
 /// One source of the log's bytes. It keeps back what may yet turn out to be the beginning of a secret.
@@ -77,28 +77,17 @@ pub(crate) struct Pen {
 }
 
 impl Log {
-    /// A log in this directory, free of these values. Where the file cannot be written, the tail alone is kept.
-    pub(crate) fn open(dir: &Path, secrets: impl IntoIterator<Item = String>) -> Self {
+    /// A log in this directory, free of what is hidden. Where the file cannot be written, the tail alone is kept.
+    pub(crate) fn open(dir: &Path, mask: Mask) -> Self {
         let path = dir.join(HANDLER_LOG);
         let file = OpenOptions::new().create(true).append(true).open(&path).ok();
         let bytes = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
-        let inner = Inner { path, file, bytes, tail: Tail::default(), secrets: Vec::new() };
-        let log = Self(Arc::new(Mutex::new(inner)));
-        log.hide(secrets);
-        log
-    }
-
-    /// From now on it is free of these values too.
-    pub(crate) fn hide(&self, values: impl IntoIterator<Item = String>) {
-        let secrets = &mut self.inner().secrets;
-        secrets.extend(values.into_iter().map(String::into_bytes));
-        secrets.retain(|secret| secret.len() >= SECRET_BYTES_MIN);
-        // The longest first, so that a secret that begins like another is masked whole.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        let inner = Inner { path, file, bytes, tail: Tail::default() };
+        Self { inner: Arc::new(Mutex::new(inner)), mask }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new source of bytes.
@@ -116,12 +105,6 @@ impl Log {
     /// The end of what was written, at most 4 KiB, as text.
     pub(crate) fn tail(&self) -> String {
         self.inner().tail.text()
-    }
-
-    /// A text without the secrets.
-    pub(crate) fn masked(&self, text: &str) -> String {
-        let inner = self.inner();
-        String::from_utf8_lossy(&mask(text.as_bytes(), &inner.secrets, false).0).into_owned()
     }
 
     /// Copies a stream into the log until its end; the end of it is also in `words`.
@@ -161,7 +144,7 @@ impl Pen {
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
         let mut inner = self.log.inner();
-        let (out, held_from) = mask(&self.held, &inner.secrets, true);
+        let (out, held_from) = self.log.mask.bytes(&self.held, true);
         inner.write(&out);
         self.words.tail().write(&out);
         self.held.drain(..held_from);
@@ -171,34 +154,10 @@ impl Pen {
 impl Drop for Pen {
     fn drop(&mut self) {
         let mut inner = self.log.inner();
-        let (out, _) = mask(&self.held, &inner.secrets, false);
+        let (out, _) = self.log.mask.bytes(&self.held, false);
         inner.write(&out);
         self.words.tail().write(&out);
     }
-}
-
-/// The bytes without the secrets, and how many of them that covers: all, or with `more` to come all but an end that
-/// could begin a secret.
-fn mask(bytes: &[u8], secrets: &[Vec<u8>], more: bool) -> (Vec<u8>, usize) {
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let rest = &bytes[at..];
-        if more && secrets.iter().any(|secret| secret.len() > rest.len() && secret.starts_with(rest)) {
-            break;
-        }
-        match secrets.iter().find(|secret| rest.starts_with(secret)) {
-            Some(secret) => {
-                out.extend_from_slice(MASK);
-                at += secret.len();
-            }
-            None => {
-                out.push(rest[0]);
-                at += 1;
-            }
-        }
-    }
-    (out, at)
 }
 
 #[cfg(test)]
@@ -207,7 +166,9 @@ mod tests {
 
     fn log(secrets: &[&str]) -> (tempfile::TempDir, Log) {
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::open(dir.path(), secrets.iter().map(|secret| (*secret).to_owned()));
+        let mask = Mask::default();
+        mask.hide(secrets.iter().map(|secret| (*secret).to_owned()));
+        let log = Log::open(dir.path(), mask);
         (dir, log)
     }
 

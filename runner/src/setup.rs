@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, OpenOptions},
+    fs::{DirBuilder, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Component, Path, PathBuf},
 };
 
 use link::{
-    Assign, AssignedSecret, Prestart, Protocol, SecretForm, Stage,
+    Assign, AssignedSecret, Prestart, Protocol, Secret, SecretForm, Stage,
     handler::{Initialize, PROTOCOL_VERSION},
     limits::ARTIFACT_BYTES_MAX,
 };
@@ -35,6 +35,9 @@ const OWN_PROGRAM: &str = "hypercode";
 const OWN_FILE: &str = "/proc/self/exe";
 /// What SDKs insist on; the real keys are the gateway's.
 const NO_KEY: &str = "provided-by-hypercode";
+/// Where secrets that the profile wants as files are, in the work directory, which is in memory wherever a sandbox has a
+/// file system of its own.
+const SECRETS: &str = ".secrets";
 
 type Env = BTreeMap<String, String>;
 
@@ -108,9 +111,10 @@ impl Setup {
             ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
         ]);
         env.extend(self.start.env.clone());
-        let secrets = self.agent.iter().flat_map(|agent| &agent.secrets);
-        let secrets = secrets.filter(|secret| secret.form == SecretForm::Env);
-        env.extend(secrets.map(|secret| (secret.name.clone(), secret.value.expose().to_owned())));
+        if let Some(agent) = &self.agent {
+            env.extend(values(&agent.secrets).map(|(name, value)| (name, value.expose().to_owned())));
+            env.extend(paths(&agent.secrets, &self.work));
+        }
         let ours = [
             ("HOME", work.as_ref()),
             ("HYPERCODE_API", api),
@@ -187,8 +191,8 @@ impl Spawned {
             let at_source = |message| Failure::new(Stage::Source, message);
             write_secrets(&assign.secrets, &self.work).map_err(at_source)?;
             initialize.env.clone_from(&assign.env);
-            let secrets = assign.secrets.iter().filter(|secret| secret.form == SecretForm::Env);
-            initialize.secrets = secrets.map(|secret| (secret.name.clone(), secret.value.clone())).collect();
+            initialize.env.extend(paths(&assign.secrets, &self.work));
+            initialize.secrets = values(&assign.secrets).collect();
         }
         self.info.send_replace(serde_json::to_value(&initialize).ok());
         let started = self.process.initialize(&initialize).await?;
@@ -213,18 +217,34 @@ fn search_path() -> String {
     std::env::var("PATH").ok().filter(|path| !path.is_empty()).unwrap_or_else(|| PATH.to_owned())
 }
 
+/// The secrets that the handler finds in its environment.
+fn values(secrets: &[AssignedSecret]) -> impl Iterator<Item = (String, Secret)> {
+    let given = secrets.iter().filter(|secret| secret.form == SecretForm::Env);
+    given.map(|secret| (secret.name.clone(), secret.value.clone()))
+}
+
+/// Where it finds those that it wants as files.
+fn paths(secrets: &[AssignedSecret], work: &Path) -> impl Iterator<Item = (String, String)> {
+    let given = secrets.iter().filter(|secret| secret.form == SecretForm::File);
+    given.map(|secret| (secret.name.clone(), secret_file(secret, work).to_string_lossy().into_owned()))
+}
+
+fn secret_file(secret: &AssignedSecret, work: &Path) -> PathBuf {
+    work.join(SECRETS).join(secret.path.as_deref().unwrap_or(&secret.name))
+}
+
 /// Writes the secrets that the profile wants as files, for their owner's eyes only.
 fn write_secrets(secrets: &[AssignedSecret], work: &Path) -> Result<(), String> {
     for secret in secrets.iter().filter(|secret| secret.form == SecretForm::File) {
-        let name = secret.path.as_deref().unwrap_or(&secret.name);
-        let is_below = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-        if !is_below || name.is_empty() {
+        let path = secret_file(secret, work);
+        let below = path.strip_prefix(work.join(SECRETS)).unwrap_or(Path::new(""));
+        let is_below = below.components().all(|part| matches!(part, Component::Normal(_)));
+        if !is_below || below.as_os_str().is_empty() {
             return Err(format!(
-                "the path `{name}` of the secret `{}` is not under the work directory",
+                "the path of the secret `{}` is not under the directory of secrets",
                 secret.name
             ));
         }
-        let path = work.join(name);
         write_secret(&path, secret.value.expose()).map_err(|error| {
             format!("write the secret `{}` to `{}`: {error}", secret.name, path.display())
         })?;
@@ -234,8 +254,8 @@ fn write_secrets(secrets: &[AssignedSecret], work: &Path) -> Result<(), String> 
 
 fn write_secret(path: &Path, value: &str) -> io::Result<()> {
     if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
     }
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(path)?;
     file.write_all(value.as_bytes())
 }

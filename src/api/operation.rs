@@ -14,10 +14,12 @@ use super::input::{self, Input};
 use super::keys::{RevokeKey, RotateKeys};
 use super::kill::{KillAgent, KillCrew, KillTenant};
 use super::problem::Refusal;
+use super::secrets::{DeleteSecret, SetSecret};
 use super::service::Service;
 use crate::access::Change;
 use crate::erasure::Erasure;
 use crate::keyring::KeyChange;
+use crate::secrets::SecretChange;
 
 /// Adds a type's schema to a document.
 pub(crate) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -62,6 +64,8 @@ pub(super) enum Deed {
     Change(Change),
     /// A change of the keys that sign agents' tokens.
     Key(KeyChange),
+    /// A change of the secrets that the platform keeps.
+    Secret(SecretChange),
     /// An erasure, which goes through all that the platform keeps.
     Erase(Erasure),
 }
@@ -140,7 +144,7 @@ impl Operation {
 }
 
 /// Every command.
-pub(crate) static OPERATIONS: [Operation; 25] = [
+pub(crate) static OPERATIONS: [Operation; 27] = [
     Operation::new::<ApplyProfile>(
         ("profile", "apply"),
         "/v1/profiles",
@@ -319,5 +323,19 @@ pub(crate) static OPERATIONS: [Operation; 25] = [
         "revokeKey",
         "key:revoke",
         "Has tokens that a key signed accepted no longer, and gives the agents that run new ones",
+    ),
+    Operation::new::<SetSecret>(
+        ("secret", "set"),
+        "/v1/secrets",
+        "setSecret",
+        "secret:set",
+        "Gives a stored secret a value, which agents that start from now on get and nobody is shown",
+    ),
+    Operation::new::<DeleteSecret>(
+        ("secret", "delete"),
+        "/v1/secrets/{secret}/delete",
+        "deleteSecret",
+        "secret:delete",
+        "Destroys the value of a stored secret",
     ),
 ];

@@ -20,6 +20,7 @@ use crate::access::{Access, Identity};
 use crate::erasure::Eraser;
 use crate::issuers::Issuers;
 use crate::keyring::Keyring;
+use crate::secrets::Stored;
 
 /// The bounds of requests, at every door.
 #[derive(Clone, Debug)]
@@ -96,6 +97,7 @@ pub struct Service {
     limited: AtomicU64,
     eraser: Option<Arc<Eraser>>,
     keyring: Option<Arc<Keyring>>,
+    secrets: Option<Arc<Stored>>,
 }
 
 impl Service {
@@ -118,6 +120,7 @@ impl Service {
             limited: AtomicU64::new(0),
             eraser: None,
             keyring: None,
+            secrets: None,
         }
     }
 
@@ -138,6 +141,21 @@ impl Service {
     #[must_use]
     pub fn with_keyring(self, keyring: Arc<Keyring>) -> Self {
         Self { keyring: Some(keyring), ..self }
+    }
+
+    /// The same, which keeps secrets.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Arc<Stored>) -> Self {
+        Self { secrets: Some(secrets), ..self }
+    }
+
+    /// The secrets that tenants have stored.
+    ///
+    /// # Errors
+    /// Where none are kept.
+    pub(crate) fn secrets(&self) -> Result<&Arc<Stored>, Problem> {
+        let none = || Problem::new(ProblemKind::Unavailable, "this platform keeps no secrets");
+        self.secrets.as_ref().ok_or_else(none)
     }
 
     /// The keys that sign agents' tokens.
@@ -276,6 +294,10 @@ impl Service {
             Deed::Key(change) => {
                 let keyring = Arc::clone(self.keyring()?);
                 to_its_end(async move { keyring.change(&caller, &change).await }).await?
+            }
+            Deed::Secret(change) => {
+                let secrets = Arc::clone(self.secrets()?);
+                to_its_end(async move { secrets.change(&caller, &change).await }).await?
             }
             Deed::Erase(erasure) => {
                 let eraser = self.eraser.clone().ok_or_else(|| {

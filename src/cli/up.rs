@@ -67,7 +67,8 @@ async fn serve(
     let (commands, store) = (Arc::clone(&platform.commands), Arc::clone(&platform.store));
     let mut service = Service::new(commands, store, token, api::Limits::from(config))
         .with_eraser(Arc::clone(&platform.eraser))
-        .with_keyring(Arc::clone(&platform.keyring));
+        .with_keyring(Arc::clone(&platform.keyring))
+        .with_secrets(Arc::clone(&platform.secrets));
     if let Some(file) = &config.issuers_file {
         service = service.with_issuers(Issuers::load(file, config.tls_ca.as_deref()).map_err(unavailable)?);
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{Config, LogFormat, SandboxKind, docker, nats};
+use super::{Config, LogFormat, SandboxKind, docker, nats, secrets};
 
 /// One thing that can be set.
 #[derive(Debug)]
@@ -303,6 +303,10 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "The OpenID Connect issuers whose tokens are taken beside the platform's own, and what their groups may do. See [access](access.md).",
         set: |config, text| path(text).map(|file| config.issuers_file = Some(file)),
     },
+    secrets::ENV,
+    secrets::FILES,
+    secrets::COMMAND,
+    secrets::COMMAND_MS,
     nats::URL,
     nats::NKEY,
     nats::CREDENTIALS,
@@ -328,7 +332,7 @@ pub(super) fn number(text: &str, least: u64, most: u64) -> Result<u64, String> {
 }
 
 /// What stands between commas.
-fn list(text: &str) -> Vec<String> {
+pub(super) fn list(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 

@@ -15,7 +15,7 @@ use super::extract::{Known, Segments};
 use super::guard::{self, Guard};
 use super::{
     Api, SandboxKind, access, artifacts, audit, commands, feed, keys, model, nodes, operations, page, plan,
-    pools, projections, queries,
+    pools, projections, queries, secrets,
 };
 use crate::api::{Done, OPERATIONS, Operation, Pace, Refusal, SchemaOf, schema_of};
 
@@ -302,6 +302,14 @@ fn log_routes() -> Vec<Route> {
         )
         .needs("key:read")
         .answers::<keys::Keys>(),
+        Route::get(
+            "/v1/secrets",
+            "listSecrets",
+            "The secrets that are stored, without their values",
+            secrets::list,
+        )
+        .needs("secret:read")
+        .answers::<secrets::Secrets>(),
         Route::get(
             "/v1/nodes",
             "listNodes",

@@ -39,6 +39,7 @@ impl Up {
             .arg(home.data())
             .args(["--listen", "127.0.0.1:0"])
             .args(["--set", &format!("run_dir={}", home.run_dir().display())])
+            .args(["--set", &format!("secret_files={}", home.path("").display())])
             .stdout(open())
             .stderr(open())
             .spawn()

@@ -97,6 +97,7 @@ fn observe_one(
         Event::Requested(_)
         | Event::Warming(_)
         | Event::Recovering(_)
+        | Event::SecretResolved(_)
         | Event::LogKept(_)
         | Event::LogsErased(_) => {}
     }
@@ -270,8 +271,7 @@ async fn bring_up(
         down(core, &requested.agent, incarnation, Exit::NodeLost, detail).await;
         return Ok(());
     }
-    let prepared =
-        assign::prepare(core, requested, state, sandbox).await.map_err(|problem| problem.detail)?;
+    let prepared = assign::prepare(core, requested, state, sandbox).await?;
     let post = Post {
         tenant: requested.tenant.clone(),
         crew: requested.crew.clone(),

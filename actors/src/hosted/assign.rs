@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use events::api::{Problem, ProblemKind};
-use events::domain::agent::{Requested, State};
+use events::api::Problem;
+use events::domain::agent::{Requested, State, Status};
 use events::domain::crew;
 use events::domain::pool::Prestart;
 use events::{Incarnation, PoolId, SandboxId, Tenant};
-use manifest::{CrewSpec, PoolSpec, Protocol, Resources, SecretSource, Stdin, Stdout};
+use manifest::{CrewSpec, PoolSpec, Protocol, Resources, Stdin, Stdout};
 
 use crate::channels;
 use crate::core::Core;
 use crate::profiles::Checked;
+use crate::secrets;
 
 pub(super) struct Prepared {
     pub(super) assign: link::Assign,
@@ -32,12 +33,17 @@ pub(super) async fn prepare(
     requested: &Requested,
     state: &State,
     sandbox: &SandboxId,
-) -> Result<Prepared, Problem> {
-    let crew = core.crews.read(requested.crew.as_str()).await?;
-    let spec = channels::spec(&crew)
-        .ok_or_else(|| Problem::new(ProblemKind::Internal, "the crew's specification cannot be read"))?;
+) -> Result<Prepared, String> {
+    let told = |problem: Problem| problem.detail;
+    let crew = core.crews.read(requested.crew.as_str()).await.map_err(told)?;
+    let spec = channels::spec(&crew).ok_or("the crew's specification cannot be read")?;
     let Requested { tenant, profile, profile_digest, .. } = requested;
-    let checked = core.profiles.get(&*core.store, tenant, profile, *profile_digest).await?;
+    let checked = core.profiles.get(&*core.store, tenant, profile, *profile_digest).await.map_err(told)?;
+    // A runner that has its agent is told nothing more.
+    let secrets = match state.status {
+        Status::Provisioning => secrets::resolve(core, requested, state.incarnation, &checked).await?,
+        _ => Vec::new(),
+    };
     let name = crew.started.as_ref().map_or_else(String::new, |started| started.name.clone());
     let handler = &checked.spec.handler;
     let assign = link::Assign {
@@ -55,7 +61,7 @@ pub(super) async fn prepare(
         },
         source: source(&checked),
         env: environment(&spec, &checked, &requested.member),
-        secrets: secrets(&checked)?,
+        secrets,
         models: models(&checked),
         tools: Vec::new(),
         peers: peers(core, &crew, &spec, requested).await,
@@ -142,27 +148,6 @@ fn environment(
     let mut env = checked.spec.env.clone();
     env.extend(spec.member(member).map(|member| member.env.clone()).unwrap_or_default());
     env
-}
-
-/// Secrets are read where the platform runs, at the last moment, and go over the link only.
-fn secrets(checked: &Checked) -> Result<Vec<link::AssignedSecret>, Problem> {
-    let resolve = |secret: &manifest::Secret| {
-        let (found, place) = match &secret.from {
-            SecretSource::Env(name) => (std::env::var(name).ok(), format!("environment variable `{name}`")),
-            SecretSource::File(path) => (std::fs::read_to_string(path).ok(), format!("file `{path}`")),
-        };
-        let value = found.ok_or_else(|| {
-            let detail = format!("secret `{}` cannot be resolved: {place} is not there", secret.name);
-            Problem::new(ProblemKind::Failed, detail)
-        })?;
-        Ok(link::AssignedSecret {
-            name: secret.name.clone(),
-            value: link::Secret::new(value.trim_end_matches('\n').to_owned()),
-            form: link::SecretForm::Env,
-            path: None,
-        })
-    };
-    checked.spec.secrets.iter().map(resolve).collect()
 }
 
 /// Whom an agent may reach, and what they do.

@@ -10,8 +10,9 @@ use events::domain::{agent, crew};
 use events::invariant::Law;
 use events::projection::Unfinished;
 use events::store::{Fault, Memory};
-use events::{AgentId, CrewId, Digest, EventStore, Position, Recorded, Timestamp, chain};
-use hypercode_actors::{Clock, Leasing, Limits, Options, Platform, Seams, watchdog};
+use events::{AgentId, CrewId, Digest, EventStore, Position, Recorded, Tenant, Timestamp, chain};
+use hypercode_actors::{Clock, Leasing, Limits, Options, Platform, Resolved, Seams, Unresolved, watchdog};
+use manifest::SecretSource;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -76,6 +77,16 @@ impl Reader {
         let mut story = self.story.lock().unwrap_or_else(PoisonError::into_inner);
         story.catch_up(&self.log);
         story
+    }
+}
+
+/// Nobody in the simulation has a secret.
+struct NoSecrets;
+
+#[async_trait]
+impl hypercode_actors::Secrets for NoSecrets {
+    async fn resolve(&self, _: &Tenant, source: &SecretSource) -> Result<Resolved, Unresolved> {
+        Err(Unresolved(format!("`{}` is not there", source.reference())))
     }
 }
 
@@ -224,6 +235,7 @@ impl Scene {
             bus,
             artifacts: Arc::clone(&self.artifacts),
             provider: Arc::new(Sandboxes { world: machine.world.clone(), life: life.clone() }),
+            secrets: Arc::new(NoSecrets),
             clock: self.clock.clone(),
         }
     }

@@ -18,7 +18,7 @@ mod tests;
 
 pub use event::{
     Container, Draining, Event, Failed, Hibernating, LogKept, LogsErased, Quarantined, Ready, Recovering,
-    Requested, SandboxClaimed, Terminated, Unhealthy, Warming,
+    Requested, SandboxClaimed, SecretResolved, Terminated, Unhealthy, Warming,
 };
 pub use lifecycle::Status;
 
@@ -125,6 +125,13 @@ pub enum Command {
         incarnation: Incarnation,
         /// When it is to be woken at the latest, in milliseconds since the Unix epoch.
         wake_at_ms: Option<i64>,
+    },
+    /// These secrets are about to be given to an incarnation that has not come up yet.
+    GiveSecrets {
+        /// The incarnation.
+        incarnation: Incarnation,
+        /// What was read.
+        resolved: Vec<SecretResolved>,
     },
     /// The end of what an incarnation wrote is kept.
     KeepLog {
@@ -342,6 +349,10 @@ impl Decider for Agent {
             }
             Command::Down { incarnation, exit, detail } => down(state, *incarnation, *exit, detail),
             Command::Hibernate { incarnation, wake_at_ms } => hibernate(state, *incarnation, *wake_at_ms),
+            Command::GiveSecrets { incarnation, resolved } => {
+                state.newest(*incarnation)?;
+                Ok(resolved.iter().cloned().map(Event::from).collect())
+            }
             Command::KeepLog { incarnation, kept } => Ok(keep_log(state, *incarnation, *kept)),
             Command::EraseLogs => Ok(erase_logs(state)),
             Command::Recover { incarnation, claim } => recover(state, *incarnation, claim),
@@ -388,6 +399,8 @@ impl Decider for Agent {
                 state.status = Status::Hibernating;
                 state.wake_at_ms = hibernating.wake_at_ms;
             }
+            // Whom it was given to is for auditors: nothing follows from it.
+            Event::SecretResolved(_) => {}
             Event::LogKept(kept) => {
                 state.logs.insert(kept.incarnation, Kept { digest: kept.digest, bytes: kept.bytes });
                 while state.logs.len() > LOGS_MAX {

@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    DecodeError, DomainEvent, access, agent, artifact, crew, keys, message, platform, pool, profile, state,
-    task,
+    DecodeError, DomainEvent, access, agent, artifact, crew, keys, message, platform, pool, profile, secrets,
+    state, task,
 };
 
 fn file(kind: &str, schema: u16) -> PathBuf {
@@ -47,6 +47,7 @@ fn every_kind_in_every_schema_can_be_read_for_ever() {
         + check::<platform::Event>()
         + check::<pool::Event>()
         + check::<profile::Event>()
+        + check::<secrets::Event>()
         + check::<state::Event>()
         + check::<task::Event>();
     let files = std::fs::read_dir(file("", 0).parent().expect("a file lies in a directory"));

@@ -19,7 +19,7 @@ use sqlx::{PgPool, SqlitePool};
 use super::SealError;
 use super::key::{Secret, random};
 use super::uses::{Use, Uses};
-use crate::id::{KeyId, Tenant, Timestamp};
+use crate::id::{Digest, KeyId, Tenant, Timestamp};
 use crate::private_file;
 use crate::store::EventStore;
 use crate::store::postgres::Database;
@@ -290,6 +290,31 @@ impl Keys {
         self.0.master.decrypt(&format!("platform {purpose}"), &BASE64.decode(wrapped).ok()?)
     }
 
+    /// A secret that the platform keeps for somebody, encrypted under a key that is made for it alone: once that is
+    /// destroyed, nobody can open it. It opens for the same `purpose` only.
+    pub async fn seal_alone(&self, purpose: &str, secret: &[u8]) -> Result<(KeyId, String), SealError> {
+        // No data subject has such a name, nor is it kept.
+        let (id, key) = self.of_subject(&Tenant::default(), &hex::encode(random())).await?;
+        let sealed = BASE64.encode(key.encrypt(&alone(&id, purpose), secret));
+        Ok((id, sealed))
+    }
+
+    /// What was sealed alone for this purpose; `None` if its key was destroyed, or it was sealed for another.
+    pub async fn open_alone(
+        &self,
+        id: &KeyId,
+        purpose: &str,
+        sealed: &str,
+    ) -> Result<Option<Vec<u8>>, SealError> {
+        let (found, sealed) = (self.find(id).await?, BASE64.decode(sealed).ok());
+        Ok(found.zip(sealed).and_then(|(found, sealed)| found.secret.decrypt(&alone(id, purpose), &sealed)))
+    }
+
+    /// A digest by which nobody without the master key can tell whether they have guessed what it is of.
+    pub fn keyed_own(&self, purpose: &str, content: &[u8]) -> Digest {
+        Digest(self.0.master.mac(&[b"platform", purpose.as_bytes(), content]))
+    }
+
     fn own_mark(&self) -> [u8; 32] {
         self.0.master.mac(&[b"mark"])
     }
@@ -444,6 +469,11 @@ impl Keys {
     fn failed(&self, error: &sqlx::Error) -> SealError {
         SealError::unavailable(&self.0.place, error)
     }
+}
+
+/// What a secret that is sealed alone is encrypted for.
+fn alone(id: &KeyId, purpose: &str) -> String {
+    format!("{id} platform {purpose}")
 }
 
 /// The master key in `path`: 64 hex digits that nobody else may read; made where there is no file yet.

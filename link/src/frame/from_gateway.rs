@@ -228,7 +228,7 @@ pub enum SecretForm {
     /// As an environment variable.
     #[default]
     Env,
-    /// As a file.
+    /// As a file that nobody can write, whose path is in an environment variable.
     File,
 }
 
@@ -243,7 +243,7 @@ pub struct AssignedSecret {
     /// How it reaches the handler.
     #[serde(default, rename = "as")]
     pub form: SecretForm,
-    /// Which file, relative to the work directory.
+    /// Which file, relative to the directory of secrets; one of the secret's name if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }

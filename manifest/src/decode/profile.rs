@@ -8,7 +8,7 @@ use crate::fault::{Code, Fault, Faults};
 use crate::tree::Value;
 use crate::{
     Handler, Millis, Model, ProfileSpec, Protocol, Resources, Response, Retry, RetryClass, Secret,
-    SecretSource, Stdin, Stdout, ToolServer,
+    SecretForm, SecretSource, Stdin, Stdout, ToolServer,
 };
 
 const PATH_CHARS_MAX: usize = 1_024;
@@ -150,9 +150,14 @@ fn secret(at: &At<'_>, faults: &mut Faults) -> Option<Secret> {
     let secret = Secret {
         name: fields.required("name", secret_name).unwrap_or_default(),
         from: fields.required("from", secret_source).unwrap_or_else(|| SecretSource::Env(String::new())),
+        form: fields.optional("as", secret_form).unwrap_or_default(),
     };
     fields.finish();
     Some(secret)
+}
+
+fn secret_form(at: &At<'_>, faults: &mut Faults) -> Option<SecretForm> {
+    choice(&[("env", SecretForm::Env), ("file", SecretForm::File)])(at, faults)
 }
 
 fn secret_name(at: &At<'_>, faults: &mut Faults) -> Option<String> {
@@ -184,12 +189,21 @@ fn secret_source(at: &At<'_>, faults: &mut Faults) -> Option<SecretSource> {
         }
         _ => hide(at, "expected the absolute path of a file on the platform's machine", faults),
     });
-    let given = [fields.at("env"), fields.at("file")].iter().filter(|at| at.is_present()).count();
+    let command = fields.optional("vaultCommand", |at, faults| match at.scalar() {
+        Some((_, key)) if SecretSource::is_key(key) => Some(SecretSource::VaultCommand(key.to_owned())),
+        _ => hide(at, "expected a key such as team/api-key: letters, digits and _-./:@#, no `..`", faults),
+    });
+    let stored = fields.optional("stored", |at, faults| match at.scalar() {
+        Some((_, name)) if SecretSource::is_stored_name(name) => Some(SecretSource::Stored(name.to_owned())),
+        _ => hide(at, "expected the name of a secret that `hypercode secret list` shows", faults),
+    });
+    let given = ["env", "file", "vaultCommand", "stored"].map(|source| fields.at(source));
+    let given = given.iter().filter(|at| at.is_present()).count();
     fields.finish();
     if given != 1 {
-        return hide(at, "expected exactly one of env, file", faults);
+        return hide(at, "expected exactly one of env, file, vaultCommand, stored", faults);
     }
-    env.or(file)
+    env.or(file).or(command).or(stored)
 }
 
 fn retry(at: &At<'_>, faults: &mut Faults) -> Option<Retry> {

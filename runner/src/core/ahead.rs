@@ -31,7 +31,7 @@ impl Core {
         if self.ahead.is_some() || self.agent.is_some() || !matches!(self.phase, Phase::Standby) {
             return;
         }
-        let log = Log::open(&self.work, []);
+        let log = Log::open(&self.work, self.mask.clone());
         let setup = self.setup(prestart, None, log.clone());
         let platform = self.platform.clone();
         let (assigned, assignment) = oneshot::channel();

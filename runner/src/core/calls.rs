@@ -122,8 +122,7 @@ impl Core {
             attempt.lease(Instant::now() + Duration::from_millis(busy.for_ms));
         }
         let params = match note {
-            Note::Log(mut log) => {
-                log.message = self.masked(&log.message);
+            Note::Log(log) => {
                 if let Some(agent) = &self.agent {
                     let level = format!("{:?}", log.level).to_lowercase();
                     agent.log.line(format!("{level}: {}", log.message).as_bytes());
@@ -216,7 +215,6 @@ impl Core {
 
     /// Records what the protocol does not foresee, for whoever looks at the agent.
     pub(super) fn record(&mut self, kind: &'static str, detail: &str) {
-        let detail = self.masked(detail);
         if self.agent.is_none() {
             // The platform hears nothing of a handler before it is an agent's.
             return tracing::warn!(kind, detail, "a handler that was started ahead is odd");
@@ -225,10 +223,6 @@ impl Core {
         if let Err(error) = self.outbox.push_note(NoteFrame { method: "log".to_owned(), params }) {
             tracing::debug!(%error, kind, "an oddity was not recorded");
         }
-    }
-
-    fn masked(&self, text: &str) -> String {
-        self.agent.as_ref().map_or_else(|| text.to_owned(), |agent| agent.log.masked(text))
     }
 }
 

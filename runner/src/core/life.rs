@@ -35,13 +35,11 @@ impl Core {
         self.heartbeat = every(assign.liveness.heartbeat_ms);
         let secrets = assign.secrets.iter().map(|secret| secret.value.expose().to_owned());
         let secrets = secrets.chain([assign.token.expose().to_owned()]);
+        self.mask.hide(secrets);
         let (log, starting) = match self.ahead.take() {
-            Some(ahead) => {
-                ahead.log.hide(secrets);
-                ahead.assign(assign.clone())
-            }
+            Some(ahead) => ahead.assign(assign.clone()),
             None => {
-                let log = Log::open(&self.work, secrets);
+                let log = Log::open(&self.work, self.mask.clone());
                 (log.clone(), self.start(assign.clone(), log))
             }
         };
@@ -104,7 +102,7 @@ impl Core {
                 let failed = Failed {
                     re: Some(agent.assign.id.clone()),
                     stage: failure.stage,
-                    message: agent.log.masked(&failure.message),
+                    message: failure.message,
                     exit_code: failure.exit.code,
                     signal: failure.exit.signal,
                     log_tail: failure.log_tail,

@@ -5,6 +5,8 @@ use std::{collections::VecDeque, time::Duration};
 use link::{Dropped, Error, ErrorType, NoteFrame, ToGateway, limits::NOTES_PER_SECOND_MAX};
 use tokio::time::Instant;
 
+use crate::mask::Mask;
+
 /// Notes that may wait; beyond, the oldest goes.
 const NOTES_MAX: usize = 256;
 /// Other frames that may wait. There are as many as the core has tasks, calls and messages in hand, which are bounded
@@ -42,16 +44,18 @@ pub(crate) struct Outbox {
     order: u64,
     dropped: Dropped,
     allowance: Allowance,
+    mask: Mask,
 }
 
 impl Outbox {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant, mask: Mask) -> Self {
         Self {
             frames: VecDeque::new(),
             notes: VecDeque::new(),
             order: 0,
             dropped: Dropped::default(),
             allowance: Allowance::new(now),
+            mask,
         }
     }
 
@@ -62,7 +66,7 @@ impl Outbox {
 
     /// Queues a frame. Errors: `too_large`, and nothing is queued.
     pub(crate) fn push(&mut self, frame: &ToGateway, on_loss: OnLoss) -> Result<(), Error> {
-        let text = encode(frame)?;
+        let text = self.mask.frame(encode(frame)?);
         if self.frames.len() >= FRAMES_MAX {
             return Err(Error::new(ErrorType::Unavailable, "too many frames wait for the link"));
         }
@@ -74,7 +78,7 @@ impl Outbox {
     /// Queues a note; the oldest one makes room. Errors: `too_large`.
     pub(crate) fn push_note(&mut self, note: NoteFrame) -> Result<(), Error> {
         let is_progress = matches!(note.method.as_str(), "task/progress" | "busy");
-        let text = encode(&ToGateway::Note(note))?;
+        let text = self.mask.frame(encode(&ToGateway::Note(note))?);
         if self.notes.len() >= NOTES_MAX {
             self.drop_note();
         }
@@ -200,7 +204,7 @@ mod tests {
     #[tokio::test]
     async fn a_flood_of_notes_is_bounded_oldest_first_and_counted() {
         let now = Instant::now();
-        let mut outbox = Outbox::new(now);
+        let mut outbox = Outbox::new(now, Mask::default());
         for number in 0..NOTES_MAX + 10 {
             outbox.push_note(note(number)).unwrap();
         }
@@ -212,7 +216,7 @@ mod tests {
     #[tokio::test]
     async fn notes_go_before_the_frame_behind_them_but_never_hold_it_up() {
         let now = Instant::now();
-        let mut outbox = Outbox::new(now);
+        let mut outbox = Outbox::new(now, Mask::default());
         outbox.push_note(note(1)).unwrap();
         outbox.push(&call(1), OnLoss::Forget).unwrap();
         assert_eq!(pop(&mut outbox, now)["t"], "note");
@@ -230,7 +234,7 @@ mod tests {
     #[tokio::test]
     async fn the_loss_of_a_link_keeps_what_nobody_makes_anew() {
         let now = Instant::now();
-        let mut outbox = Outbox::new(now);
+        let mut outbox = Outbox::new(now, Mask::default());
         outbox.push(&call(1), OnLoss::Forget).unwrap();
         outbox.push(&ack("f_1"), OnLoss::Keep).unwrap();
         outbox.on_loss();
@@ -240,7 +244,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_frame_too_large_is_refused_whole() {
-        let mut outbox = Outbox::new(Instant::now());
+        let mut outbox = Outbox::new(Instant::now(), Mask::default());
         let large =
             NoteFrame { method: "log".into(), params: json!({"message": "x".repeat(FRAME_BYTES_MAX)}) };
         assert_eq!(outbox.push_note(large).unwrap_err().kind, Some(ErrorType::TooLarge));

@@ -49,14 +49,16 @@ async fn sb_2_a_handler_that_is_up_before_the_claim_is_told_all_by_initialize() 
     sandbox.task("tk_1", json!("go")).await;
     let output = sandbox.result("tk_1").await["result"]["output"]["parts"][0]["data"].clone();
     let told = &output["told"];
-    assert_eq!((&told["agent"]["id"], &told["env"]), (&json!("ag_1"), &json!({"DEPTH": "2"})), "{output:#}");
-    assert_eq!(told["secrets"], json!({"KEY": "hunter2-key"}));
+    let file = sandbox.work().canonicalize().unwrap().join(".secrets/certs/own");
+    let env = json!({"DEPTH": "2", "CERT": file});
+    assert_eq!((&told["agent"]["id"], &told["env"]), (&json!("ag_1"), &env), "{output:#}");
+    assert_eq!(told["secrets"], json!({"KEY": "***"}), "what it was told is masked in what it says");
     assert!(
         output["environ"]["HYPERCODE_AGENT"].is_null() && output["environ"]["KEY"].is_null(),
         "{output:#}"
     );
     assert_eq!(output["early"]["error"]["data"]["type"], "out_of_order", "{output:#}");
-    let cert = std::fs::read_to_string(sandbox.work().join("certs/own")).unwrap();
+    let cert = std::fs::read_to_string(file).unwrap();
     assert_eq!(cert, "hunter2-cert");
     assert_eq!(number_in(&sandbox.work().join("pid")).await, pid, "it is the process that stood by");
 }

@@ -291,7 +291,7 @@ async fn secrets_reach_the_handler_and_nothing_else() {
     let mut sandbox = Sandbox::start().await;
     let body = r#"
 def execute(params):
-    key, file = os.environ["KEY"], open(os.environ["HYPERCODE_WORK"] + "/keys/api").read()
+    key, file = os.environ["KEY"], open(os.environ["F"]).read()
     sys.stderr.write("using " + key + " and " + file + "\n")
     write({"method": "log", "params": {"message": "using " + key}})
     print("noise " + key, flush=True)

@@ -21,6 +21,7 @@ crate::domain_events! {
         "agent_failed" v 1 => Failed,
         "agent_terminated" v 1 => Terminated,
         "agent_killed" v 1 => Killed,
+        "secret_resolved" v 1 => SecretResolved,
         "agent_log_kept" v 1 => LogKept,
         "agent_logs_erased" v 1 => LogsErased,
     }
@@ -101,6 +102,22 @@ pub struct Hibernating {
     pub incarnation: Incarnation,
     /// It is woken then, whether there is something to do or not; in milliseconds since the Unix epoch.
     pub wake_at_ms: Option<i64>,
+}
+
+/// A secret was read, to be given to an incarnation and to nobody else. Its value is nowhere in the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SecretResolved {
+    /// The incarnation.
+    pub incarnation: Incarnation,
+    /// What the agent knows it as.
+    pub name: String,
+    /// Where it was read: `env`, `file`, `vault_command` or `stored`.
+    pub source: String,
+    /// As what it is known there.
+    pub reference: String,
+    /// Which of its values it was, where they are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
 }
 
 /// The end of what an incarnation wrote is kept.

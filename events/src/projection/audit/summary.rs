@@ -59,6 +59,7 @@ const SUMMARIES: &[(&str, &str, &str)] = &[
     ("agent_failed", FAILED, "given up: {reason}"),
     ("agent_terminated", OK, "ended: {reason}"),
     ("agent_killed", OK, "killed by {by}: {reason}"),
+    ("secret_resolved", OK, "incarnation {incarnation} gets secret {name} from {source} {reference}"),
     ("agent_log_kept", OK, "{bytes} bytes of what incarnation {incarnation} wrote are kept"),
     ("agent_logs_erased", OK, "nothing is kept of what it wrote up to incarnation {to}"),
     ("task_submitted", OK, "{from} asks {member}"),
@@ -114,6 +115,8 @@ const SUMMARIES: &[(&str, &str, &str)] = &[
     ("agent_key_activated", OK, "key {key} signs tokens of agents"),
     ("agent_key_retired", OK, "key {key} signs tokens of agents no longer: {reason}"),
     ("agent_key_revoked", OK, "key {key} is accepted no longer: {reason}"),
+    ("secret_set", OK, "secret {name} has a value, version {version}"),
+    ("secret_deleted", OK, "secret {name} has no value any more: {reason}"),
 ];
 
 /// The outcome and the template of a kind; `None` for one that is not known.
