@@ -174,7 +174,7 @@ async fn secrets_reach_their_agent(stage: &Stage, crew: &str, canaries: &Canarie
         assert_eq!((&payload["incarnation"], payload["version"].as_u64()), (&json!(1), version), "{payload}");
     }
     let failed = done(stage, "fail").await;
-    assert!(failed["state"] == "failed" && failed.to_string().contains("***"), "{failed:#}");
+    assert!(failed["status"] == "failed" && failed.to_string().contains("***"), "{failed:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
