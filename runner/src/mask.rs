@@ -236,7 +236,7 @@ mod tests {
         #[test]
         fn no_secret_is_left_in_any_frame(secret in "[ -~]{6,12}", words in prop::collection::vec("[ -~]{0,12}", 0..6)) {
             let text = words.join(&secret);
-            let frame = json!({"t": "call", "params": {"input": text.clone(), text: [secret.clone()]}}).to_string();
+            let frame = json!({"t": "call", "params": {"input": &text, &text: [&secret]}}).to_string();
             let masked = mask(&[&secret]).frame(frame);
             let read: Value = serde_json::from_str(&masked).unwrap();
             // What is left may be made of the mask and what stood around it.

@@ -237,7 +237,7 @@ fn secret_file(secret: &AssignedSecret, work: &Path) -> PathBuf {
 fn write_secrets(secrets: &[AssignedSecret], work: &Path) -> Result<(), String> {
     for secret in secrets.iter().filter(|secret| secret.form == SecretForm::File) {
         let path = secret_file(secret, work);
-        let below = path.strip_prefix(work.join(SECRETS)).unwrap_or(Path::new(""));
+        let below = path.strip_prefix(work.join(SECRETS)).unwrap_or_else(|_| Path::new(""));
         let is_below = below.components().all(|part| matches!(part, Component::Normal(_)));
         if !is_below || below.as_os_str().is_empty() {
             return Err(format!(

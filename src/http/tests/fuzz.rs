@@ -2,11 +2,11 @@
 //! says what was expected.
 
 #[path = "../../../tests/support/fuzz.rs"]
-mod fuzz;
+mod target;
 
-use fuzz::Target;
 use reqwest::Method;
 use serde_json::Value;
+use target::Target;
 
 use super::double::Server;
 use crate::api::OPERATIONS;
