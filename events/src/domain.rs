@@ -134,7 +134,7 @@ pub fn kinds() -> impl Iterator<Item = &'static str> {
 }
 
 /// Whether this version knows the event's kind and schema.
-pub(crate) fn knows(event: &Recorded) -> bool {
+pub fn knows(event: &Recorded) -> bool {
     schemas().any(|(kind, newest)| *kind == *event.kind && event.schema <= newest)
 }
 

@@ -160,13 +160,13 @@ impl Evidence for Online {
 }
 
 /// The log of a data directory, or the one in the database that is configured, beside the platform that runs on it or
-/// without one; also held to the file of checkpoints in the data directory, to the table of the database, and to what the
-/// configured witnesses cosigned.
-pub(super) async fn offline(config: &Config) -> Result<(Local, Trust), Problem> {
+/// without one; also held to the file of checkpoints in the data directory, to what the node and the owners of `keys` have
+/// put into the table of the database, and to what the configured witnesses cosigned.
+pub(super) async fn offline(config: &Config, keys: &[PublicKey]) -> Result<(Local, Trust), Problem> {
     let store = configured(config).await?;
     let ledger = Ledger::read(&config.data_dir).await?;
     // What the sinks have is read first: the ledger, which a platform may be adding to, had all of it before.
-    let given = Given::read(config, ledger.as_ref()).await?;
+    let given = Given::read(config, ledger.as_ref(), keys).await?;
     let has_ledger = ledger.is_some();
     let (local, mut trust) = Local::new(store, ledger).await?;
     let is_begun = trust.head.is_some_and(|head| head.position > Position(0));
@@ -201,27 +201,31 @@ struct Given {
     /// Up to which size each sink has got the checkpoints.
     sinks: BTreeMap<String, u64>,
     file: Option<String>,
-    table: Vec<(u64, String)>,
+    /// The name under which the node of the data directory signs.
+    own: Option<String>,
+    table: Vec<audit::Row>,
     /// What each configured witness cosigned, and the file that it is in.
     cosigned: Vec<(WitnessKey, PathBuf, String)>,
 }
 
 impl Given {
-    async fn read(config: &Config, ledger: Option<&Ledger>) -> Result<Self, Problem> {
+    async fn read(config: &Config, ledger: Option<&Ledger>, keys: &[PublicKey]) -> Result<Self, Problem> {
         let (sinks, newest) = match ledger {
             Some(ledger) => (ledger.sinks().await?, ledger.newest().await?),
             None => Default::default(),
         };
         // The ledger may be gone, or what it says be damaged.
         let signed = newest.and_then(|newest| Note::parse(&newest.note).ok());
-        let origin = own_key(config)
+        let own = own_key(config)
             .map(|signer| signer.origin().to_owned())
             .or_else(|| signed.map(|note| note.checkpoint().origin.clone()));
-        let table = match (&config.database_url, origin) {
-            (Some(database), Some(origin)) => Table::kept(database, &origin).await.map_err(|error| {
+        let named = keys.iter().map(|key| key.name().to_owned());
+        let origins: Vec<String> = named.chain(own.clone()).collect();
+        let table = match &config.database_url {
+            Some(database) => Table::kept(database, &origins).await.map_err(|error| {
                 Problem::new(ProblemKind::Unavailable, format!("read the table of checkpoints: {error}"))
             })?,
-            _ => Vec::new(),
+            None => Vec::new(),
         };
         let mut cosigned = Vec::new();
         for witness in &config.checkpoint_witness_key {
@@ -229,7 +233,7 @@ impl Given {
             let text = text(&file)?.unwrap_or_default();
             cosigned.push((witness.clone(), file, text));
         }
-        Ok(Self { sinks, file: text(&config.checkpoint_file())?, table, cosigned })
+        Ok(Self { sinks, file: text(&config.checkpoint_file())?, own, table, cosigned })
     }
 
     /// Holds the log to it, and it to what the ledger says was given.
@@ -243,12 +247,14 @@ impl Given {
         let notes_there = notes(self.file.as_deref().unwrap_or_default());
         trust.must_have(&place, given(file.name()), &sizes(&notes_there));
         trust.hold_to(&place, notes_there);
+        let place = "in the table `hypercode_audit.checkpoints`";
+        let (own, others): (Vec<_>, Vec<_>) =
+            self.table.iter().partition(|row| self.own.as_ref() == Some(&row.origin));
+        let read = |rows: &[&audit::Row]| rows.iter().map(|row| (row.size, Note::parse(&row.note))).collect();
         if let Some(database) = &config.database_url {
-            let place = "in the table `hypercode_audit.checkpoints`";
-            let there: Vec<u64> = self.table.iter().map(|(size, _)| *size).collect();
+            let there: Vec<u64> = own.iter().map(|row| row.size).collect();
             trust.must_have(place, given(&Table::name_of(database)), &there);
-            let table = self.table.iter().map(|(size, note)| (*size, Note::parse(note)));
-            trust.hold_to_sized(place, table.collect());
+            trust.hold_to_sized(place, read(&own));
         }
         for (witness, file, cosigned) in &self.cosigned {
             let (place, there) = (format!("in `{}`", file.display()), notes(cosigned));
@@ -258,6 +264,8 @@ impl Given {
             trust.must_have_newest(&place, newest, &sizes(&there));
             trust.hold_to_witnessed(&place, there, witness);
         }
+        // What other nodes signed is in no ledger here, and is missed in none.
+        trust.hold_to_others(place, read(&others));
     }
 }
 

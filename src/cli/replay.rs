@@ -36,12 +36,15 @@ pub(super) struct Replay {
     /// Show what changed between two moments.
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["to", "check", "follow"])]
     diff: Option<Vec<Moment>>,
-    /// Make all views anew beside the live ones, and compare them byte for byte.
+    /// Make all views anew beside the live ones, where they lie, and compare them byte for byte.
     #[arg(long, conflicts_with_all = ["to", "follow"])]
     check: bool,
     /// Go on with what comes: every change as it happens.
     #[arg(long, short, conflicts_with = "to")]
     follow: bool,
+    /// Go on without what events did that a newer version has written; without this they are refused.
+    #[arg(long, conflicts_with = "check")]
+    skip_unknown: bool,
     /// Show ended crews, agents and tasks too.
     #[arg(long)]
     all: bool,
@@ -52,7 +55,7 @@ impl Replay {
         if self.check {
             return check::run(self.source.as_deref(), global, output).await;
         }
-        let mut source = Source::open(self.source.as_deref(), global, output).await?;
+        let mut source = Source::open(self.source.as_deref(), self.skip_unknown, global, output).await?;
         if let Some(entity) = &self.entity {
             life::run(&mut source, entity, self.to.as_ref(), self.follow, output).await?;
             return Ok(ExitCode::SUCCESS);
@@ -75,7 +78,7 @@ impl Replay {
         });
         output.value(&shown, |shown| tell(shown, self.all, output))?;
         if self.follow {
-            diff::follow(&mut source, registry, output).await?;
+            diff::follow(&source, registry, output).await?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -137,7 +140,7 @@ fn tell(shown: &Value, all: bool, output: Output) -> String {
     let mut text =
         format!("after position {}, {}\n", shown["position"], shown["at"].as_str().unwrap_or_default());
     if shown["skipped"] != 0 {
-        text += &format!("{} events are of kinds that this version does not know\n", shown["skipped"]);
+        text += &format!("without what {} events did, which this version cannot read\n", shown["skipped"]);
     }
     for (name, columns) in [("pool", POOLS), ("crew", CREWS), ("agent", AGENTS), ("task", TASKS)] {
         let items = shown[format!("{name}s")].as_array().map_or(&[][..], Vec::as_slice);

@@ -48,6 +48,7 @@ fn the_documented_lines_are_understood() {
         "hypercode replay bundle.tar --entity task/tk_1",
         "hypercode replay log.db --diff 5 9",
         "hypercode replay --check",
+        "hypercode replay log.db --to 7 --skip-unknown",
         "hypercode artifact get artifact:sha256:00 --out f",
         "hypercode token mint --role auditor --role viewer --principal user:carol --expires 12h",
         "hypercode token revoke 0011223344556677 --reason lost",

@@ -177,6 +177,9 @@ async fn what_was_is_shown(home: Home) {
     let online = stage.json(&["replay", "--to", &before, "--server", &server]).await;
     assert_eq!(online, stage.json(&["replay", "--to", &before]).await, "over HTTP as from the file");
 
+    let said = stage.hypercode(&["replay", "--check", "--server", &server]).await.refused(2);
+    assert!(said.contains("`--check` reads the views where they lie"), "{said}");
+
     let end = now["position"].to_string();
     let diff = stage.json(&["replay", "--diff", &before, &end]).await;
     let is_new = |change: &&Value| change["change"] == "added" && change["id"] == task.as_str();
@@ -299,6 +302,7 @@ async fn checkpoints_that_are_gone_from_the_database_are_missed() {
     assert!(up.stop().await.success());
     let verify = ["audit", "verify", "--offline"];
     home.hypercode(&verify).await.ok();
+    what_is_signed_in_a_database_is_compared_from_anywhere(&home).await;
     let first = "size = (SELECT min(size) FROM hypercode_audit.checkpoints)";
     for change in [
         format!(
@@ -327,6 +331,39 @@ async fn checkpoints_that_are_gone_from_the_database_are_missed() {
         ran.code == 1 && ran.out.contains("checkpoint_forged") && ran.out.contains("in the table"),
         "{ran:?}"
     );
+}
+
+/// Who has the database's URL and a key, and nothing of the node that signed.
+async fn what_is_signed_in_a_database_is_compared_from_anywhere(home: &Home) {
+    let keys = std::fs::read_to_string(home.data().join("checkpoint.key")).expect("a key");
+    let key = keys.lines().nth(1).expect("the public key");
+    let (places, elsewhere) = (home.places(), home.path("elsewhere"));
+    let url = places.iter().find(|place| place.starts_with("postgres")).expect("a database");
+    let verify = ["audit", "verify", url, "--data-dir", text(&elsewhere)];
+    let verify_by = |key| [&verify[..], &["--key", key]].concat();
+    let unsigned = home.run(&verify).await.ok();
+    assert!(unsigned.starts_with("UNSIGNED"), "no key is known: {unsigned}");
+    let signed = home.run(&verify_by(key)).await.ok();
+    assert!(signed.starts_with("ok: events 1 to "), "{signed}");
+    let stranger = events::audit::Signer::generate("hypercode/other").public().to_string();
+    let ran = home.run(&verify_by(&stranger)).await;
+    assert!(ran.code == 1 && ran.out.contains("log_unsigned"), "{ran:?}");
+    // What another has signed here is compared by who names his key, and by nobody else.
+    let other = "INSERT INTO hypercode_audit.checkpoints SELECT 'hypercode/other', size, note, 0
+                 FROM hypercode_audit.checkpoints ORDER BY size LIMIT 1";
+    home.execute(other).await;
+    home.run(&verify_by(key)).await.ok();
+    let both = [&verify_by(key)[..], &["--key", &stranger]].concat();
+    home.run(&both).await.ok();
+    home.execute(
+        "UPDATE hypercode_audit.checkpoints SET note = replace(note, 'hypercode/', 'hypercode/x')
+         WHERE origin = 'hypercode/other'",
+    )
+    .await;
+    home.run(&verify_by(key)).await.ok();
+    let ran = home.run(&both).await;
+    assert!(ran.code == 1 && ran.out.contains("in the table `hypercode_audit"), "{ran:?}");
+    home.execute("DELETE FROM hypercode_audit.checkpoints WHERE origin = 'hypercode/other'").await;
 }
 
 /// A witness on a port of its own: its URL and its key.
@@ -379,6 +416,13 @@ async fn a_witness_cosigns_what_the_platform_signs() {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/events/src/audit/bundle/verify.py");
     let verified = python(Path::new(program), &[text(&bundle), "--witness-key", &key]);
     assert!(verified.status.success(), "{verified:?}");
+    // A file that has none is nothing that a witness has seen.
+    let empty = home.path("empty");
+    std::fs::write(&empty, "").expect("written");
+    for against in [&verify[..], &["audit", "verify", text(&bundle), "--witness-key", &key]] {
+        let said = home.hypercode(&[against, &["--against", text(&empty)]].concat()).await.refused(2);
+        assert!(said.contains("no checkpoint to compare with"), "{said}");
+    }
     let stranger = Witness::new("witness.example/w9", [9; 32]).public();
     let ran = home.hypercode(&["audit", "verify", text(&bundle), "--witness-key", &stranger]).await;
     assert!(ran.code == 1 && ran.out.contains("checkpoint_unwitnessed"), "{ran:?}");

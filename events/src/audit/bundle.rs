@@ -29,7 +29,7 @@ const SUMS: &str = "SHA256SUMS";
 
 /// What a bundle says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Manifest {
     /// The format of the bundle.
     pub format: u32,
@@ -88,8 +88,7 @@ impl From<BundleError> for crate::api::Problem {
         use crate::api::ProblemKind;
         match error {
             BundleError::Problem(problem) => problem,
-            error @ BundleError::Foreign { .. } => Self::new(ProblemKind::Failed, error.to_string()),
-            error @ BundleError::File { .. } => Self::new(ProblemKind::Invalid, error.to_string()),
+            error => Self::new(ProblemKind::Invalid, error.to_string()),
         }
     }
 }

@@ -133,6 +133,11 @@ impl PublicKey {
         &self.text
     }
 
+    /// Which log it signs for.
+    pub fn name(&self) -> &str {
+        signed_note::Verifier::name(&self.verifier)
+    }
+
     /// Whether the note bears a signature of this key, and no bad one under its name.
     pub fn check(&self, note: &Note) -> bool {
         let known = VerifierList::new(vec![Box::new(self.verifier.clone())]);

@@ -6,9 +6,9 @@ use uuid::Uuid;
 use crate::event::{Meta, Recorded};
 use crate::id::{CommandId, Digest, EventId, Position, Timestamp, Version};
 
-/// An event of the log as JSON.
+/// An event of the log as JSON: these fields, each once, and no others, since what is not hashed is no evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Line {
     /// Its place in the log.
     pub position: u64,
@@ -31,10 +31,13 @@ pub struct Line {
     /// Who acted.
     pub principal: String,
     /// What belongs together.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub correlation_id: Option<String>,
     /// What caused it.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub causation_id: Option<String>,
     /// W3C trace context.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub traceparent: Option<String>,
     /// When it was decided, in RFC 3339 with microseconds.
     pub recorded_at: String,

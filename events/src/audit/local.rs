@@ -109,7 +109,8 @@ impl Local {
     /// The proof of the event at `position` under the checkpoint `note`.
     ///
     /// # Errors
-    /// `not_found` if the log or the checkpoint does not have the event, `unavailable` if tiles are missing.
+    /// `not_found` if the log or the checkpoint does not have the event, `unavailable` if tiles are missing, `failed` if the
+    /// event or the tree is not what was signed.
     pub async fn prove(
         store: &dyn EventStore,
         ledger: &Ledger,
@@ -128,7 +129,11 @@ impl Local {
         let previous = before.map_or(Digest::ZERO, |event| event.hash);
         let tiles = tiles(ledger, size, index).await?;
         let hashes = tiles.inclusion(size, index).ok_or_else(|| incomplete(size))?;
-        Ok(Proof { event, previous, hashes, note })
+        let proof = Proof { event, previous, hashes, note };
+        let refused =
+            |error| Problem::new(ProblemKind::Failed, format!("{error}; run `hypercode audit verify`"));
+        proof.check_content().map_err(refused)?;
+        Ok(proof)
     }
 }
 

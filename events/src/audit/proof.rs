@@ -85,6 +85,7 @@ pub struct Proven {
 
 /// What the `extra` line of the text holds: the entry, and what its hash was chained to.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Extra {
     previous: Digest,
     event: Line,
@@ -126,8 +127,8 @@ impl Proof {
         Ok(Self { event, previous, hashes, note: Note::parse(note)? })
     }
 
-    /// Checks everything: the event's hash, its way to the root, and the signature by one of `keys`.
-    pub fn check(&self, keys: &[PublicKey]) -> Result<Proven, ProofError> {
+    /// Checks that the checkpoint has the event: its hash, and its way to the root. Who signed is not asked.
+    pub(super) fn check_content(&self) -> Result<(), ProofError> {
         let position = self.event.position.0;
         if chain::hash(self.previous, &self.event) != self.event.hash {
             return Err(ProofError::Changed { position });
@@ -137,9 +138,16 @@ impl Proof {
         let (proof, leaf) = (hashes(&self.hashes), Hash(self.event.hash.0));
         let index = position.checked_sub(1).filter(|index| *index < size);
         let included = index.is_some_and(|index| check_record(&proof, size, root, index, leaf).is_ok());
-        if !included {
-            return Err(ProofError::NotIncluded { position });
+        match included {
+            true => Ok(()),
+            false => Err(ProofError::NotIncluded { position }),
         }
+    }
+
+    /// Checks everything: the event's hash, its way to the root, and the signature by one of `keys`.
+    pub fn check(&self, keys: &[PublicKey]) -> Result<Proven, ProofError> {
+        self.check_content()?;
+        let size = self.note.checkpoint().size;
         let key = keys.iter().find(|key| key.check(&self.note)).ok_or(ProofError::Unsigned { size })?;
         Ok(Proven { key: key.clone(), size })
     }

@@ -15,7 +15,7 @@ use super::checkpoint::Note;
 
 mod table;
 
-pub use table::Table;
+pub use table::{Row, Table};
 
 /// How long a program may take with one checkpoint.
 const PROGRAM: Duration = Duration::from_secs(30);

@@ -443,6 +443,102 @@ async fn the_tailer_goes_on_after_a_restart_and_each_event_is_proven() {
     assert!(desk.verify().await.ok);
 }
 
+/// What would not be believed is not given away.
+#[tokio::test]
+async fn what_was_changed_is_not_proven() {
+    let cases = [
+        (
+            sqlite::LOG_FILE,
+            "UPDATE events SET principal = 'user:x' WHERE position = 435",
+            "does not match its hash",
+        ),
+        (
+            LEDGER_FILE,
+            "UPDATE tiles SET hashes = CAST(randomblob(32) || substr(hashes, 33) AS BLOB) WHERE level = 0 AND number = 1",
+            "do not lead from the event",
+        ),
+    ];
+    for (file, sql, expected) in cases {
+        let desk = Desk::new().await;
+        desk.sql(file, sql).await;
+        let dir = desk.dir.path();
+        let store = sqlite::ReadOnly::open(dir, &sqlite::Options::default()).await.expect("a log");
+        let ledger = Ledger::read(dir).await.expect("readable").expect("a ledger");
+        let newest = ledger.newest().await.expect("readable").expect("a checkpoint");
+        let note = Note::parse(&newest.note).expect("a note");
+        let refused = Local::prove(&store, &ledger, Position(435), note).await.expect_err("it is no proof");
+        assert_eq!(refused.kind, crate::api::ProblemKind::Failed);
+        assert!(refused.detail.contains(expected) && refused.detail.contains("audit verify"), "{refused:?}");
+    }
+}
+
+/// A log that goes on has events that are not signed yet. Who names a key wants something that it has signed.
+#[tokio::test]
+async fn what_is_not_signed_is_said_and_nothing_signed_is_a_fault_for_who_names_a_key() {
+    let desk = Desk::new().await;
+    let (store, tailer) = desk.open().await;
+    desk.append_until(&store, EVENTS + 30).await;
+    let key = tailer.key().clone();
+    let verified = async |ledger: Option<Ledger>, keys: Option<Vec<PublicKey>>| {
+        let (mut evidence, mut trust) = Local::new(Arc::new(store.clone()), ledger).await.expect("evidence");
+        keys.into_iter().for_each(|keys| trust.pin(keys));
+        verify(trust, &mut evidence, |_| ()).await.expect("readable")
+    };
+    let ledger = Some(tailer.ledger().clone());
+    let report = verified(ledger, Some(vec![key.clone()])).await;
+    assert!(report.ok && (report.covered, report.last) == (EVENTS, EVENTS + 30), "{report:#?}");
+    let report = verified(None, None).await;
+    assert!(report.ok && report.checkpoints == 0, "{report:#?}");
+    let report = verified(None, Some(vec![key])).await;
+    let found: Vec<_> = report.faults.iter().map(|it| (it.kind, it.position, it.until)).collect();
+    assert_eq!(found, [(FaultKind::LogUnsigned, 1, EVENTS + 30)]);
+    desk.close(store, tailer).await;
+}
+
+/// Nodes that share a log sign it each under a name of its own.
+#[tokio::test]
+async fn a_log_is_held_to_what_every_known_key_has_signed() {
+    let desk = Desk::new().await;
+    let store = sqlite::ReadOnly::open(desk.dir.path(), &sqlite::Options::default()).await.expect("a log");
+    let signers = ["one", "two"].map(Signer::generate);
+    let root = |events: &[crate::Recorded]| {
+        let mut range = Range::default();
+        events.iter().for_each(|event| range.push(event.hash));
+        range.root()
+    };
+    let events = store.read(Position(0), 500).await.expect("read");
+    let sign = |signer: &Signer, root| {
+        let origin = signer.origin().to_owned();
+        signer.sign(&Checkpoint { origin, size: 500, root })
+    };
+    let held = async |signed: Vec<Note>, keys: Vec<PublicKey>| {
+        let (mut evidence, mut trust) = Local::new(Arc::new(store.clone()), None).await.expect("evidence");
+        trust.hold_to_others("in a table", signed.into_iter().map(|note| (500, Ok(note))).collect());
+        trust.pin(keys);
+        let report = verify(trust, &mut evidence, |_| ()).await.expect("readable");
+        let kinds: Vec<FaultKind> = report.faults.iter().map(|fault| fault.kind).collect();
+        (report.checkpoints, kinds)
+    };
+    let keys = || signers.iter().map(|signer| signer.public().clone()).collect::<Vec<_>>();
+    let [one, two] = &signers;
+    let good = root(&events);
+    assert_eq!(held(vec![sign(one, good), sign(two, good)], keys()).await, (2, vec![]));
+    let other = sign(two, crate::id::Digest::of(b"another"));
+    assert_eq!(held(vec![sign(one, good), other], keys()).await, (1, vec![FaultKind::LogRewritten]));
+    let foreign = held(vec![sign(one, good)], vec![two.public().clone()]).await;
+    assert_eq!(foreign, (0, vec![FaultKind::CheckpointForeign, FaultKind::LogUnsigned]));
+}
+
+/// Both have the same position: what differs is named.
+#[tokio::test]
+async fn a_head_of_another_hash_is_named_by_the_hashes() {
+    let desk = Desk::new().await;
+    desk.sql(sqlite::LOG_FILE, "UPDATE head SET hash = zeroblob(32)").await;
+    let report = desk.verify().await;
+    let detail = &report.faults.first().expect("a fault").detail;
+    assert!(detail.contains(&"0".repeat(64)) && detail.contains(&report.hash.to_string()), "{detail}");
+}
+
 /// As SQLite does it when its disk is full: it ends the transaction by itself.
 #[tokio::test]
 async fn what_could_not_be_signed_for_want_of_room_is_signed_when_there_is_room() {

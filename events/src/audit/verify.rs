@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::checkpoint::Note;
+use super::key::PublicKey;
 use super::streams::Streams;
 use super::tile::{TILE_HASHES, Tile};
 use super::tree::{Edge, Range};
@@ -13,7 +14,7 @@ use crate::id::{Digest, Position};
 use crate::store::Head;
 
 pub use fault::{Fault, FaultKind, Report};
-pub use trust::{Beyond, Kept, Trust};
+pub use trust::{Beyond, Cover, Kept, Trust};
 
 mod fault;
 mod trust;
@@ -99,6 +100,7 @@ pub async fn verify(
                 }
                 verifier.check_head();
                 verifier.check_beyond();
+                verifier.check_cover();
                 return Ok(verifier.end());
             }
         }
@@ -128,8 +130,8 @@ impl Verifier {
         let head = Head { position: Position(before.size()), hash: trust.previous.unwrap_or(Digest::ZERO) };
         let checkpoints = std::mem::take(&mut trust.checkpoints);
         let mut verifier = Self {
+            origin: trust.origin.clone(),
             trust,
-            origin: None,
             chain: chain::Verifier::after(head),
             first: 0,
             streams: Streams::new(before.size() == 0),
@@ -176,15 +178,20 @@ impl Verifier {
             let detail = format!("it stands for {} events where {size} should be, {place}", checkpoint.size);
             return self.fault(FaultKind::CheckpointMalformed, size, size, detail);
         }
-        let origin = self.origin.get_or_insert_with(|| checkpoint.origin.clone());
-        if *origin != checkpoint.origin {
-            let detail = format!("it is of the log `{}`, not of `{origin}`, {place}", checkpoint.origin);
+        let origin = &checkpoint.origin;
+        let own: Vec<&PublicKey> = self.trust.keys.iter().filter(|key| key.name() == origin).collect();
+        let expected = self.trust.origin.as_deref().filter(|expected| expected != origin);
+        if expected.is_some() || own.is_empty() {
+            let expected = expected
+                .map_or_else(|| "of which no key is known".to_owned(), |log| format!("not of `{log}`"));
+            let detail = format!("it is of the log `{origin}`, {expected}, {place}");
             return self.fault(FaultKind::CheckpointForeign, size, size, detail);
         }
-        if !self.trust.keys.iter().any(|key| key.check(&note)) {
+        if !own.iter().any(|key| key.check(&note)) {
             let detail = format!("it bears no good signature of a known key, {place}");
             return self.fault(FaultKind::CheckpointForged, size, size, detail);
         }
+        self.origin.get_or_insert_with(|| origin.clone());
         self.waiting.push((place, note));
     }
 
@@ -296,8 +303,11 @@ impl Verifier {
             && head != last
         {
             let (low, high) = (head.position.min(last.position).0, head.position.max(last.position).0);
-            let detail =
-                format!("the head names position {}, the last event has {}", head.position, last.position);
+            let (named, found) = match head.position == last.position {
+                true => (format!("hash {}", head.hash), format!("hash {}", last.hash)),
+                false => (format!("position {}", head.position), format!("position {}", last.position)),
+            };
+            let detail = format!("the head names {named}, the last event has {found}");
             self.fault(FaultKind::HeadChanged, low + u64::from(low < high), high, detail);
         }
     }
@@ -324,6 +334,21 @@ impl Verifier {
                     self.fault(FaultKind::LogTruncated, size + 1, checkpoint.size, detail);
                 }
             }
+        }
+    }
+
+    /// The events that no checkpoint covers: of a log that goes on the newest, of what was taken out of one none.
+    fn check_cover(&mut self) {
+        let last = self.range.size();
+        let is_lacking = match self.trust.cover {
+            Cover::None => false,
+            Cover::Some => self.agreed == 0,
+            Cover::All => self.covered < last,
+        };
+        if is_lacking && self.first > 0 {
+            let first = self.first.max(self.covered + 1);
+            let detail = "no checkpoint that agrees with the log covers them".to_owned();
+            self.fault(FaultKind::LogUnsigned, first, last, detail);
         }
     }
 

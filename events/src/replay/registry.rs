@@ -54,7 +54,7 @@ impl Registry {
         self.at
     }
 
-    /// Events of kinds that this version does not know: what they did is not in the registry.
+    /// Events of what is shown that this version could not read: what they did is not in the registry.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
@@ -62,32 +62,29 @@ impl Registry {
     /// Goes on by one event.
     ///
     /// # Errors
-    /// When its payload does not have the form of its kind. The event is passed over.
+    /// When its kind or its schema is not known, or its payload does not have their form. The event is passed over.
     pub fn apply(&mut self, event: &Recorded) -> Result<(), DecodeError> {
         (self.position, self.at) = (event.position, event.recorded_at);
+        self.fold(event).inspect_err(|_| self.skipped += 1)
+    }
+
+    fn fold(&mut self, event: &Recorded) -> Result<(), DecodeError> {
         match spending::of(event) {
             Ok(Some((crew, more))) => {
                 let sum = self.spent.entry(crew).or_default();
                 *sum = sum.and(more);
             }
-            // It is counted below, where it is of an entity that is shown.
+            // Whether it matters is known below, where the entities that are shown are told apart.
             Ok(None) | Err(DecodeError::UnknownKind { .. }) => {}
             Err(error) => return Err(error),
         }
-        let applied = match event.stream.kind {
+        match event.stream.kind {
             EntityKind::Crew => fold::<Crew>(&mut self.crews, event),
             EntityKind::Agent => fold::<Agent>(&mut self.agents, event),
             EntityKind::Task => fold::<Task>(&mut self.tasks, event),
             EntityKind::Pool => fold::<Pool>(&mut self.pools, event),
             EntityKind::Profile => self.profile(event),
-            _ => return Ok(()),
-        };
-        match applied {
-            Err(DecodeError::UnknownKind { .. }) => {
-                self.skipped += 1;
-                Ok(())
-            }
-            applied => applied,
+            _ => Ok(()),
         }
     }
 

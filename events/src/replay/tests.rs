@@ -66,6 +66,23 @@ async fn rp_1_the_registry_was_what_the_views_showed() {
 }
 
 #[tokio::test]
+async fn what_a_newer_version_wrote_of_what_is_shown_is_refused_and_counted() {
+    let events = log(&crate::projection::world().await).await;
+    let of = |kind| events.iter().find(|event| event.stream.kind == kind).expect("one of everything").clone();
+    let (task, message) = (of(EntityKind::Task), of(EntityKind::Outbox));
+    let dreamt = |event: &Recorded| Recorded { kind: "dreamt".into(), ..event.clone() };
+    let newer = Recorded { schema: 99, ..task.clone() };
+    let mut registry = Registry::default();
+    for event in [dreamt(&task), newer] {
+        let refused = registry.apply(&event).expect_err("it is not known");
+        assert!(refused.to_string().contains("upgrade the platform"), "{refused}");
+    }
+    assert_eq!(registry.skipped(), 2);
+    registry.apply(&dreamt(&message)).expect("it is of nothing that is shown");
+    assert_eq!((registry.skipped(), registry.position()), (2, message.position));
+}
+
+#[tokio::test]
 async fn a_life_has_cause_and_effect() {
     let mut events = log(&crate::projection::world().await).await;
     let own = events.iter().position(|event| event.stream.kind == EntityKind::Task).expect("a task");

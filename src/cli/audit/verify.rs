@@ -31,8 +31,9 @@ pub(in crate::cli) struct Verify {
     /// Also hold the log to the checkpoints in this file, which somebody else has kept; may be repeated.
     #[arg(long, value_name = "FILE")]
     against: Vec<PathBuf>,
-    /// The public key that must have signed, as it was handed over before; may be repeated. Without it, the keys that the
-    /// log names for itself count.
+    /// The public key that must have signed, as it was handed over before; may be repeated. A log of which it has signed
+    /// nothing is not what was signed. In a database, all that the named keys have signed is compared. Without it, the keys
+    /// that the log names for itself count.
     #[arg(long, value_name = "KEY")]
     key: Vec<String>,
     /// The public key of a witness that must have cosigned a checkpoint in the bundle, those in the files of `--against`, and
@@ -54,7 +55,7 @@ impl Verify {
         let (mut evidence, mut trust): (Box<dyn Evidence>, Trust) = match (&self.path, self.offline) {
             (Some(_), _) if database.is_some() => {
                 let config = Config { database_url: database, ..session::config(global, Vec::new())? };
-                let (local, trust) = evidence::offline(&config).await?;
+                let (local, trust) = evidence::offline(&config, &keys).await?;
                 (Box::new(local), trust)
             }
             (Some(path), _) => {
@@ -81,7 +82,7 @@ impl Verify {
                     }
                     config.checkpoint_witness_key = vec![witness.clone()];
                 }
-                let (local, trust) = evidence::offline(&config).await?;
+                let (local, trust) = evidence::offline(&config, &keys).await?;
                 (Box::new(local), trust)
             }
             (None, false) => {
@@ -96,6 +97,10 @@ impl Verify {
         };
         for file in &self.against {
             let (place, kept) = (format!("in `{}`", file.display()), notes(&text(file)?));
+            if kept.is_empty() {
+                let detail = format!("`{}` holds no checkpoint to compare with", file.display());
+                return Err(Problem::new(ProblemKind::Invalid, detail));
+            }
             match &witness {
                 Some(witness) => trust.hold_to_witnessed(&place, kept, witness),
                 None => trust.hold_to(&place, kept),
@@ -103,7 +108,7 @@ impl Verify {
         }
         let is_pinned = !keys.is_empty();
         if is_pinned {
-            trust.keys = keys;
+            trust.pin(keys);
         }
         let report = verify(trust, &mut *evidence, progress()).await?;
         output.value(&json!(report), |_| tell(&report, is_pinned))?;
@@ -183,12 +188,29 @@ fn progress() -> impl FnMut(Position) + Send {
     }
 }
 
+/// What is proven, and how far.
+fn verdict(report: &Report) -> String {
+    let Report { first, last, covered, .. } = report;
+    match report.faults.len() {
+        0 if *last == 0 => "ok: the log has no events\n".to_owned(),
+        0 if report.checkpoints == 0 => {
+            "UNSIGNED: the events fit each other; that they are those that were recorded, no signature says\n"
+                .to_owned()
+        }
+        0 if covered < last => {
+            let since = files::count(usize::try_from(last - covered).unwrap_or(usize::MAX), "event");
+            format!(
+                "ok: events {first} to {covered} are what was signed; {since} after them not signed yet\n"
+            )
+        }
+        0 => format!("ok: events {first} to {last} are what was signed\n"),
+        faults => format!("NOT OK: {}\n", files::count(faults, "fault")),
+    }
+}
+
 /// The report for a person.
 pub(super) fn tell(report: &Report, is_pinned: bool) -> String {
-    let mut text = match report.faults.len() {
-        0 => "ok: the log is what was signed\n".to_owned(),
-        faults => format!("NOT OK: {}\n", files::count(faults, "fault")),
-    };
+    let mut text = verdict(report);
     for fault in &report.faults {
         let place = match (fault.position, fault.until) {
             (first, last) if first == last => format!("position {first}"),
@@ -198,7 +220,10 @@ pub(super) fn tell(report: &Report, is_pinned: bool) -> String {
     }
     text += &format!("events       {} to {}, hash {}\n", report.first, report.last, report.hash);
     text += &match report.checkpoints {
-        0 => "checkpoints  none: nothing is signed yet\n".to_owned(),
+        0 => {
+            "checkpoints  none that could be held against the log; `--key` names a key, `--against` a file\n"
+                .to_owned()
+        }
         agreed => format!("checkpoints  {agreed} agree, up to position {}\n", report.covered),
     };
     if report.tiles > 0 {
@@ -216,4 +241,32 @@ pub(super) fn tell(report: &Report, is_pinned: bool) -> String {
         text += &format!("key          {key}\n             ({origin})\n");
     }
     harmless(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use events::Digest;
+
+    use super::*;
+
+    #[test]
+    fn the_verdict_says_how_far_it_goes() {
+        let report = |last, covered| Report {
+            ok: true,
+            origin: None,
+            first: last.min(1),
+            last,
+            hash: Digest::ZERO,
+            covered,
+            checkpoints: covered.min(1),
+            tiles: 0,
+            keys: Vec::new(),
+            faults: Vec::new(),
+        };
+        let told = |last, covered| verdict(&report(last, covered));
+        assert_eq!(told(9, 9), "ok: events 1 to 9 are what was signed\n");
+        assert_eq!(told(9, 8), "ok: events 1 to 8 are what was signed; 1 event after them not signed yet\n");
+        assert!(told(9, 0).starts_with("UNSIGNED: "), "{}", told(9, 0));
+        assert_eq!(told(0, 0), "ok: the log has no events\n");
+    }
 }

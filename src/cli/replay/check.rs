@@ -20,6 +20,13 @@ use crate::output::{Output, harmless, remark};
 const PROGRESS: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(path: Option<&Path>, global: &Global, output: Output) -> Outcome {
+    if let (None, Some(server)) = (path, &global.server) {
+        let detail = format!(
+            "`--check` reads the views where they lie, which `{server}` does not show; name the data directory or the URL of \
+             the database, or leave out `--server` (HYPERCODE_SERVER)"
+        );
+        return Err(Problem::new(ProblemKind::Invalid, detail));
+    }
     let mut config = session::config(global, Vec::new())?;
     if let Some(path) = path {
         config.database_url = evidence::database(path)?;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::moment::Moment;
 use super::must_have_come;
-use super::source::{Source, apply};
+use super::source::Source;
 use crate::http;
 use crate::output::{Output, harmless};
 
@@ -138,16 +138,12 @@ fn line(change: &Value) -> String {
 }
 
 /// Shows every change as it happens, for ever.
-pub(super) async fn follow(
-    source: &mut Source,
-    mut registry: Registry,
-    output: Output,
-) -> Result<(), Problem> {
+pub(super) async fn follow(source: &Source, mut registry: Registry, output: Output) -> Result<(), Problem> {
     let mut before = items(&registry);
     let start = registry.position();
     source
         .follow(start, |event| {
-            apply(&mut registry, event);
+            source.apply(&mut registry, event)?;
             let after = items(&registry);
             for change in changes(&before, &after) {
                 let shown = json!({"position": event.position, "at": event.recorded_at.rfc3339(), "kind": &*event.kind, "change": change});

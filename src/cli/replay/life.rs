@@ -29,7 +29,11 @@ pub(super) async fn run(
             break;
         }
         last = event.position;
-        steps.extend(life.step(&event));
+        if let Some(step) = life.step(&event)
+            && source.knows(&event)?
+        {
+            steps.push(step);
+        }
     }
     if steps.is_empty() && !follow {
         return Err(Problem::new(
@@ -42,8 +46,8 @@ pub(super) async fn run(
     if follow {
         source
             .follow(last, |event| match life.step(event) {
-                Some(step) => output.item(&value(&step), |_| line(&step)),
-                None => Ok(()),
+                Some(step) if source.knows(event)? => output.item(&value(&step), |_| line(&step)),
+                _ => Ok(()),
             })
             .await?;
     }

@@ -9,7 +9,7 @@ use events::audit::{Evidence, Local, Next};
 use events::replay::Registry;
 use events::store::sqlite::LOG_FILE;
 use events::subscription::{self, Subscription};
-use events::{EventStore, Position, Recorded};
+use events::{EventStore, Position, Recorded, domain};
 use tempfile::TempDir;
 
 use super::moment::Moment;
@@ -25,6 +25,8 @@ pub(super) struct Source {
     waiting: VecDeque<Recorded>,
     first: u64,
     live: Live,
+    /// Whether an event that cannot be read is passed over.
+    skips: bool,
     _scratch: Option<TempDir>,
 }
 
@@ -36,8 +38,19 @@ enum Live {
 }
 
 impl Source {
-    /// Opens what `path` names; without a path the data directory if it has a log, unless a server is named.
-    pub(super) async fn open(path: Option<&Path>, global: &Global, output: Output) -> Result<Self, Problem> {
+    /// Opens what `path` names; without a path the data directory if it has a log, unless a server is named. An event that
+    /// this version cannot read ends the replay, since what it did is not known, unless such are to be passed over (`skips`).
+    pub(super) async fn open(
+        path: Option<&Path>,
+        skips: bool,
+        global: &Global,
+        output: Output,
+    ) -> Result<Self, Problem> {
+        let source = Self::find(path, global, output).await?;
+        Ok(Self { skips, ..source })
+    }
+
+    async fn find(path: Option<&Path>, global: &Global, output: Output) -> Result<Self, Problem> {
         let mut config = session::config(global, Vec::new())?;
         if let Some(path) = path {
             if let Some(database) = evidence::database(path)? {
@@ -59,7 +72,7 @@ impl Source {
     }
 
     fn new(evidence: Box<dyn Evidence>, live: Live) -> Self {
-        Self { evidence, waiting: VecDeque::new(), first: 1, live, _scratch: None }
+        Self { evidence, waiting: VecDeque::new(), first: 1, live, skips: false, _scratch: None }
     }
 
     async fn of(store: Arc<dyn EventStore>) -> Result<Self, Problem> {
@@ -126,12 +139,37 @@ impl Source {
                 self.waiting.push_front(event);
                 return Ok(true);
             }
-            apply(registry, &event);
+            self.apply(registry, &event)?;
             if to.is_some_and(|to| to.ends(event.position)) {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Goes on by one event with `registry`.
+    pub(super) fn apply(&self, registry: &mut Registry, event: &Recorded) -> Result<(), Problem> {
+        registry.apply(event).or_else(|error| self.pass_over(event, &error.to_string()))
+    }
+
+    /// Whether this version knows of what kind and schema the event is, so that it can be shown.
+    pub(super) fn knows(&self, event: &Recorded) -> Result<bool, Problem> {
+        let is_known = domain::knows(event);
+        if !is_known {
+            self.pass_over(event, "this version does not know that; upgrade the platform")?;
+        }
+        Ok(is_known)
+    }
+
+    fn pass_over(&self, event: &Recorded, why: &str) -> Result<(), Problem> {
+        let Recorded { position, kind, schema, .. } = event;
+        let detail = format!("the event at position {position}, kind `{kind}`, schema {schema}: {why}");
+        if !self.skips {
+            let detail = format!("{detail}; or go on without what it did: `--skip-unknown`");
+            return Err(Problem::new(ProblemKind::Failed, detail));
+        }
+        remark(harmless(&format!("{detail}; passed over")));
+        Ok(())
     }
 
     /// Gives `take` every event that comes after `after`, for ever.
@@ -159,9 +197,44 @@ impl Source {
     }
 }
 
-/// Goes on by one event; one that cannot be read is said and passed over.
-pub(super) fn apply(registry: &mut Registry, event: &Recorded) {
-    if let Err(error) = registry.apply(event) {
-        remark(harmless(&format!("position {}: {error}; passed over", event.position)));
+#[cfg(test)]
+mod tests {
+    use events::store::Memory;
+    use events::store::conformance::request;
+    use events::{Expected, NewEvent, StreamId};
+
+    use super::*;
+
+    /// A task of which only a newer version knows what happened to it.
+    async fn newer(kind: &str, schema: u16) -> Source {
+        let store = Memory::new();
+        let stream: StreamId = "task/tk_1".parse().expect("a stream");
+        let mut asked = request(&stream, Expected::Any, &[]);
+        asked.events.push(NewEvent { kind: kind.into(), schema, payload: "{}".into() });
+        store.append(asked).await.expect("appended");
+        Source::of(Arc::new(store)).await.expect("a source")
+    }
+
+    #[tokio::test]
+    async fn what_a_newer_version_wrote_ends_the_replay_unless_it_is_to_be_passed_over() {
+        for (kind, schema) in [("task_dreamt", 1), ("task_submitted", 99)] {
+            let mut source = newer(kind, schema).await;
+            let mut registry = Registry::default();
+            let refused = source.replay(&mut registry, None).await.expect_err("it is not known");
+            let named = format!("position 1, kind `{kind}`, schema {schema}: ");
+            let says = |problem: &Problem| {
+                let detail = &problem.detail;
+                detail.contains(&named) && detail.contains("upgrade") && detail.contains("--skip-unknown")
+            };
+            assert!(says(&refused), "{refused:?}");
+            let mut source = newer(kind, schema).await;
+            let event = source.next().await.expect("readable").expect("an event");
+            assert!(says(&source.knows(&event).expect_err("it is not known")));
+            let mut source = Source { skips: true, ..newer(kind, schema).await };
+            assert!(!source.knows(&event).expect("it is passed over"));
+            let mut registry = Registry::default();
+            source.replay(&mut registry, None).await.expect("it is passed over");
+            assert_eq!(registry.skipped(), 1);
+        }
     }
 }

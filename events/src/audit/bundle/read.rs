@@ -14,7 +14,7 @@ use crate::audit::checkpoint::notes;
 use crate::audit::key::PublicKey;
 use crate::audit::line::Line;
 use crate::audit::tree::Range;
-use crate::audit::verify::{Beyond, Evidence, Kept, Next, Trust};
+use crate::audit::verify::{Beyond, Cover, Evidence, Kept, Next, Trust};
 use crate::event::Recorded;
 use crate::id::{Digest, Position};
 use crate::store::Head;
@@ -43,6 +43,10 @@ impl Bundle {
         if manifest.format != FORMAT {
             return Err(foreign(format!("its format {} is not this program's {FORMAT}", manifest.format)));
         }
+        if manifest.from == 0 || manifest.to < manifest.from {
+            let (from, to) = (manifest.from, manifest.to);
+            return Err(foreign(format!("events {from} to {to}: expected positions from 1, in order")));
+        }
         let path = directory.join(EVENTS);
         let events = BufReader::new(File::open(&path).map_err(failed("read", &path))?);
         Ok(Self { directory: directory.to_owned(), next: manifest.from, manifest, events, damaged: None })
@@ -56,17 +60,20 @@ impl Bundle {
     /// What it is to be held to: its own claims, checkpoints and keys.
     pub fn trust(&self) -> Result<Trust, BundleError> {
         let manifest = &self.manifest;
+        let foreign = |reason: String| BundleError::Foreign { path: self.directory.clone(), reason };
         let keys = text(&self.directory.join(KEYS))?;
-        let begun = manifest.from.saturating_sub(1);
-        let before = Range::of(begun, manifest.before.clone()).ok_or_else(|| BundleError::Foreign {
-            path: self.directory.clone(),
-            reason: format!("`before` does not have the subtrees of {begun} events"),
-        })?;
+        let keys = keys.lines().filter(|line| !line.is_empty());
+        let key = |line| PublicKey::parse(line).map_err(|error| foreign(format!("`{KEYS}`: {error}")));
+        let begun = manifest.from - 1;
+        let before = Range::of(begun, manifest.before.clone())
+            .ok_or_else(|| foreign(format!("`before` does not have the subtrees of {begun} events")))?;
         let mut trust = Trust {
+            origin: Some(manifest.origin.clone()),
+            cover: Cover::All,
             before,
             previous: Some(manifest.previous),
             head: Some(Head { position: Position(manifest.to), hash: manifest.hash }),
-            keys: keys.lines().filter_map(|key| PublicKey::parse(key).ok()).collect(),
+            keys: keys.map(key).collect::<Result<_, _>>()?,
             ..Trust::default()
         };
         for note in notes(&text(&self.directory.join(CHECKPOINTS))?) {

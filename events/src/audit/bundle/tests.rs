@@ -8,11 +8,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::audit::line::Line;
 use crate::audit::tests::Desk;
 use crate::audit::witness::double::Witness;
 use crate::audit::{
     Evidence, FaultKind, Ledger, Local, Note, PublicKey, Report, Trust, WitnessKey, notes, verify,
 };
+use crate::event::{Principal, Recorded};
 use crate::id::Position;
 use crate::store::sqlite;
 
@@ -318,6 +320,107 @@ const FORGERIES: &[Forgery] = &[
     ),
 ];
 
+/// Forgeries of somebody who chains everything anew and makes manifest and checkpoints fit. The key he does not have.
+const FORGERIES_THAT_FIT: &[Forgery] = &[
+    (
+        "change all and leave out every checkpoint",
+        |b| {
+            forge(b, |events| events[0].meta.principal = Principal::user("eve"));
+            keep_checkpoints(b, 0);
+        },
+        "log_unsigned",
+        1,
+    ),
+    (
+        "change the tail and leave out the last checkpoint",
+        |b| {
+            forge(b, |events| events[650].meta.principal = Principal::user("eve"));
+            keep_checkpoints(b, 2);
+        },
+        "log_unsigned",
+        601,
+    ),
+    (
+        "truncate and leave out the last checkpoint",
+        |b| {
+            forge(b, |events| events.truncate(695));
+            keep_checkpoints(b, 2);
+        },
+        "log_unsigned",
+        601,
+    ),
+    ("change a head's hash", |b| claim(b, |manifest| manifest.hash = Digest::of(b"x")), "head_changed", 700),
+    (
+        "say of an event twice who did it",
+        |b| edit(b, EVENTS, |l| replace_at(l, 99, "{", r#"{"principal":"user:eve","#)),
+        "event_damaged",
+        100,
+    ),
+    (
+        "add what is not hashed",
+        |b| edit(b, EVENTS, |l| replace_at(l, 99, "{", r#"{"approvedBy":"user:eve","#)),
+        "event_damaged",
+        100,
+    ),
+    (
+        "leave out a field",
+        |b| edit(b, EVENTS, |l| replace_at(l, 99, r#""causationId":null,"#, "")),
+        "event_damaged",
+        100,
+    ),
+    (
+        "write a number otherwise",
+        |b| edit(b, EVENTS, |l| replace_at(l, 0, r#""position":1,"#, r#""position":true,"#)),
+        "event_damaged",
+        1,
+    ),
+    (
+        "say that it is of another log",
+        |b| claim(b, |manifest| manifest.origin = "hypercode/other".to_owned()),
+        "checkpoint_foreign",
+        300,
+    ),
+];
+
+fn replace_at(mut lines: Vec<String>, at: usize, old: &str, new: &str) -> Vec<String> {
+    assert!(lines[at].contains(old), "{}", lines[at]);
+    lines[at] = lines[at].replacen(old, new, 1);
+    lines
+}
+
+/// Changes what the manifest says.
+fn claim(bundle: &Path, change: impl FnOnce(&mut Manifest)) {
+    let path = bundle.join(MANIFEST);
+    let mut manifest = serde_json::from_slice(&fs::read(&path).expect("a manifest")).expect("its form");
+    change(&mut manifest);
+    fs::write(path, serde_json::to_string_pretty(&manifest).expect("plain data")).expect("written");
+}
+
+/// Changes the events of a whole log, chains them anew, and has the manifest say so.
+fn forge(bundle: &Path, change: impl FnOnce(&mut Vec<Recorded>)) {
+    let text = fs::read_to_string(bundle.join(EVENTS)).expect("events");
+    let event = |line| Recorded::try_from(&serde_json::from_str::<Line>(line).expect("a line"));
+    let mut events: Vec<Recorded> = text.lines().map(event).collect::<Result<_, _>>().expect("events");
+    change(&mut events);
+    let mut last = Digest::ZERO;
+    for event in &mut events {
+        event.hash = crate::chain::hash(last, event);
+        last = event.hash;
+    }
+    let lines = events.iter().map(|event| serde_json::to_string(&Line::from(event)).expect("plain data"));
+    edit(bundle, EVENTS, |_| lines.collect());
+    let to = events.len() as u64;
+    claim(bundle, |manifest| (manifest.to, manifest.hash) = (to, last));
+}
+
+/// Leaves out all but the first checkpoints, here and in the manifest.
+fn keep_checkpoints(bundle: &Path, kept: usize) {
+    let read = notes(&fs::read_to_string(bundle.join(CHECKPOINTS)).expect("checkpoints"));
+    let text = read.iter().take(kept).map(|note| format!("{}\n", note.as_ref().expect("a note")));
+    fs::write(bundle.join(CHECKPOINTS), text.collect::<String>()).expect("written");
+    claim(bundle, |manifest| manifest.checkpoints.truncate(kept));
+}
+
 fn replace_all(lines: Vec<String>, changes: &[(&str, &str)]) -> Vec<String> {
     let change = |line: String| changes.iter().fold(line, |line, (old, new)| line.replace(old, new));
     lines.into_iter().map(change).collect()
@@ -344,12 +447,82 @@ fn by_manifest(bundle: &Path) -> String {
 #[tokio::test]
 async fn a_forged_bundle_is_found_out_by_both_at_the_same_place() {
     let desk = Desk::new().await;
-    for (name, forge, kind, position) in FORGERIES {
+    for (name, forge, kind, position) in FORGERIES.iter().chain(FORGERIES_THAT_FIT) {
         let (_scratch, path) = bundle(&desk, 1, 700, Format::Jsonl).await;
         forge(&path);
         mend_sums(&path);
         let found = faults(&path).await;
         assert_eq!(found.first(), Some(&((*kind).to_owned(), *position)), "{name}: {found:?}");
+    }
+}
+
+/// What ends at a checkpoint is a log that was signed: that there was more, only who has kept a newer one can tell.
+#[tokio::test]
+async fn what_was_cut_off_at_a_checkpoint_is_missed_by_who_has_kept_a_newer_one() {
+    let desk = Desk::new().await;
+    let (_scratch, path) = bundle(&desk, 1, 700, Format::Jsonl).await;
+    let kept = fs::read_to_string(path.join(CHECKPOINTS)).expect("checkpoints");
+    let mine = path.join("../mine");
+    fs::write(&mine, &kept).expect("written");
+    forge(&path, |events| events.truncate(600));
+    keep_checkpoints(&path, 2);
+    mend_sums(&path);
+    assert_eq!(faults(&path).await, []);
+    assert_eq!(by_us(&path, |_| ()).await.covered, 600, "it says how far it goes");
+    let ours = by_us(&path, |trust| trust.hold_to("in mine", notes(&kept))).await;
+    assert_eq!(
+        ours.faults.first().map(|fault| (fault.kind, fault.position)),
+        Some((FaultKind::LogTruncated, 601))
+    );
+    let theirs = by_python(&path, &["--against", mine.to_str().expect("text")]);
+    assert_eq!(theirs["faults"][0]["kind"], "log_truncated", "{theirs}");
+    // A file that has none is nothing to compare with.
+    fs::write(&mine, "\n").expect("written");
+    let output = Command::new("python3").arg(path.join("verify.py")).arg("--against").arg(&mine).output();
+    let output = output.expect("python3 runs");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no checkpoint to compare with"), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_was_named_and_that_the_bundle_does_not_name_is_said() {
+    let desk = Desk::new().await;
+    let (_scratch, path) = bundle(&desk, 1, 700, Format::Jsonl).await;
+    let key = fs::read_to_string(path.join(KEYS)).expect("keys").trim().to_owned();
+    let pinned = |trust: &mut Trust| trust.pin(vec![PublicKey::parse(&key).expect("a key")]);
+    assert!(by_us(&path, pinned).await.ok);
+    let other = crate::audit::Signer::generate("evil/test").public().to_string();
+    edit(&path, KEYS, |_| vec![other]);
+    mend_sums(&path);
+    let ours = by_us(&path, pinned).await;
+    assert_eq!(ours.faults.iter().map(|fault| fault.kind).collect::<Vec<_>>(), [FaultKind::KeyMissing]);
+    let theirs = by_python(&path, &["--key", &key]);
+    assert_eq!(theirs["faults"].as_array().map(Vec::len), Some(1), "{theirs}");
+    assert_eq!(theirs["faults"][0]["kind"], "key_missing", "{theirs}");
+}
+
+/// What cannot be read is no bundle, which is not the same as one that was tampered with.
+#[tokio::test]
+async fn what_is_no_bundle_is_refused_by_both() {
+    let desk = Desk::new().await;
+    let (_scratch, path) = bundle(&desk, 1, 700, Format::Jsonl).await;
+    let whole = fs::read_to_string(path.join(MANIFEST)).expect("a manifest");
+    for (old, new) in [
+        (r#""from": 1"#, r#""from": 1180591620717411303424"#),
+        (r#""from": 1"#, r#""from": 0"#),
+        (r#""to": 700"#, r#""to": 1e9"#),
+        (r#""to": 700"#, r#""to": 0"#),
+        (r#""format": 1"#, r#""format": 2"#),
+        (r#""from": 1"#, r#""from": 2, "from": 1"#),
+        (r#""from": 1"#, r#""from": 1, "verified": true"#),
+        ("{", "["),
+    ] {
+        fs::write(path.join(MANIFEST), whole.replacen(old, new, 1)).expect("written");
+        let refused = Bundle::open(&path).err().expect("it is no bundle");
+        let problem = crate::api::Problem::from(refused);
+        assert_eq!(problem.kind, crate::api::ProblemKind::Invalid, "{new}: {problem:?}");
+        let output = Command::new("python3").arg(path.join("verify.py")).output().expect("python3 runs");
+        assert_eq!(output.status.code(), Some(2), "{new}: {output:?}");
     }
 }
 

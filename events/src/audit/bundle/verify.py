@@ -16,11 +16,16 @@ from datetime import datetime, timedelta, timezone
 FAULTS_MAX = 100
 EVENT_FAULTS = {"event_missing", "event_changed", "event_damaged", "event_misplaced", "head_changed", "log_truncated",
                 "log_rewritten"}
+FILE_FAULTS = {"file_changed", "key_missing"}
+EVENT_FIELDS = {"position", "stream", "version", "kind", "schema", "eventId", "commandId", "ordinal", "tenant", "principal",
+                "correlationId", "causationId", "traceparent", "recordedAt", "epoch", "payload", "hash"}
+MANIFEST_FIELDS = {"format", "program", "exportedAt", "origin", "from", "to", "hash", "previous", "before", "checkpoints",
+                   "beyond"}
 
 
 def rank(kind):
     """What is reported first: the events, then the checkpoints, then files."""
-    return 0 if kind in EVENT_FAULTS else 1 if kind != "file_changed" else 2
+    return 0 if kind in EVENT_FAULTS else 2 if kind in FILE_FAULTS else 1
 
 
 class Unusable(Exception):
@@ -256,6 +261,34 @@ def is_included(proof, size, root, index, leaf):
     return sn == 0 and hash_ == root
 
 
+# --- JSON ----------------------------------------------------------------------------------------------------------
+
+
+def json_of(text):
+    """What the JSON text says, in which no object has a field twice."""
+
+    def unique(pairs):
+        if len({name for name, _ in pairs}) != len(pairs):
+            raise ValueError("a field stands there twice")
+        return dict(pairs)
+
+    return json.loads(text, object_pairs_hook=unique)
+
+
+def with_fields(read, fields):
+    """What was read, if it has these fields and no others: what is not hashed is no evidence."""
+    if not isinstance(read, dict) or set(read) != fields:
+        raise ValueError("it does not have the fields that it should")
+    return read
+
+
+def whole(number, bits=64):
+    """The number, if it is a whole one of so many bits."""
+    if type(number) is not int or number >> bits:
+        raise ValueError(f"{number!r} is no number of {bits} bits")
+    return number
+
+
 # --- The chain -----------------------------------------------------------------------------------------------------
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -274,8 +307,8 @@ def chain_hash(previous, event):
     def column(content):
         encoded.extend(len(content).to_bytes(4, "big") + content)
 
-    def integer(number):
-        column(number.to_bytes(8, "big"))
+    def integer(number, bits=64):
+        column(whole(number, bits).to_bytes(8, "big"))
 
     def optional(text):
         encoded.extend(b"\xff\xff\xff\xff") if text is None else column(text.encode())
@@ -284,10 +317,10 @@ def chain_hash(previous, event):
     column(event["stream"].encode())
     integer(event["version"])
     column(event["kind"].encode())
-    integer(event["schema"])
+    integer(event["schema"], 16)
     column(uuid.UUID(event["eventId"]).bytes)
     column(uuid.UUID(event["commandId"]).bytes)
-    integer(event["ordinal"])
+    integer(event["ordinal"], 32)
     column(event["tenant"].encode())
     column(event["principal"].encode())
     optional(event["correlationId"])
@@ -301,12 +334,12 @@ def chain_hash(previous, event):
 
 def digest(text):
     hash_ = bytes.fromhex(text)
-    if len(hash_) != 32:
+    if len(hash_) != 32 or len(text) != 64:
         raise ValueError("a hash does not have 32 bytes")
     return hash_
 
 
-NOT_LEGAL = (ValueError, KeyError, TypeError, AttributeError, OverflowError, UnicodeError)
+NOT_LEGAL = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, UnicodeError)
 
 
 # --- Verification --------------------------------------------------------------------------------------------------
@@ -316,18 +349,26 @@ class Verifier:
     def __init__(self, directory, keys, against, witness=None):
         self.directory, self.faults, self.agreed, self.covered = directory, [], 0, 0
         try:
-            manifest = json.loads(self.text("manifest.json"))
-            if manifest["format"] != 1:
+            manifest = with_fields(json_of(self.text("manifest.json")), MANIFEST_FIELDS)
+            if whole(manifest["format"]) != 1:
                 raise Unusable(f"its format {manifest['format']} is not 1")
-            self.first, self.last = manifest["from"], manifest["to"]
+            self.origin, self.first, self.last = manifest["origin"], whole(manifest["from"]), whole(manifest["to"])
+            if not isinstance(self.origin, str):
+                raise ValueError("`origin` is no text")
+            if not 1 <= self.first <= self.last:
+                raise Unusable(f"events {self.first} to {self.last}: expected positions from 1, in order")
             self.head, self.previous = digest(manifest["hash"]), digest(manifest["previous"])
             self.range = Range(self.first - 1, [digest(hash_) for hash_ in manifest["before"]])
             self.beyond = [digest(hash_) for hash_ in manifest["beyond"]]
-            self.sizes = manifest["checkpoints"]
+            self.sizes = [whole(size) for size in manifest["checkpoints"]]
         except NOT_LEGAL as error:
             raise Unusable(f"`manifest.json` cannot be read: {error!r}") from error
-        self.keys = keys or [Key(line) for line in self.text("keys.txt").splitlines() if line]
-        self.waiting, self.origin, self.versions = [], None, {}
+        own = [Key(line) for line in self.text("keys.txt").splitlines() if line]
+        self.keys = keys or own
+        for key in self.keys:
+            if key.name == self.origin and key.text not in {key.text for key in own}:
+                self.fault("key_missing", 0, 0, f"the evidence does not name the key `{key.text}`")
+        self.waiting, self.versions = [], {}
         self.admit_all(against, witness)
 
     def text(self, name):
@@ -373,11 +414,12 @@ class Verifier:
         if note is None:
             self.fault("checkpoint_malformed", 0, 0, f"what stands there is no signed checkpoint, {place}")
             return
-        self.origin = self.origin or note.origin
-        if note.origin != self.origin:
-            detail = f"it is of the log `{note.origin}`, not of `{self.origin}`, {place}"
+        own = [key for key in self.keys if key.name == note.origin]
+        if note.origin != self.origin or not own:
+            expected = f"not of `{self.origin}`" if note.origin != self.origin else "of which no key is known"
+            detail = f"it is of the log `{note.origin}`, {expected}, {place}"
             self.fault("checkpoint_foreign", note.size, note.size, detail)
-        elif not any(key.has_signed(note) for key in self.keys):
+        elif not any(key.has_signed(note) for key in own):
             detail = f"it bears no good signature of a known key, {place}"
             self.fault("checkpoint_forged", note.size, note.size, detail)
         else:
@@ -411,7 +453,7 @@ class Verifier:
             for line in file:
                 expected = self.range.size + 1
                 try:
-                    event = json.loads(line.decode())
+                    event = with_fields(json_of(line.decode()), EVENT_FIELDS)
                     position, hash_ = event["position"], digest(event["hash"])
                     stream, version = event["stream"], event["version"]
                     computed = chain_hash(self.previous, event) if position == expected else None
@@ -442,11 +484,14 @@ class Verifier:
         size, root = self.range.size, self.range.root()
         if (size, self.previous) != (self.last, self.head):
             low, high = min(size, self.last), max(size, self.last)
-            detail = f"the manifest names position {self.last}, the last event has {size}"
+            named, found = f"position {self.last}", f"position {size}"
+            if low == high:
+                named, found = f"hash {self.head.hex()}", f"hash {self.previous.hex()}"
+            detail = f"the manifest names {named}, the last event has {found}"
             self.fault("head_changed", low + (low < high), high, detail)
         while self.waiting:
             note, place = self.waiting.pop()
-            if size == self.last and note.size == self.sizes[-1]:
+            if size == self.last and [note.size] == self.sizes[-1:]:
                 if is_consistent(self.beyond, note.size, note.root, size, root):
                     self.agreed, self.covered = self.agreed + 1, size
                 else:
@@ -454,6 +499,9 @@ class Verifier:
             else:
                 detail = f"{note.size} events were signed, {size} are there, {place}"
                 self.fault("log_truncated", size + 1, note.size, detail)
+        if self.covered < size and self.first <= size:
+            first = max(self.first, self.covered + 1)
+            self.fault("log_unsigned", first, size, "no checkpoint that agrees with the log covers them")
 
     def check_files(self):
         expected = dict(reversed(line.split("  ", 1)) for line in self.text("SHA256SUMS").splitlines() if "  " in line)
@@ -480,8 +528,8 @@ def check_proof(text, keys):
     try:
         proof, checkpoint = text.split("\n\n", 1)
         opening, extra, index, *hashes = proof.split("\n")
-        extra = json.loads(base64.b64decode(extra.split(" ", 1)[1]))
-        event, note = extra["event"], Note(checkpoint)
+        extra = with_fields(json_of(base64.b64decode(extra.split(" ", 1)[1])), {"event", "previous"})
+        event, note = with_fields(extra["event"], EVENT_FIELDS), Note(checkpoint)
         leaf, computed = digest(event["hash"]), chain_hash(digest(extra["previous"]), event)
         hashes = [base64_bytes(hash_) for hash_ in hashes]
         legal = opening == "c2sp.org/tlog-proof@v1" and index == f"index {event['position'] - 1}"
@@ -520,7 +568,8 @@ def unpacked(path, scratch):
 
 def report(verifier, is_pinned):
     faults = verifier.faults
-    print("ok: the events are what was signed" if not faults else f"NOT OK: {len(faults)} fault(s)")
+    proven = f"ok: events {verifier.first} to {verifier.range.size} are what was signed"
+    print(proven if not faults else f"NOT OK: {len(faults)} fault(s)")
     for fault in faults:
         first, last = fault["position"], fault["until"]
         place = f"position {first}" if first == last else f"positions {first} to {last}"
@@ -540,6 +589,14 @@ def read(path):
         raise Unusable(f"`{path}` cannot be read: {error}") from error
 
 
+def kept(path):
+    """The text of a file of checkpoints, which has some."""
+    text = read(path)
+    if not notes(text):
+        raise Unusable(f"`{path}` holds no checkpoint to compare with")
+    return text
+
+
 def run(arguments):
     keys = [Key(key) for key in arguments.key]
     if arguments.proof:
@@ -550,7 +607,7 @@ def run(arguments):
         print(f"  {event['recordedAt']}  {event['principal']}  {event['stream']}  {event['kind']}")
         return 0
     with tempfile.TemporaryDirectory() as scratch:
-        against = [(name, read(name)) for name in arguments.against]
+        against = [(name, kept(name)) for name in arguments.against]
         witness = WitnessKey(arguments.witness_key) if arguments.witness_key else None
         verifier = Verifier(unpacked(arguments.bundle, scratch), keys, against, witness)
         verifier.run()

@@ -26,6 +26,17 @@ const MAKE: &str = "SELECT pg_advisory_xact_lock(1212375915);
         PRIMARY KEY (origin, size)
     )";
 
+/// A checkpoint that the table has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The name of the log under which it is there.
+    pub origin: String,
+    /// The size under which it is there.
+    pub size: u64,
+    /// The signed checkpoint.
+    pub note: String,
+}
+
 /// The table `hypercode_audit.checkpoints`, of which no row is ever changed.
 #[derive(Debug)]
 pub struct Table {
@@ -40,23 +51,25 @@ impl Table {
         Self { name: Self::name_of(database), database: database.clone(), pool: OnceCell::new() }
     }
 
-    /// The checkpoints of the log `origin` that the table has, each with the size under which it is there, the smallest
-    /// first; none where there is no table.
+    /// The checkpoints that the table has under the names `origins`, each with its name and the size under which it is there,
+    /// the smallest of each first; none where there is no table.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn kept(database: &Database, origin: &str) -> Result<Vec<(u64, String)>, SinkError> {
-        const KEPT: &str =
-            "SELECT size, note FROM hypercode_audit.checkpoints WHERE origin = $1 ORDER BY size";
+    pub async fn kept(database: &Database, origins: &[String]) -> Result<Vec<Row>, SinkError> {
+        const KEPT: &str = "SELECT origin, size, note FROM hypercode_audit.checkpoints
+                            WHERE origin = ANY($1) ORDER BY origin, size";
         let read = async {
             let mut connection = PgConnection::connect_with(&database.settings(STATEMENT_MS)).await?;
             if !sqlx::query_scalar::<_, bool>(IS_THERE).fetch_one(&mut connection).await? {
                 return Ok(Vec::new());
             }
-            let kept: Vec<(i64, String)> =
-                sqlx::query_as(KEPT).bind(origin).fetch_all(&mut connection).await?;
+            let kept: Vec<(String, i64, String)> =
+                sqlx::query_as(KEPT).bind(origins).fetch_all(&mut connection).await?;
             connection.close().await?;
-            Ok(kept.into_iter().map(|(size, note)| (u64::try_from(size).unwrap_or_default(), note)).collect())
+            let row =
+                |(origin, size, note)| Row { origin, size: u64::try_from(size).unwrap_or_default(), note };
+            Ok(kept.into_iter().map(row).collect())
         };
         let failed =
             |error: sqlx::Error| SinkError { sink: Self::name_of(database), reason: error.to_string() };
@@ -140,6 +153,14 @@ mod tests {
         assert_eq!(sinks[1].put(&notes[0]).await, Ok(()), "the same again is no harm");
         let fork = sinks[0].put(&sign(&one, b"b")).await.expect_err("another of the same size");
         assert!(fork.reason.contains("another checkpoint of size 7"), "{fork}");
+        let kept = async |origins: &[&str]| -> Vec<(String, u64)> {
+            let origins: Vec<String> = origins.iter().map(|&origin| origin.to_owned()).collect();
+            let kept = Table::kept(&database, &origins).await.expect("readable");
+            kept.into_iter().map(|row| (row.origin, row.size)).collect()
+        };
+        let (one, two) = (("one".to_owned(), 7), ("two".to_owned(), 7));
+        assert_eq!(kept(&["two", "one", "three"]).await, [one, two.clone()]);
+        assert_eq!((kept(&["two"]).await, kept(&[]).await), (vec![two], vec![]));
         execute(&url, "DO $$ BEGIN ASSERT (SELECT count(*) = 2 FROM hypercode_audit.checkpoints); END $$")
             .await;
     }

@@ -42,8 +42,12 @@ pub enum FaultKind {
     CheckpointUnwitnessed,
     /// A checkpoint is of fewer events than come before the first of the evidence, which cannot be held to it.
     CheckpointUnchecked,
+    /// No checkpoint that agrees with the log covers these events, and one should.
+    LogUnsigned,
     /// A file does not have the checksum that it should.
     FileChanged,
+    /// A key that must have signed is not among those that the evidence names.
+    KeyMissing,
 }
 
 impl FaultKind {
@@ -55,8 +59,8 @@ impl FaultKind {
             K::LogTruncated | K::LogRewritten | K::TileChanged | K::TileMissing => 0,
             K::CheckpointMalformed | K::CheckpointForged | K::CheckpointForeign => 1,
             K::CheckpointMissing | K::CheckpointUnchecked | K::CheckpointUnwitnessed => 1,
-            K::CheckpointMisplaced | K::LedgerMissing => 1,
-            K::FileChanged => 2,
+            K::CheckpointMisplaced | K::LedgerMissing | K::LogUnsigned => 1,
+            K::FileChanged | K::KeyMissing => 2,
         }
     }
 }

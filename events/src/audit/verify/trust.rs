@@ -21,9 +21,25 @@ pub struct Kept {
     pub note: Result<Note, Malformed>,
 }
 
+/// Which of the events must be covered by a checkpoint that agrees with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cover {
+    /// None: a log that has just begun is signed a moment later.
+    #[default]
+    None,
+    /// Some: the newest of a log that goes on are signed a moment later, but not all of it.
+    Some,
+    /// All: what was taken out of a log was signed before.
+    All,
+}
+
 /// What the evidence is held to.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
+    /// The log that the evidence says it is of; of any whose key is known if absent.
+    pub origin: Option<String>,
+    /// What of it must be signed.
+    pub cover: Cover,
     /// The tree before the first event of the evidence.
     pub before: Range,
     /// The hash before it.
@@ -80,6 +96,26 @@ impl Trust {
                 self.missing(size, format!("the checkpoint is only {place}"));
             }
             self.checkpoints.push(Kept { place: place.to_owned(), size, note });
+        }
+    }
+
+    /// Also holds the evidence to checkpoints that others have signed and `place` has, which the evidence itself need not have.
+    pub fn hold_to_others(&mut self, place: &str, notes: Vec<(u64, Result<Note, Malformed>)>) {
+        let kept = |(size, note)| Kept { place: place.to_owned(), size, note };
+        self.checkpoints.extend(notes.into_iter().map(kept));
+    }
+
+    /// Only signatures of `keys` count, which are known from elsewhere, and something must bear one. Evidence that says of
+    /// which log it is must name those of them that are of this log.
+    pub fn pin(&mut self, keys: Vec<PublicKey>) {
+        let own = std::mem::replace(&mut self.keys, keys);
+        let unnamed = |key: &&PublicKey| self.origin.as_deref() == Some(key.name()) && !own.contains(key);
+        let unnamed: Vec<PublicKey> = self.keys.iter().filter(unnamed).cloned().collect();
+        for key in unnamed {
+            self.found(FaultKind::KeyMissing, 0, format!("the evidence does not name the key `{key}`"));
+        }
+        if self.cover == Cover::None {
+            self.cover = Cover::Some;
         }
     }
 
