@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn the_verdict_says_how_far_it_goes() {
-        let report = |last, covered| Report {
+        let report = |last: u64, covered: u64| Report {
             ok: true,
             origin: None,
             first: last.min(1),
@@ -263,7 +263,7 @@ mod tests {
             keys: Vec::new(),
             faults: Vec::new(),
         };
-        let told = |last, covered| verdict(&report(last, covered));
+        let told = |last: u64, covered: u64| verdict(&report(last, covered));
         assert_eq!(told(9, 9), "ok: events 1 to 9 are what was signed\n");
         assert_eq!(told(9, 8), "ok: events 1 to 8 are what was signed; 1 event after them not signed yet\n");
         assert!(told(9, 0).starts_with("UNSIGNED: "), "{}", told(9, 0));
