@@ -157,6 +157,7 @@ impl Core {
     /// Runs what belongs to no shard until it ends or the platform stops.
     pub(crate) fn spawn_always(self: &Arc<Self>, effect: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
+        let effect = Box::pin(effect);
         self.effects.spawn(async move {
             tokio::select! {
                 biased;
@@ -309,12 +310,13 @@ impl fmt::Display for Named<'_> {
     }
 }
 
-/// The work, until the shard is lost.
+/// The work, until the shard is lost. It is boxed: each of the layers around it would move the whole of it.
 fn while_held(
     tenure: &Arc<Tenure>,
     work: impl Future<Output = ()> + Send + 'static,
 ) -> impl Future<Output = ()> + Send + 'static {
     let tenure = Arc::clone(tenure);
+    let work = Box::pin(work);
     async move {
         tokio::select! {
             biased;

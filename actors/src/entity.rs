@@ -87,6 +87,11 @@ impl Cause {
         }
     }
 
+    /// The event, for what an agent does because of it.
+    pub(crate) fn origin(&self) -> gateway::Origin {
+        gateway::Origin { event: self.name(), correlation: self.meta.correlation_id.clone() }
+    }
+
     /// The event, as those name it that follow.
     fn name(&self) -> Arc<str> {
         format!("{}@{}", self.stream, self.version).into()

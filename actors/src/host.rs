@@ -90,6 +90,7 @@ impl Host {
             depth: submitted.depth,
             context: submitted.context.clone(),
             traceparent: submitted.traceparent.clone(),
+            origin: None,
         })
     }
 
@@ -132,7 +133,7 @@ impl Host {
             if let Some(attempt) = state.attempt.clone().filter(|live| theirs(&live)) {
                 let worker = Arc::clone(&self.core);
                 self.core.spawn_for(&post.crew, async move {
-                    hosted::dispatch(&worker, task.as_str(), &attempt).await;
+                    hosted::dispatch(&worker, task.as_str(), None, &attempt).await;
                 });
             }
         }

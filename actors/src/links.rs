@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use events::domain::message::Pending;
 use events::{AgentId, CrewId, SandboxId};
-use gateway::{CrewPolicy, Gateway, Peer, Withdrawn};
+use gateway::{CrewPolicy, Gateway, Origin, Peer, Withdrawn};
 
 /// Why an attempt was not handed to its runner.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,8 +33,14 @@ pub trait Links: Send + Sync + 'static {
     async fn grant(&self, sandbox: &SandboxId, assign: &link::Assign) -> Result<(), String>;
     /// Assigns a sandbox that stands by, now or as soon as its link is up, and gives it its token. Whose it is must be known.
     async fn assign(&self, sandbox: &SandboxId, assign: link::Assign) -> Result<(), String>;
-    /// Hands an attempt to the runner. `Ok` says that it will be sent while this link lives.
-    async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), NotSent>;
+    /// Hands an attempt to the runner, and says what led to it where that is known. `Ok` says that it will be sent
+    /// while this link lives.
+    async fn send_task(
+        &self,
+        sandbox: &SandboxId,
+        frame: link::TaskFrame,
+        origin: Option<Origin>,
+    ) -> Result<(), NotSent>;
     /// Takes an attempt back that was not sent yet, or has the runner stop it.
     async fn cancel_task(&self, sandbox: &SandboxId, frame: link::CancelFrame) -> Result<Withdrawn, String>;
     /// Has the runner end its handler when its work in hand is done.
@@ -82,8 +88,13 @@ impl Links for Gateway {
         self.assign(sandbox, assign).await.map_err(|error| error.to_string())
     }
 
-    async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), NotSent> {
-        self.send_task(sandbox, frame).await.map_err(|error| match error {
+    async fn send_task(
+        &self,
+        sandbox: &SandboxId,
+        frame: link::TaskFrame,
+        origin: Option<Origin>,
+    ) -> Result<(), NotSent> {
+        self.send_task(sandbox, frame, origin).await.map_err(|error| match error {
             gateway::Error::TooLarge { .. } => NotSent::Ever(error.to_string()),
             error => NotSent::Yet(error.to_string()),
         })

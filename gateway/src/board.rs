@@ -22,6 +22,7 @@ use link::Address;
 use tokio::time::Instant;
 
 use self::mailbox::{InHand, Mailbox, Waiting};
+use crate::host::Origin;
 use crate::options::Limits;
 use crate::policy::{CrewPolicy, Member};
 
@@ -67,6 +68,8 @@ pub(crate) enum Acked {
 struct Settled {
     taken: Vec<MessageId>,
     unhandled: Vec<MessageId>,
+    /// The event of the latest of them.
+    latest: Option<Origin>,
     /// How many more are being recorded.
     recording: usize,
 }
@@ -75,6 +78,15 @@ impl Settled {
     fn len(&self) -> usize {
         self.taken.len() + self.unhandled.len() + self.recording
     }
+}
+
+/// Acknowledgements to be recorded.
+#[derive(Debug, Default)]
+pub(crate) struct Unrecorded {
+    pub(crate) taken: Vec<MessageId>,
+    pub(crate) unhandled: Vec<MessageId>,
+    /// The event of the message that was acknowledged last, where it is known.
+    pub(crate) latest: Option<Origin>,
 }
 
 /// The messages of one crew.
@@ -215,13 +227,15 @@ impl Board {
         &mut self,
         sent: &Arc<Sent>,
         position: Position,
+        origin: &Origin,
         recipients: &[Recipient],
     ) -> (Vec<AgentId>, Vec<Dead>) {
         self.abandon(recipients);
         let (mut busy, mut dead) = (Vec::new(), Vec::new());
         for recipient in recipients {
-            let (sent, recipient) = (sent.clone(), recipient.clone());
-            match self.place(position, Waiting { sent, recipient, deliveries: 0, not_before: None }) {
+            let (sent, origin, recipient) = (sent.clone(), Some(origin.clone()), recipient.clone());
+            let waiting = Waiting { sent, origin, recipient, deliveries: 0, not_before: None };
+            match self.place(position, waiting) {
                 Ok(agent) => busy.extend(agent),
                 Err(lost) => dead.push(lost),
             }
@@ -230,9 +244,13 @@ impl Board {
     }
 
     /// Puts back what was not settled before the platform was restarted. It may have been delivered before.
-    pub(crate) fn restore(&mut self, pending: Pending) -> Result<Option<AgentId>, Dead> {
+    pub(crate) fn restore(
+        &mut self,
+        pending: Pending,
+        origin: Option<Origin>,
+    ) -> Result<Option<AgentId>, Dead> {
         let Pending { sent, position, recipient } = pending;
-        self.place(position, Waiting { sent, recipient, deliveries: 1, not_before: None })
+        self.place(position, Waiting { sent, origin, recipient, deliveries: 1, not_before: None })
     }
 
     /// Gives a message to its agent, or to the idlest of its member, or keeps it for the first that is ready.
@@ -353,15 +371,19 @@ impl Board {
             Ack::Unhandled => settled.unhandled.push(message.clone()),
             Ack::Taken | Ack::Failed => settled.taken.push(message.clone()),
         }
+        settled.latest = waiting.origin;
         Acked::Settled { first }
     }
 
-    /// The acknowledgements of an agent that wait to be recorded: taken, and unhandled. To be followed by
-    /// [`Board::recorded`].
-    pub(crate) fn take_settled(&mut self, agent: &AgentId) -> (Vec<MessageId>, Vec<MessageId>) {
-        let Some(settled) = self.settled.get_mut(agent) else { return Default::default() };
+    /// The acknowledgements of an agent that wait to be recorded. To be followed by [`Board::recorded`].
+    pub(crate) fn take_settled(&mut self, agent: &AgentId) -> Unrecorded {
+        let Some(settled) = self.settled.get_mut(agent) else { return Unrecorded::default() };
         settled.recording += settled.taken.len() + settled.unhandled.len();
-        (std::mem::take(&mut settled.taken), std::mem::take(&mut settled.unhandled))
+        Unrecorded {
+            taken: std::mem::take(&mut settled.taken),
+            unhandled: std::mem::take(&mut settled.unhandled),
+            latest: settled.latest.take(),
+        }
     }
 
     /// So many acknowledgements of an agent are recorded.

@@ -117,14 +117,14 @@ pub(crate) async fn deny(
     let position = match attempt.kind {
         Kind::Message => {
             let make = move |count| Denied { crew, from, to: to.of(count), reason, rule, count }.into();
-            denial::record(core, sandbox, peer, what, make).await
+            denial::record(core, sandbox, peer, attempt.task.map(|task| &**task), what, make).await
         }
         Kind::Task => {
             let task = task.unwrap_or_default();
             let make = move |count| {
                 DelegateDenied { crew, from, task, to: to.of(count), reason, rule, count }.into()
             };
-            denial::record(core, sandbox, peer, what, make).await
+            denial::record(core, sandbox, peer, attempt.task.map(|task| &**task), what, make).await
         }
     };
     match position {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::board::{Board, Dead};
 use crate::bucket::Bucket;
 use crate::channel::{self, Admitted, Attempt, Refusal};
-use crate::host::Peer;
+use crate::host::{Origin, Peer};
 use crate::options::Limits;
 use crate::policy::{CrewPolicy, Kind};
 
@@ -26,7 +26,7 @@ pub(crate) struct Crew {
 pub(crate) struct State {
     policy: Arc<CrewPolicy>,
     /// Messages to put back once the members are known.
-    restoring: Option<Vec<Pending>>,
+    restoring: Option<Vec<(Pending, Option<Origin>)>>,
     /// By sending agent, receiving member and kind.
     rates: HashMap<(AgentId, Arc<str>, Kind), Bucket>,
     lives: HashMap<AgentId, Life>,
@@ -82,23 +82,23 @@ impl Crew {
                 board.link_up(agent, Instant::now());
             }
         }
-        for pending in state.restoring.take().unwrap_or_default() {
-            dead.extend(state.put_back(pending));
+        for (pending, origin) in state.restoring.take().unwrap_or_default() {
+            dead.extend(state.put_back(pending, origin));
         }
         // Messages of agents that are gone went to others.
         state.lives.values().for_each(|life| life.wake.notify_one());
         dead
     }
 
-    /// A message that was not settled before the platform was restarted.
-    pub(crate) fn restore(&self, pending: Pending) -> Option<Dead> {
+    /// A message that was not settled before the platform was restarted, and its event.
+    pub(crate) fn restore(&self, pending: Pending, origin: Option<Origin>) -> Option<Dead> {
         let mut state = self.state();
         match &mut state.restoring {
             Some(restoring) => {
-                restoring.push(pending);
+                restoring.push((pending, origin));
                 None
             }
-            None => state.put_back(pending),
+            None => state.put_back(pending, origin),
         }
     }
 
@@ -234,8 +234,8 @@ impl State {
         }
     }
 
-    fn put_back(&mut self, pending: Pending) -> Option<Dead> {
-        match self.board.restore(pending) {
+    fn put_back(&mut self, pending: Pending, origin: Option<Origin>) -> Option<Dead> {
+        match self.board.restore(pending, origin) {
             Ok(agent) => {
                 if let Some(agent) = agent {
                     self.wake(&agent);

@@ -11,7 +11,7 @@ use link::{Content, ErrorType, Id, MessageAck, MessageFrame, ToRunner};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::board::{Ack, Acked, Dead, Delivery, Next};
+use crate::board::{Ack, Acked, Dead, Delivery, Next, Unrecorded};
 use crate::body::{self, Lost};
 use crate::core::Core;
 use crate::crew::Crew;
@@ -143,7 +143,7 @@ impl Core {
 
     /// Records what a receiver has settled since the last time.
     async fn record_acks(&self, crew: &Crew, peer: &Arc<Peer>) {
-        let (taken, unhandled) = crew.state().board.take_settled(&peer.agent);
+        let Unrecorded { taken, unhandled, latest } = crew.state().board.take_settled(&peer.agent);
         let count = taken.len() + unhandled.len();
         if count == 0 {
             return;
@@ -161,10 +161,9 @@ impl Core {
             let unhandled = unhandled.chunks(ACKS_IN_EVENT_MAX).map(|unhandled| event(&[], unhandled));
             taken.chain(unhandled).collect()
         };
-        let principal = Principal::agent(&peer.agent);
+        let origin = latest.unwrap_or_else(|| peer.origin.clone());
         let stream = inbox(&peer.agent, peer.incarnation);
-        self.append_surely(journal::request(&peer.tenant, principal, crew.policy().epoch, stream, events))
-            .await;
+        self.append_surely(journal::by_agent(peer, origin, crew.policy().epoch, stream, events)).await;
         let mut state = crew.state();
         state.board.recorded(&peer.agent, count);
         state.wake(&peer.agent);
@@ -173,7 +172,7 @@ impl Core {
     /// Records messages that nobody will get.
     pub(crate) fn bury(self: &Arc<Self>, crew: &Crew, dead: impl IntoIterator<Item = Dead>) {
         let (policy, id) = (crew.policy(), crew.id.clone());
-        for Dead { sent, recipient, deliveries, reason } in dead {
+        for Dead { sent, origin, recipient, deliveries, reason } in dead {
             tracing::warn!(message = %sent.message, ?recipient, deliveries, ?reason, "gave up a message");
             let incarnation = match &recipient {
                 Recipient::Agent(agent) => crew.state().life(agent).map(|peer| peer.incarnation),
@@ -193,6 +192,7 @@ impl Core {
             let events = vec![Event::from(event).encode()];
             let request =
                 journal::request(&policy.tenant, Principal::system("gateway"), policy.epoch, stream, events);
+            let request = journal::following(request, origin);
             let core = self.clone();
             self.tracker.spawn(async move { core.append_surely(request).await });
         }

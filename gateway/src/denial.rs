@@ -83,10 +83,11 @@ async fn tampered(core: &Arc<Core>, sandbox: &Arc<Sandbox>, kind: What, what: Ta
     let make = move |count| {
         let agent = peer.as_ref().map(|peer| peer.agent.to_string());
         let tampered = Tampered { sandbox: id, agent, what, detail, count };
-        let tenant = peer.map_or_else(Tenant::default, |peer| peer.tenant.clone());
+        let tenant = peer.as_ref().map_or_else(Tenant::default, |peer| peer.tenant.clone());
         let stream = StreamId::new(EntityKind::Platform, SANDBOXES);
         let events = vec![platform::Event::from(tampered).encode()];
-        journal::request(&tenant, Principal::system("gateway"), None, stream, events)
+        let request = journal::request(&tenant, Principal::system("gateway"), None, stream, events);
+        journal::following(request, peer.map(|peer| peer.origin.clone()))
     };
     throttled(core, sandbox, kind, make).await;
 }
@@ -97,11 +98,12 @@ pub(crate) async fn record(
     core: &Arc<Core>,
     sandbox: &Arc<Sandbox>,
     peer: &Arc<Peer>,
+    task: Option<&str>,
     what: What,
     make: impl FnOnce(u64) -> Event + Send + 'static,
 ) -> Option<Position> {
-    let (epoch, peer) = (core.epoch(&peer.crew), peer.clone());
-    let make = move |count| journal::by_agent(&peer, epoch, outbox(&peer), vec![make(count).encode()]);
+    let (epoch, peer, origin) = (core.epoch(&peer.crew), peer.clone(), sandbox.origin(peer, task));
+    let make = move |count| journal::by_agent(&peer, origin, epoch, outbox(&peer), vec![make(count).encode()]);
     throttled(core, sandbox, what, make).await
 }
 

@@ -136,7 +136,7 @@ async fn put(
             }
             error => refusal(&error),
         })?;
-    core.grant(peer, kept.digest, Reason::Put, media_type).await?;
+    core.grant(peer, sandbox.origin(peer, None), kept.digest, Reason::Put, media_type).await?;
     let digest = format!("sha256:{}", kept.digest);
     let url = ArtifactUrl::of_digest(&digest).expect("a digest is 64 hex digits");
     let stored = ArtifactStored { url, digest, size: kept.size };

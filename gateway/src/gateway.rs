@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::core::Core;
 use crate::error::Error;
 use crate::grant::Grants;
-use crate::host::{HeldTask, Host, Peer};
+use crate::host::{HeldTask, Host, Origin, Peer};
 use crate::journal::Journal;
 use crate::options::Options;
 use crate::outlet::Keep;
@@ -195,7 +195,12 @@ impl Gateway {
     }
 
     /// Sends a task as soon as the runner welcomes one. The same attempt is held once.
-    pub async fn send_task(&self, sandbox: &SandboxId, task: TaskFrame) -> Result<(), Error> {
+    pub async fn send_task(
+        &self,
+        sandbox: &SandboxId,
+        task: TaskFrame,
+        origin: Option<Origin>,
+    ) -> Result<(), Error> {
         let found = self.bound(sandbox)?;
         let held = HeldTask {
             task: task
@@ -209,9 +214,11 @@ impl Gateway {
             depth: task.params.depth,
             context: task.params.context_id.to_string(),
             traceparent: task.params.traceparent.clone(),
+            origin,
         };
         if let Some(peer) = found.peer() {
-            let given = self.core.give(peer, &task.params.input).await;
+            let origin = held.origin.as_ref().unwrap_or(&peer.origin);
+            let given = self.core.give(peer, origin, &task.params.input).await;
             given.map_err(|error| grant_failed(sandbox, &error))?;
         }
         let frame = self.frame(sandbox, &ToRunner::Task(Box::new(task)))?;
@@ -290,7 +297,8 @@ impl Gateway {
     pub async fn restore(&self, pending: Vec<Pending>) {
         for pending in pending {
             let crew = self.core.crew_or_new(&pending.sent.crew);
-            let dead = crew.restore(pending);
+            let origin = self.core.journal.origin_at(pending.position).await;
+            let dead = crew.restore(pending, origin);
             self.core.bury(&crew, dead);
         }
     }

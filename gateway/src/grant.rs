@@ -10,7 +10,7 @@ use link::{ArtifactUrl, Assign, Body, Content, ErrorType, Source};
 
 use crate::core::Core;
 use crate::denial::party;
-use crate::host::Peer;
+use crate::host::{Origin, Peer};
 use crate::journal;
 use crate::sandbox::Sandbox;
 
@@ -40,6 +40,7 @@ impl Core {
     pub(crate) async fn grant(
         &self,
         peer: &Peer,
+        origin: Origin,
         digest: Digest,
         reason: Reason,
         media_type: Option<String>,
@@ -50,7 +51,7 @@ impl Core {
         let granted = Granted { crew: peer.crew.clone(), digest, reason, agent: party(peer), media_type };
         let events = vec![Event::from(granted).encode()];
         let stream = StreamId::new(EntityKind::State, format!("artifacts.{}", peer.crew));
-        let mut request = journal::by_agent(peer, self.epoch(&peer.crew), stream, events);
+        let mut request = journal::by_agent(peer, origin, self.epoch(&peer.crew), stream, events);
         if reason == Reason::Given {
             request.meta.principal = Principal::system("gateway");
         }
@@ -65,9 +66,14 @@ impl Core {
     }
 
     /// Grants what the platform gives an agent a reference to.
-    pub(crate) async fn give(&self, peer: &Peer, content: &Content) -> Result<(), link::Error> {
+    pub(crate) async fn give(
+        &self,
+        peer: &Peer,
+        origin: &Origin,
+        content: &Content,
+    ) -> Result<(), link::Error> {
         for url in urls(content) {
-            self.grant(peer, digest(url)?, Reason::Given, None).await?;
+            self.grant(peer, origin.clone(), digest(url)?, Reason::Given, None).await?;
         }
         Ok(())
     }
@@ -75,7 +81,9 @@ impl Core {
     /// Grants the bundle that a handler comes from.
     pub(crate) async fn give_source(&self, sandbox: &Sandbox, assign: &Assign) -> Result<(), link::Error> {
         match (sandbox.peer(), &assign.source.url) {
-            (Some(peer), Some(url)) => self.grant(peer, digest(url)?, Reason::Given, None).await,
+            (Some(peer), Some(url)) => {
+                self.grant(peer, peer.origin.clone(), digest(url)?, Reason::Given, None).await
+            }
             _ => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::host::HeldTask;
+use crate::host::{HeldTask, Origin};
 
 /// What the gateway remembers of a task in hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,7 @@ pub(crate) struct Held {
     pub(crate) depth: u32,
     pub(crate) context: String,
     pub(crate) traceparent: Option<String>,
+    pub(crate) origin: Option<Origin>,
     /// Calls to `task/delegate` that wait, by receiving member.
     delegating: HashMap<String, u32>,
 }
@@ -25,8 +26,8 @@ pub(crate) struct Hand {
 impl Hand {
     /// The task is in hand from now on.
     pub(crate) fn take(&mut self, task: HeldTask) {
-        let HeldTask { task, attempt, fence, depth, context, traceparent } = task;
-        let held = Held { attempt, fence, depth, context, traceparent, delegating: HashMap::new() };
+        let HeldTask { task, attempt, fence, depth, context, traceparent, origin } = task;
+        let held = Held { attempt, fence, depth, context, traceparent, origin, delegating: HashMap::new() };
         self.tasks.insert(task.as_str().to_owned(), held);
     }
 
@@ -39,6 +40,7 @@ impl Hand {
             self.take(task);
             if let (Some(known), Some(held)) = (known, self.tasks.get_mut(name.as_str())) {
                 held.delegating = known.delegating;
+                held.origin = held.origin.take().or(known.origin);
             }
         }
     }
@@ -89,6 +91,15 @@ impl Hand {
         if traces.all(|trace| trace == first) { first } else { None }
     }
 
+    /// What gave the task, or the only one in hand where none is named.
+    pub(crate) fn origin(&self, task: Option<&str>) -> Option<&Origin> {
+        let held = match task {
+            Some(task) => self.get(task),
+            None => self.tasks.values().next().filter(|_| self.tasks.len() == 1),
+        };
+        held?.origin.as_ref()
+    }
+
     /// A `task/delegate` to `member` begins, unless `fan_out` of them wait already. False: it may not.
     pub(crate) fn delegate(&mut self, task: &str, member: &str, fan_out: u32) -> bool {
         let Some(held) = self.tasks.get_mut(task) else { return false };
@@ -114,7 +125,15 @@ mod tests {
 
     fn held(task: &str, depth: u32, context: &str) -> HeldTask {
         let task = task.parse().unwrap();
-        HeldTask { task, attempt: 1, fence: 1, depth, context: context.to_owned(), traceparent: None }
+        HeldTask {
+            task,
+            attempt: 1,
+            fence: 1,
+            depth,
+            context: context.to_owned(),
+            traceparent: None,
+            origin: None,
+        }
     }
 
     #[test]

@@ -1,11 +1,22 @@
 //! What the gateway asks of the platform behind it: the owner of crews, agents and tasks.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde_json::Value;
 
 use events::domain::message::Recipient;
 use events::{AgentId, CommandId, CrewId, Incarnation, SandboxId, TaskId, Tenant};
 use identity::Bearer;
+
+/// What led to what an agent does, for the events of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The event that it follows from: `<entity>/<id>@<version>`.
+    pub event: Arc<str>,
+    /// The command of a user that it goes back to.
+    pub correlation: Option<Arc<str>>,
+}
 
 /// Who a link is, once its sandbox is an agent's. Everything that a link says is stamped with it (law CH-3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +35,16 @@ pub struct Peer {
     pub incarnation: Incarnation,
     /// The sandbox, which serves this incarnation and no other (law SB-1).
     pub sandbox: SandboxId,
+    /// What put the agent there: all follows from it that it does for no task.
+    pub origin: Origin,
 }
 
 impl Peer {
+    /// Whether this is the same life in the same sandbox, whatever it was that put it there.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        *self == Self { origin: self.origin.clone(), ..other.clone() }
+    }
+
     /// Whom a token must be of that this peer shows.
     pub(crate) fn bearer(&self) -> Bearer {
         Bearer {
@@ -54,6 +72,8 @@ pub struct HeldTask {
     pub context: String,
     /// W3C trace context of the platform's span, as it was given with the task.
     pub traceparent: Option<String>,
+    /// What gave it to the runner; `None` if that was known only to an earlier run of the platform.
+    pub origin: Option<Origin>,
 }
 
 /// The answer to a runner's `hello`.

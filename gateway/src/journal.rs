@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use events::store::Epoch;
 use events::{
-    AppendError, AppendRequest, Appended, CommandId, Digest, EventStore, Expected, Meta, NewEvent, Principal,
-    StreamId, Tenant, Timestamp,
+    AppendError, AppendRequest, Appended, CommandId, Digest, EventStore, Expected, Meta, NewEvent, Position,
+    Principal, StreamId, Tenant, Timestamp, Version,
 };
 use link::ErrorType;
 
-use crate::host::Peer;
+use crate::host::{Origin, Peer};
 use crate::options::Limits;
 
 /// The log, as the gateway writes it.
@@ -48,6 +48,22 @@ impl Journal {
         }
     }
 
+    /// The event at this position, as what follows from it names it; `None` where the log cannot be read.
+    pub(crate) async fn origin_at(&self, position: Position) -> Option<Origin> {
+        let before = Position(position.0.checked_sub(1)?);
+        let event = match self.store.read(before, 1).await {
+            Ok(events) => events.into_iter().next()?,
+            Err(error) => {
+                tracing::warn!(%position, %error, "cannot tell which event it is");
+                return None;
+            }
+        };
+        Some(Origin {
+            event: named(&event.stream, event.version),
+            correlation: event.meta.correlation_id.clone(),
+        })
+    }
+
     /// What became of a command. Asks for as long as the log cannot be read: whoever waits may give up.
     async fn find(&self, command: CommandId) -> Option<Appended> {
         let mut pause = self.retry;
@@ -62,14 +78,29 @@ impl Journal {
     }
 }
 
-/// A request to append what an agent did, under a fresh command id.
+/// An event, as what follows from it names it.
+pub(crate) fn named(stream: &StreamId, version: Version) -> Arc<str> {
+    format!("{stream}@{version}").into()
+}
+
+/// A request to append what an agent did, and from what it follows, under a fresh command id.
 pub(crate) fn by_agent(
     peer: &Peer,
+    origin: Origin,
     epoch: Option<Epoch>,
     stream: StreamId,
     events: Vec<NewEvent>,
 ) -> AppendRequest {
-    request(&peer.tenant, Principal::agent(&peer.agent), epoch, stream, events)
+    let made = request(&peer.tenant, Principal::agent(&peer.agent), epoch, stream, events);
+    following(made, Some(origin))
+}
+
+/// The same request, and from what it follows.
+pub(crate) fn following(mut request: AppendRequest, origin: Option<Origin>) -> AppendRequest {
+    if let Some(Origin { event, correlation }) = origin {
+        (request.meta.causation_id, request.meta.correlation_id) = (Some(event), correlation);
+    }
+    request
 }
 
 /// A request to append, under a fresh command id.

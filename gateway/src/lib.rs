@@ -47,6 +47,6 @@ mod trace;
 
 pub use error::Error;
 pub use gateway::{Gateway, Seams, Withdrawn};
-pub use host::{Activity, HeldTask, Host, HostCall, Linked, Peer, Process};
+pub use host::{Activity, HeldTask, Host, HostCall, Linked, Origin, Peer, Process};
 pub use options::{Limits, Options};
 pub use policy::{Channel, CrewPolicy, Kind, Member};

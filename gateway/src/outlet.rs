@@ -162,7 +162,8 @@ mod tests {
 
     fn task(name: &str) -> HeldTask {
         let task = name.parse().unwrap();
-        HeldTask { task, attempt: 1, fence: 1, depth: 0, context: "cx".to_owned(), traceparent: None }
+        let context = "cx".to_owned();
+        HeldTask { task, attempt: 1, fence: 1, depth: 0, context, traceparent: None, origin: None }
     }
 
     fn of(name: &str) -> TaskRef {

@@ -17,7 +17,7 @@ use crate::calls::Calls;
 use crate::core::Core;
 use crate::error::Error;
 use crate::hand::Hand;
-use crate::host::Peer;
+use crate::host::{Origin, Peer};
 use crate::options::Limits;
 use crate::outlet::{Keep, Outlet};
 use crate::request;
@@ -183,11 +183,16 @@ impl Sandbox {
         self.peer.get()
     }
 
+    /// What led to an act of its agent for this task, or for what it has in hand.
+    pub(crate) fn origin(&self, peer: &Peer, task: Option<&str>) -> Origin {
+        self.state().hand.origin(task).unwrap_or(&peer.origin).clone()
+    }
+
     /// It is this peer's from now on, and nobody else's ever (law SB-1).
     pub(crate) fn bind(&self, peer: Peer) -> Result<&Arc<Peer>, Error> {
         let peer = Arc::new(peer);
         let bound = self.peer.get_or_init(|| peer.clone());
-        if *bound == peer { Ok(bound) } else { Err(Error::Bound { sandbox: self.id.clone() }) }
+        if bound.is(&peer) { Ok(bound) } else { Err(Error::Bound { sandbox: self.id.clone() }) }
     }
 
     /// Has its token replaced at this time.

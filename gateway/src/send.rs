@@ -19,7 +19,7 @@ use crate::channel::{self, Admitted, Attempt, Refusal};
 use crate::core::Core;
 use crate::crew::Crew;
 use crate::denial::{outbox, party};
-use crate::host::Peer;
+use crate::host::{Origin, Peer};
 use crate::policy::Kind;
 use crate::request::{finish, in_hand};
 use crate::sandbox::Sandbox;
@@ -234,7 +234,8 @@ impl Sender {
             reply_to: call.reply_to.as_ref().map(ToString::to_string),
         };
         let event = Event::from(sent.clone()).encode();
-        let mut request = journal::by_agent(peer, crew.policy().epoch, outbox(peer), vec![event]);
+        let origin = self.sandbox.origin(peer, task);
+        let mut request = journal::by_agent(peer, origin, crew.policy().epoch, outbox(peer), vec![event]);
         request.command_id = command_id;
         request.command_digest = Some(journal::digest(&(
             &call.to,
@@ -245,22 +246,23 @@ impl Sender {
         )));
         let parent = self.sandbox.state().hand.traceparent(task).map(str::to_owned);
         request.meta.traceparent = Some(trace::span(parent.as_deref()));
-        request.meta.correlation_id = task.map(Into::into);
         Prepared { id, crew, sent: Arc::new(sent), recipients, request }
     }
 
     /// The log has answered.
     async fn posted(&self, prepared: Prepared, appended: Result<Appended, AppendError>) {
-        let Prepared { id, crew, sent, recipients, .. } = prepared;
+        let Prepared { id, crew, sent, recipients, request } = prepared;
         let outcome = match appended {
             Ok(Appended { repeated: true, position, .. }) => {
                 crew.state().take_back(&recipients);
                 first_outcome(&*self.core.journal.store, position).await
             }
-            Ok(Appended { position, .. }) => {
+            Ok(Appended { position, version, .. }) => {
+                let correlation = request.meta.correlation_id;
+                let origin = Origin { event: journal::named(&request.stream, version), correlation };
                 let dead = {
                     let mut state = crew.state();
-                    let (busy, dead) = state.board.post(&sent, position, &recipients);
+                    let (busy, dead) = state.board.post(&sent, position, &origin, &recipients);
                     busy.iter().for_each(|agent| state.wake(agent));
                     dead
                 };

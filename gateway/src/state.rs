@@ -179,7 +179,9 @@ pub(crate) async fn put(
             in_hand: sandbox.state().hand.tasks(),
         };
         let events = vec![Event::from(put).encode()];
-        let mut request = journal::by_agent(peer, core.epoch(&peer.crew), values.stream.clone(), events);
+        let origin = sandbox.origin(peer, call.task_id.as_deref());
+        let epoch = core.epoch(&peer.crew);
+        let mut request = journal::by_agent(peer, origin, epoch, values.stream.clone(), events);
         (request.command_id, request.command_digest) = (command, Some(digest));
         request.expected = Expected::Exact(at);
         match core.journal.append(&request).await {

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::post;
 use events::audit::witness::double::Witness;
+use events::{EventStore as _, Position};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -443,4 +444,38 @@ async fn a_witness_cosigns_what_the_platform_signs() {
     std::fs::remove_file(&cosigned).expect("removed");
     let ran = home.hypercode(&verify).await;
     assert!(ran.code == 1 && ran.out.contains("checkpoint_missing"), "{ran:?}");
+}
+
+/// Whatever is done that nobody outside asked for says from what it follows, and to which command it goes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_happens_without_a_cause() {
+    let stage = Stage::with_crew().await;
+    for deed in [
+        json!({"do": "send", "to": "worker", "text": "hello"}),
+        json!({"do": "send", "to": "lead", "text": "to itself"}),
+        json!({"do": "call", "method": "state/put", "params": {"scope": "crew", "key": "k", "value": 1}}),
+        json!({"do": "delegate", "to": "worker", "input": {"do": "echo"}}),
+        json!({"do": "use", "tokens": 10}),
+        json!({"do": "checkpoint", "chars": 10}),
+    ] {
+        let task = stage.submit(&deed).await;
+        stage.ended(&task).await;
+    }
+    let crew = stage.api.list("/v1/crews").await[0]["id"].as_str().expect("an id").to_owned();
+    stage.hypercode(&["crew", "disband", &crew]).await.ok();
+    stage.api.crew_gone(&crew).await;
+    let log = stage.home.log().await;
+    let events = log.read(Position(0), 10_000).await.expect("the log can be read");
+    for kind in ["message_sent", "message_denied", "state_put", "task_completed", "agent_terminated"] {
+        assert!(events.iter().any(|event| &*event.kind == kind), "no {kind}");
+    }
+    let unexplained = events.iter().filter(|event| {
+        let meta = &event.meta;
+        let follows = meta.causation_id.is_some() && meta.correlation_id.is_some();
+        !follows && !meta.principal.as_str().starts_with("user:")
+    });
+    let unexplained: Vec<_> =
+        unexplained.map(|event| format!("{} {} by {}", event.stream, event.kind, event.meta.principal)).collect();
+    assert_eq!(unexplained, [""; 0]);
+    stage.up.stop().await;
 }

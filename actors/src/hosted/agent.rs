@@ -187,7 +187,7 @@ fn end_attempts(
 
 async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
     match effect {
-        Effect::Run { incarnation, sandbox } => run(core, id, incarnation, &sandbox).await,
+        Effect::Run { incarnation, sandbox } => run(core, id, cause, incarnation, &sandbox).await,
         Effect::Park { sandbox } => {
             let state = core.look(&core.agents, id).await;
             ask_to_end(core, id, state.incarnation, &sandbox, ShutdownReason::Drain).await;
@@ -248,13 +248,13 @@ pub(crate) async fn down(
 }
 
 /// Brings the incarnation up in its sandbox, or adopts the sandbox that still runs.
-async fn run(core: &Arc<Core>, id: &str, incarnation: Incarnation, sandbox: &SandboxId) {
+async fn run(core: &Arc<Core>, id: &str, cause: &Cause, incarnation: Incarnation, sandbox: &SandboxId) {
     let state = core.look(&core.agents, id).await;
     if state.incarnation != incarnation || !state.status.is_live() {
         return;
     }
     let Some(requested) = state.requested.clone() else { return };
-    if let Err(detail) = bring_up(core, &requested, &state, sandbox).await {
+    if let Err(detail) = bring_up(core, &requested, &state, cause, sandbox).await {
         down(core, &requested.agent, incarnation, Exit::StartFailed, detail).await;
     }
 }
@@ -263,6 +263,7 @@ async fn bring_up(
     core: &Arc<Core>,
     requested: &Requested,
     state: &State,
+    cause: &Cause,
     sandbox: &SandboxId,
 ) -> Result<(), String> {
     let incarnation = state.incarnation;
@@ -294,6 +295,7 @@ async fn bring_up(
         agent: requested.agent.clone(),
         incarnation,
         sandbox: sandbox.clone(),
+        origin: cause.origin(),
     };
     let subject = Subject { agent: requested.agent.clone(), incarnation };
     let socket = core.links().open(sandbox).await?;

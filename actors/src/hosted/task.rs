@@ -132,7 +132,7 @@ pub(crate) fn wish(submitted: &Submitted) -> Wish {
 async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
     match effect {
         Effect::Queue { not_before_ms, .. } => queue(core, id, cause, not_before_ms).await,
-        Effect::Dispatch(attempt) => dispatch(core, id, &attempt).await,
+        Effect::Dispatch(attempt) => dispatch(core, id, Some(cause), &attempt).await,
         Effect::Stop { attempt, children, reason } => {
             stop(core, id, cause, attempt.as_ref(), &children, &reason).await;
         }
@@ -185,7 +185,7 @@ async fn queue(core: &Arc<Core>, id: &str, cause: &Cause, not_before_ms: i64) {
 }
 
 /// Hands the attempt to its agent's runner, now if the handler is up, else as soon as it is.
-pub(crate) async fn dispatch(core: &Arc<Core>, id: &str, attempt: &Attempt) {
+pub(crate) async fn dispatch(core: &Arc<Core>, id: &str, cause: Option<&Cause>, attempt: &Attempt) {
     let state = core.look(&core.tasks, id).await;
     let live = state.attempt.as_ref().is_some_and(|live| live.fence == attempt.fence);
     let Some(submitted) = state.submitted.as_ref().filter(|_| live) else { return };
@@ -209,7 +209,7 @@ pub(crate) async fn dispatch(core: &Arc<Core>, id: &str, attempt: &Attempt) {
         fence: attempt.fence,
         params,
     };
-    match core.links().send_task(&sandbox, frame).await {
+    match core.links().send_task(&sandbox, frame, cause.map(Cause::origin)).await {
         Ok(()) => {}
         Err(NotSent::Ever(reason)) => {
             end(core, id, submitted, attempt, Ended::Permanent, &reason).await;

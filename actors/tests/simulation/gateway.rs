@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use events::domain::message::Pending;
 use events::{AgentId, CrewId, SandboxId};
-use gateway::{CrewPolicy, Host, Peer, Withdrawn};
+use gateway::{CrewPolicy, Host, Origin, Peer, Withdrawn};
 use hypercode_actors::{Links, NotSent};
 use tokio::sync::mpsc;
 
@@ -135,7 +135,12 @@ impl Links for Gateway {
         Ok(())
     }
 
-    async fn send_task(&self, sandbox: &SandboxId, frame: link::TaskFrame) -> Result<(), NotSent> {
+    async fn send_task(
+        &self,
+        sandbox: &SandboxId,
+        frame: link::TaskFrame,
+        _: Option<Origin>,
+    ) -> Result<(), NotSent> {
         self.life.within(async {}).await;
         if let Some(peer) = self.sockets().get(sandbox).and_then(|socket| socket.peer.clone()) {
             let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);

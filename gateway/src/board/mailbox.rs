@@ -8,12 +8,15 @@ use events::domain::message::{GivenUp, MessageId, Recipient, Sent};
 use events::{AgentId, Incarnation, Position};
 use tokio::time::Instant;
 
+use crate::host::Origin;
 use crate::options::Limits;
 
 /// A message that waits.
 #[derive(Clone, Debug)]
 pub(super) struct Waiting {
     pub(super) sent: Arc<Sent>,
+    /// Its event: what becomes of it follows from that.
+    pub(super) origin: Option<Origin>,
     /// Who gets it, as its event says.
     pub(super) recipient: Recipient,
     /// How often it was delivered.
@@ -43,6 +46,8 @@ pub(crate) struct Delivery {
 #[derive(Debug)]
 pub(crate) struct Dead {
     pub(crate) sent: Arc<Sent>,
+    /// Its event.
+    pub(crate) origin: Option<Origin>,
     pub(crate) recipient: Recipient,
     pub(crate) deliveries: u32,
     pub(crate) reason: GivenUp,
@@ -51,8 +56,8 @@ pub(crate) struct Dead {
 impl Waiting {
     /// The message is given up.
     pub(super) fn buried(self, reason: GivenUp) -> Dead {
-        let Self { sent, recipient, deliveries, .. } = self;
-        Dead { sent, recipient, deliveries, reason }
+        let Self { sent, origin, recipient, deliveries, .. } = self;
+        Dead { sent, origin, recipient, deliveries, reason }
     }
 }
 

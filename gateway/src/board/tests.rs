@@ -54,7 +54,8 @@ fn sent(number: u64, sender: u32, recipient: &Recipient) -> Arc<Sent> {
 }
 
 fn post(board: &mut Board, number: u64, sender: u32, recipient: &Recipient) -> Vec<Dead> {
-    board.post(&sent(number, sender, recipient), Position(number), std::slice::from_ref(recipient)).1
+    let origin = Origin { event: format!("outbox/{sender}@{number}").into(), correlation: None };
+    board.post(&sent(number, sender, recipient), Position(number), &origin, std::slice::from_ref(recipient)).1
 }
 
 #[test]
@@ -79,7 +80,7 @@ fn acknowledgements_outlive_their_agent() {
     let acked = board.acked(&party(2, 1), &message, Ack::Taken, now);
     assert!(matches!(acked, Acked::Settled { first: true }));
     assert!(board.set_members(&policy(2)).is_empty());
-    assert_eq!(board.take_settled(&agent(2)).0, [message]);
+    assert_eq!(board.take_settled(&agent(2)).taken, [message]);
     board.recorded(&agent(2), 1);
     assert!(board.settled.is_empty());
 }

@@ -263,7 +263,7 @@ async fn spoofed(
         count: 1,
     };
     let make = move |count| events::domain::message::FrameRefused { count, ..event }.into();
-    match denial::record(core, sandbox, peer, What::IdentityField, make).await {
+    match denial::record(core, sandbox, peer, None, What::IdentityField, make).await {
         Some(position) => error.with("recordedAt", position.0),
         None => error,
     }

@@ -129,7 +129,7 @@ async fn what_the_platform_gives_may_be_read_also_after_a_restart() {
     let mut given = task("tk_1", 0);
     let part = json!({"parts": [{"url": format!("artifact:{}", name(b"input"))}]});
     given.params.input = serde_json::from_value(part).unwrap();
-    world.gateway.send_task(&who.sandbox, given).await.unwrap();
+    world.gateway.send_task(&who.sandbox, given, None).await.unwrap();
     let mut assigned = assign(&who);
     assigned.source.url = Some(format!("artifact:{}", name(b"bundle")).parse().unwrap());
     world.gateway.assign(&who.sandbox, assigned).await.unwrap();

@@ -7,6 +7,7 @@ mod calls;
 mod door;
 mod links;
 mod messages;
+mod origins;
 mod state;
 mod support;
 mod tasks;

@@ -13,8 +13,8 @@ use events::store::{Faults, Memory};
 use events::{AgentId, CommandId, CrewId, EventStore, Incarnation, Position, SandboxId, Tenant};
 use futures_util::{SinkExt, StreamExt};
 use hypercode_gateway::{
-    Activity, Channel, CrewPolicy, Gateway, Host, HostCall, Kind, Linked, Member, Options, Peer, Process,
-    Seams,
+    Activity, Channel, CrewPolicy, Gateway, Host, HostCall, Kind, Linked, Member, Options, Origin, Peer,
+    Process, Seams,
 };
 use identity::{AgentKeys, Bearer, KeySet, SigningKey};
 use serde_json::{Value, json};
@@ -384,6 +384,7 @@ pub(crate) fn peer(member: &str, replica: u32, incarnation: u64) -> Peer {
         sandbox: SandboxId::derive(&[agent.as_str(), &incarnation.to_string()]),
         agent,
         incarnation: Incarnation(incarnation),
+        origin: Origin { event: "agent/of-the-test@1".into(), correlation: None },
     }
 }
 
@@ -544,7 +545,7 @@ impl Runner {
     /// Takes a task into the hand.
     pub(crate) async fn take(&mut self, world: &World, task: link::TaskFrame) {
         self.credit(1, 0).await;
-        world.gateway.send_task(self.sandbox(), task).await.unwrap();
+        world.gateway.send_task(self.sandbox(), task, None).await.unwrap();
         self.expect("task").await;
     }
 }

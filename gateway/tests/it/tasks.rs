@@ -23,9 +23,9 @@ async fn tasks_wait_for_credit() {
     let world = World::with(|options| options.limits.tasks_queued_max = 2);
     let mut runner = world.agent("m", 0).await;
     for name in ["tk_1", "tk_2", "tk_1"] {
-        world.gateway.send_task(runner.sandbox(), task(name, 0)).await.unwrap();
+        world.gateway.send_task(runner.sandbox(), task(name, 0), None).await.unwrap();
     }
-    let full = world.gateway.send_task(runner.sandbox(), task("tk_3", 0)).await;
+    let full = world.gateway.send_task(runner.sandbox(), task("tk_3", 0), None).await;
     assert!(matches!(full, Err(Error::Full { waiting: 2, .. })));
     runner.quiet().await;
     runner.credit(1, 0).await;
@@ -43,7 +43,7 @@ async fn a_task_is_withdrawn_before_it_was_sent_and_cancelled_after() {
     let cancel = |name: &str| {
         serde_json::from_value(json!({"taskId": name, "attempt": 1, "reason": "why", "graceMs": 5})).unwrap()
     };
-    world.gateway.send_task(runner.sandbox(), task("tk_1", 0)).await.unwrap();
+    world.gateway.send_task(runner.sandbox(), task("tk_1", 0), None).await.unwrap();
     let withdrawn = world.gateway.cancel_task(runner.sandbox(), cancel("tk_1")).await.unwrap();
     assert_eq!(withdrawn, Withdrawn::Unsent);
     runner.take(&world, task("tk_2", 0)).await;
@@ -58,7 +58,7 @@ async fn a_task_too_large_for_a_frame_is_refused() {
     let runner = world.agent("m", 0).await;
     let mut huge = task("tk_1", 0);
     huge.params.input = link::Content::text("x".repeat(300_000));
-    let refused = world.gateway.send_task(runner.sandbox(), huge).await;
+    let refused = world.gateway.send_task(runner.sandbox(), huge, None).await;
     assert!(matches!(refused, Err(Error::TooLarge { .. })));
 }
 
@@ -120,7 +120,7 @@ async fn tasks_in_hand_are_known_again_after_a_restart() {
     world.gateway.adopt_peer(&who.sandbox, who.clone()).unwrap();
     let task = "tk_1".parse().unwrap();
     let held =
-        HeldTask { task, attempt: 1, fence: 1, depth: 0, context: "cx_1".to_owned(), traceparent: None };
+        HeldTask { task, attempt: 1, fence: 1, depth: 0, context: "cx_1".to_owned(), traceparent: None, origin: None };
     let dropped = link::TaskRef { task_id: "tk_0".parse().unwrap(), attempt: 3 };
     let linked = Linked { heartbeat_ms: 500, drop: vec![dropped], held: vec![held], ..Linked::default() };
     world.host.linked.lock().unwrap().push(Ok(linked));

@@ -38,7 +38,7 @@ impl Replay {
         let (gateway, sandbox) = (&self.world.gateway, self.runner.sandbox());
         match frame {
             ToRunner::Assign(assign) => gateway.assign(sandbox, *assign).await.unwrap(),
-            ToRunner::Task(task) => gateway.send_task(sandbox, *task).await.unwrap(),
+            ToRunner::Task(task) => gateway.send_task(sandbox, *task, None).await.unwrap(),
             ToRunner::TaskCancel(cancel) => drop(gateway.cancel_task(sandbox, cancel).await.unwrap()),
             ToRunner::Drain(drain) => gateway.drain(sandbox, drain).await.unwrap(),
             _ => {}
@@ -142,7 +142,7 @@ async fn a_link_that_resumes() {
     }
     let task = "tk_2".parse().unwrap();
     let held =
-        HeldTask { task, attempt: 2, fence: 1, depth: 0, context: "cx_1".to_owned(), traceparent: None };
+        HeldTask { task, attempt: 2, fence: 1, depth: 0, context: "cx_1".to_owned(), traceparent: None, origin: None };
     let drop = vec![link::TaskRef { task_id: "tk_1".parse().unwrap(), attempt: 1 }];
     world.host.linked.lock().unwrap().push(Ok(Linked {
         heartbeat_ms: 1_000,
