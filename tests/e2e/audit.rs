@@ -7,7 +7,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::post;
 use events::audit::witness::double::Witness;
-use events::{EventStore as _, Position};
+use events::Position;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
