@@ -67,3 +67,5 @@ mod tcp;
 mod up;
 #[path = "e2e/views.rs"]
 mod views;
+#[path = "e2e/waits.rs"]
+mod waits;

@@ -20,6 +20,7 @@ use crate::submit::{self, Order};
 
 mod assembly;
 mod pool;
+mod told;
 
 /// What to do about a profile that does not exist.
 const APPLY_FIRST: &str = "apply it first with `hypercode profile apply FILE`";
@@ -143,12 +144,20 @@ impl Answerer {
         directory.execute(id, request).await
     }
 
-    /// The log's end: what a reader must have read to see what was there before the command.
-    async fn position<D: Decider>(&self, outcome: &Outcome<D>) -> Result<Position, Problem> {
+    /// What a reader must have read to see the outcome: of a command that is given again, its first outcome (ES-5); of
+    /// one that found all as it wants it, the log's end.
+    async fn position<D: Decider>(
+        &self,
+        asked: &Asked<'_>,
+        outcome: &Outcome<D>,
+    ) -> Result<Position, Problem> {
         if outcome.position > Position(0) {
             return Ok(outcome.position);
         }
-        Ok(self.core.store.head().await?.position)
+        match self.core.store.find_command(asked.caller.command_id()).await? {
+            Some(first) => Ok(first.position),
+            None => Ok(self.core.store.head().await?.position),
+        }
     }
 
     async fn apply(
@@ -187,7 +196,7 @@ impl Answerer {
         };
         let id = profiles::entity_id(&asked.caller.tenant, name);
         let outcome = self.give(&self.core.profile_entities, asked, &id, command).await?;
-        let position = self.position(&outcome).await?;
+        let position = self.position(asked, &outcome).await?;
         let body = outcome.state.current.as_ref().map_or(
             Value::Null,
             |current| json!({ "name": current.name, "version": current.version, "digest": current.digest }),
@@ -225,7 +234,7 @@ impl Answerer {
     async fn crew(&self, asked: &Asked<'_>, crew: &CrewId, command: crew::Command) -> Result<Reply, Problem> {
         self.own_crew(asked, crew).await?;
         let outcome = self.give(&self.core.crews, asked, crew.as_str(), command).await?;
-        let position = self.position(&outcome).await?;
+        let position = self.position(asked, &outcome).await?;
         let body = json!({ "crew": crew, "status": outcome.state.status });
         Ok(reply(EntityKind::Crew, crew.as_str(), position, body))
     }
@@ -297,7 +306,7 @@ impl Answerer {
     async fn erase_logs(&self, asked: &Asked<'_>, agent: &AgentId) -> Result<Reply, Problem> {
         self.own_agent(asked, agent).await?;
         let outcome = self.give(&self.core.agents, asked, agent.as_str(), agent::Command::EraseLogs).await?;
-        let position = self.position(&outcome).await?;
+        let position = self.position(asked, &outcome).await?;
         let body = json!({ "agent": agent, "incarnation": outcome.state.logs_erased_to });
         Ok(reply(EntityKind::Agent, agent.as_str(), position, body))
     }
@@ -306,7 +315,7 @@ impl Answerer {
         let (state, requested) = self.own_agent(asked, agent).await?;
         let command = crew::Command::Restart { agent: agent.clone(), incarnation: state.incarnation };
         let outcome = self.give(&self.core.crews, asked, requested.crew.as_str(), command).await?;
-        let position = self.position(&outcome).await?;
+        let position = self.position(asked, &outcome).await?;
         let body = json!({ "agent": agent, "incarnation": state.incarnation.next() });
         Ok(reply(EntityKind::Agent, agent.as_str(), position, body))
     }
@@ -321,7 +330,7 @@ impl Answerer {
         let (_, requested) = self.own_agent(asked, agent).await?;
         let command = crew::Command::KillAgent { agent: agent.clone(), killed: self.killed(asked, reason) };
         let outcome = self.give(&self.core.crews, asked, requested.crew.as_str(), command).await?;
-        let position = self.position(&outcome).await?;
+        let position = self.position(asked, &outcome).await?;
         let killed = outcome.state.seat(agent).and_then(|held| held.killed.as_ref());
         let body = json!({ "agent": agent, "killed": killed });
         Ok(reply(EntityKind::Agent, agent.as_str(), position, body))
@@ -374,9 +383,7 @@ impl Answerer {
             is_first: asked.is_first,
         };
         let outcome = submit::submit(&self.core, order, command_id, meta(asked.caller, command_id)).await?;
-        let position = self.position(&outcome).await?;
-        let body = json!({ "task": id, "status": outcome.state.status });
-        Ok(reply(EntityKind::Task, id.as_str(), position, body))
+        self.told(asked, &id, &outcome).await
     }
 
     async fn retry(&self, asked: &Asked<'_>, id: &TaskId) -> Result<Reply, Problem> {
@@ -424,9 +431,7 @@ impl Answerer {
             return Err(Problem::not_found(EntityKind::Task, id.as_str()));
         }
         let outcome = self.give(&self.core.tasks, asked, id.as_str(), command).await?;
-        let position = self.position(&outcome).await?;
-        let body = json!({ "task": id, "status": outcome.state.status });
-        Ok(reply(EntityKind::Task, id.as_str(), position, body))
+        self.told(asked, id, &outcome).await
     }
 }
 

@@ -38,6 +38,7 @@ use crate::secrets::Secrets;
 use crate::shards::{Shards, Tenure};
 use crate::shelves::Shelves;
 use crate::tallies::Tallies;
+use crate::waits::Waits;
 use crate::watchdog;
 
 pub(crate) struct Core {
@@ -59,6 +60,7 @@ pub(crate) struct Core {
     pub(crate) posts: Posts,
     pub(crate) shelves: Arc<Shelves>,
     pub(crate) tallies: Tallies,
+    pub(crate) waits: Waits,
     pub(crate) meters: Meters,
     pub(crate) live: Live,
     pub(crate) effects: TaskTracker,
@@ -94,6 +96,7 @@ impl Core {
             posts: Posts::default(),
             shelves: Arc::default(),
             tallies: Tallies::default(),
+            waits: Waits::default(),
             meters: Meters::default(),
             live: Live::default(),
             effects: TaskTracker::new(),

@@ -44,6 +44,7 @@ mod shelves;
 mod submit;
 mod takeover;
 mod tallies;
+mod waits;
 
 pub use clock::Clock;
 pub use keeper::Leasing;

@@ -100,6 +100,23 @@ pub(crate) enum Routed {
     Wait,
 }
 
+/// An agent that is there or on its way, and what it has in hand.
+#[derive(Clone, Debug)]
+pub(crate) struct Seating {
+    pub(crate) member: String,
+    pub(crate) replica: u32,
+    /// Whether it has room for another task, or may have when it is ready.
+    pub(crate) is_free: bool,
+    pub(crate) held: BTreeSet<TaskId>,
+}
+
+impl Seating {
+    /// Whether the task may be given to it.
+    pub(crate) fn fits(&self, wish: &Wish) -> bool {
+        self.member == wish.member && wish.replica.is_none_or(|replica| self.replica == replica)
+    }
+}
+
 /// The rosters of all crews of this node.
 #[derive(Default)]
 pub(crate) struct Rosters(Mutex<HashMap<CrewId, Roster>>);
@@ -339,16 +356,16 @@ impl Rosters {
             .map(|(agent, place)| (agent.clone(), place.incarnation))
     }
 
-    /// How many tasks a member can have in hand at once, whether ready or not.
-    pub(crate) fn capacity(&self, crew: &CrewId, member: &str) -> usize {
-        self.crews().get(crew).map_or(0, |roster| {
-            roster
-                .places
-                .values()
-                .filter(|place| place.member == member)
-                .map(|place| place.capacity.max(1) as usize)
-                .sum()
-        })
+    /// Who sits where with what in hand; `None` while the crew is not known here.
+    pub(crate) fn seating(&self, crew: &CrewId) -> Option<Vec<Seating>> {
+        let crews = self.crews();
+        let seats = crews.get(crew)?.places.values().filter(|place| !place.gone).map(|place| Seating {
+            member: place.member.clone(),
+            replica: place.replica,
+            is_free: !place.ready || place.held.len() < place.capacity as usize,
+            held: place.held.clone(),
+        });
+        Some(seats.collect())
     }
 }
 

@@ -103,7 +103,8 @@ pub(crate) async fn record(
     make: impl FnOnce(u64) -> Event + Send + 'static,
 ) -> Option<Position> {
     let (epoch, peer, origin) = (core.epoch(&peer.crew), peer.clone(), sandbox.origin(peer, task));
-    let make = move |count| journal::by_agent(&peer, origin, epoch, outbox(&peer), vec![make(count).encode()]);
+    let make =
+        move |count| journal::by_agent(&peer, origin, epoch, outbox(&peer), vec![make(count).encode()]);
     throttled(core, sandbox, what, make).await
 }
 

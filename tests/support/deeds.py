@@ -123,8 +123,9 @@ def execute(task, deed):
     if what == "say":
         return "lived"
     if what == "call":
+        here = {"taskId": task_id} if deed.get("here") else {}
         try:
-            return {"result": call(deed["method"], **deed["params"])}
+            return {"result": call(deed["method"], **here, **deed["params"])}
         except Refused as refused:
             return {"error": refused.args[0]}
     if what == "mutter":  # to whoever listens, until there is a file

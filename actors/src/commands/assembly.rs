@@ -47,7 +47,7 @@ impl Answerer {
         // Who is told that it failed finds nothing of it left.
         let is_settled = |state: &crew::State| !matches!(state.status, Status::Assembling | Status::Failed);
         let settled = self.core.crews.wait(crew.as_str(), is_settled).await?;
-        let position = self.position(&outcome).await?.max(self.core.store.head().await?.position);
+        let position = self.position(asked, &outcome).await?.max(self.core.store.head().await?.position);
         if settled.status.has_ended() && settled.assembled_ms.is_none() {
             let mut problem =
                 Problem::new(ProblemKind::Failed, format!("crew was not assembled: {}", settled.reason));

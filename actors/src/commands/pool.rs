@@ -112,7 +112,7 @@ impl Answerer {
     async fn give_pool(&self, asked: &Asked<'_>, name: &str, command: Command) -> Result<Reply, Problem> {
         let id = PoolId::of(&asked.caller.tenant, name);
         let outcome = self.give(&self.core.pools, asked, id.as_str(), command).await?;
-        let position = self.position(&outcome).await?;
+        let position = self.position(asked, &outcome).await?;
         Ok(reply(EntityKind::Pool, id.as_str(), position, described(&outcome.state)))
     }
 

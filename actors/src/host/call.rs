@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use events::domain::task::{Attempt, Command, State, Status, Submitted, Task};
+use events::domain::task::{Attempt, Command, Ended, State, Status, Submitted, Task};
 use events::{CommandId, Meta, TaskId};
 use gateway::{HostCall, Peer};
 use link::{AwaitMode, Error, ErrorType};
@@ -15,6 +15,7 @@ use crate::contents;
 use crate::core::Core;
 use crate::entity::{Outcome, Request};
 use crate::hosted;
+use crate::waits;
 
 /// What the next attempt's frame has room for, beside what else stands in it.
 const CARRIED_BYTES_MAX: usize = link::limits::FRAME_BYTES_MAX - (16 << 10);
@@ -147,6 +148,7 @@ impl Host {
 
     async fn wait_for(&self, peer: &Peer, call: link::Await) -> Result<Value, Error> {
         let (held, children) = self.parent_of(peer, &call.task_ids).await?;
+        let _wait = self.wait_for_open(&held, &call, &children).await?;
         let waits = children.iter().map(|child| Box::pin(self.over(child)));
         let waited = async {
             match call.mode {
@@ -161,6 +163,28 @@ impl Host {
             tasks.push(child_view(&self.core, child, &state).await?);
         }
         Ok(json!({ "tasks": tasks }))
+    }
+
+    /// The wait for those children that have not ended; one that ends by itself, or needs nobody, is none.
+    async fn wait_for_open(
+        &self,
+        held: &InHand,
+        call: &link::Await,
+        children: &[TaskId],
+    ) -> Result<Option<waits::Held>, Error> {
+        let mut open = Vec::with_capacity(children.len());
+        for child in children {
+            let state = self.core.tasks.read(child.as_str()).await.map_err(|problem| wire_error(&problem))?;
+            if let Some(submitted) = state.submitted.as_ref().filter(|_| !state.status.is_terminal()) {
+                open.push(hosted::wish(submitted));
+            }
+        }
+        let any = call.mode == AwaitMode::Any;
+        let is_over = open.is_empty() || (any && open.len() < children.len());
+        if is_over || call.timeout_ms.is_some() {
+            return Ok(None);
+        }
+        self.wait_of(held, any, open).await.map(Some)
     }
 
     async fn cancel_child(
@@ -192,6 +216,9 @@ impl Host {
             call.task_id.take().ok_or_else(|| Error::new(ErrorType::InvalidParams, "`taskId` is missing"))?;
         let key = call.key.take().ok_or_else(|| Error::new(ErrorType::InvalidParams, "`key` is missing"))?;
         let held = self.in_hand(peer, &task).await?;
+        if let Some(fault) = call.fault() {
+            return Err(Error::new(ErrorType::InvalidParams, fault));
+        }
         let now = self.core.clock.now();
         let expires_at_ms = call.timeout_ms.map(|ms| now.plus_ms(ms).millis());
         let ask = Command::Ask {
@@ -252,6 +279,24 @@ fn wire_state(status: Status) -> &'static str {
     }
 }
 
+/// What became of a task that brought nothing.
+fn error_type(state: &State) -> ErrorType {
+    match (state.status, state.last_end) {
+        (Status::Canceled, _) => ErrorType::Canceled,
+        (_, Some(Ended::Crash | Ended::Lost | Ended::Hung)) if state.status == Status::DeadLettered => {
+            ErrorType::Crash
+        }
+        (_, Some(Ended::Killed)) => ErrorType::Crash,
+        (_, Some(Ended::Abandoned)) => ErrorType::Abandoned,
+        (_, Some(Ended::Timeout | Ended::Deadline)) => ErrorType::Deadline,
+        // Nothing but its deadline lets a task fail whose last attempt was to be tried again, or that had none.
+        (Status::Failed, Some(Ended::Crash | Ended::Lost | Ended::Hung | Ended::Transient) | None) => {
+            ErrorType::Deadline
+        }
+        _ => ErrorType::HandlerFailed,
+    }
+}
+
 /// A child as its parent sees it.
 pub(super) async fn child_view(core: &Core, task: &TaskId, state: &State) -> Result<Value, Error> {
     let mut view = json!({ "taskId": task, "state": wire_state(state.status) });
@@ -267,9 +312,7 @@ pub(super) async fn child_view(core: &Core, task: &TaskId, state: &State) -> Res
             contents::get(core, &state.artifacts).await.map_err(|problem| wire_error(&problem))?;
     }
     if let Some(error) = &state.error {
-        let kind =
-            if state.status == Status::Canceled { ErrorType::Canceled } else { ErrorType::HandlerFailed };
-        view["error"] = contents::wire(Error::new(kind, error));
+        view["error"] = contents::wire(Error::new(error_type(state), error));
     }
     Ok(view)
 }

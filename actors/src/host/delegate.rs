@@ -1,7 +1,7 @@
 //! Delegation: a handler gives a part of its task to another agent.
 
 use events::domain::task::{Child, Command, State, Status};
-use events::{AgentId, CommandId, Digest};
+use events::{AgentId, CommandId, Digest, TaskId};
 use gateway::Peer;
 use link::{Address, Error, ErrorType};
 use serde_json::{Value, json};
@@ -11,7 +11,12 @@ use super::{Host, wire_error};
 use crate::contents;
 use crate::entity::Cause;
 use crate::hosted;
+use crate::roster::Wish;
 use crate::submit::{self, Order};
+use crate::waits;
+
+/// Tasks of a circle that its refusal names.
+const CIRCLE_SHOWN_MAX: usize = 8;
 
 /// Who is asked, and what the channel to them allows.
 pub(super) struct Way {
@@ -31,7 +36,8 @@ impl Host {
     ) -> Result<Value, Error> {
         let input = contents::wire(&call.input);
         let digest = Digest::of(format!("{}\0{input}", call.to).as_bytes());
-        let (held, child, cause) = self.named(peer, command, &call, &way, digest).await?;
+        let replica = self.replica(&call.to, way.agent.as_ref(), peer);
+        let (held, child, cause, _wait) = self.named(peer, command, &call, (&way, replica), digest).await?;
         // A child has no more time than its parent.
         let own = call.timeout_ms.map(|ms| self.core.clock.now().plus_ms(ms).millis());
         let deadline_ms = own.into_iter().chain(held.submitted.deadline_ms).min();
@@ -39,7 +45,7 @@ impl Host {
             task: child.clone(),
             tenant: peer.tenant.clone(),
             crew: peer.crew.clone(),
-            replica: self.replica(&call.to, way.agent.as_ref(), peer),
+            replica,
             member: way.member,
             input: contents::put(&self.core, input).await.map_err(|p| wire_error(&p))?,
             subject: held.submitted.subject.clone(),
@@ -77,9 +83,9 @@ impl Host {
         peer: &Peer,
         command: CommandId,
         call: &link::Delegate,
-        way: &Way,
+        (way, replica): (&Way, Option<u32>),
         digest: Digest,
-    ) -> Result<(InHand, events::TaskId, Option<Cause>), Error> {
+    ) -> Result<(InHand, TaskId, Option<Cause>, Option<waits::Held>), Error> {
         loop {
             let held = self.in_hand(peer, &call.task_id).await?;
             let key = key(&held, call, digest)?;
@@ -88,10 +94,14 @@ impl Host {
             if is_new {
                 self.check_delegation(&held, way).await?;
             }
+            let wait = match call.wait {
+                true => Some(self.wait_of(&held, false, vec![wish(&child, way, replica)]).await?),
+                false => None,
+            };
             let (fence, to) = (held.attempt.fence, call.to.to_string());
             let delegate = Command::Delegate { fence, key, child: child.clone(), digest, to, siblings };
             match self.execute(peer, command, &held.task, delegate).await {
-                Ok(delegated) => return Ok((held, child, delegated.cause)),
+                Ok(delegated) => return Ok((held, child, delegated.cause, wait)),
                 // Another child came in between, and it may have been the last that is allowed.
                 Err(_)
                     if is_new && self.in_hand(peer, &call.task_id).await?.state.children.len() > siblings => {
@@ -109,8 +119,37 @@ impl Host {
         }
     }
 
-    /// Refuses a child that nobody could ever take because everyone who could waits for it, one too many, and one for
-    /// which there is no room.
+    /// The task in hand waits for these from now on, unless none of those who wait for each other could ever go on then.
+    pub(super) async fn wait_of(
+        &self,
+        held: &InHand,
+        any: bool,
+        children: Vec<Wish>,
+    ) -> Result<waits::Held, Error> {
+        let (core, crew) = (&self.core, &held.submitted.crew);
+        let wait = core.waits.hold(crew, &held.task, any, children);
+        let Some(seats) = core.rosters.seating(crew) else { return Ok(wait) };
+        let stuck = wait.stuck(&seats);
+        // A child that has just ended is not told to those yet who wait for it.
+        for child in wait.awaited(&stuck) {
+            let state = core.tasks.read(child.as_str()).await.map_err(|problem| wire_error(&problem))?;
+            if state.status.is_terminal() {
+                return Ok(wait);
+            }
+        }
+        if stuck.is_empty() {
+            return Ok(wait);
+        }
+        let circle: Vec<&str> = stuck.iter().take(CIRCLE_SHOWN_MAX).map(TaskId::as_str).collect();
+        let message = format!(
+            "all who could do it wait, in the end, for the place that this task holds: {}; ask without `wait`, or have \
+             more replicas or a higher concurrency",
+            circle.join(", ")
+        );
+        Err(Error::new(ErrorType::WouldDeadlock, message))
+    }
+
+    /// Refuses one child too many, and one for which there is no room.
     async fn check_delegation(&self, held: &InHand, way: &Way) -> Result<(), Error> {
         let (core, member) = (&self.core, way.member.as_str());
         let mut open = 0;
@@ -124,27 +163,13 @@ impl Host {
             );
             return Err(Error::new(ErrorType::FanoutLimited, message));
         }
-        let mut waiting = 0;
-        let mut above = Some((held.submitted.member.clone(), held.submitted.parent.clone()));
-        while let Some((at, parent)) = above {
-            waiting += usize::from(at == member);
-            above = match parent {
-                Some(parent) => {
-                    let state =
-                        core.tasks.read(parent.as_str()).await.map_err(|problem| wire_error(&problem))?;
-                    state.submitted.as_ref().map(|it| (it.member.clone(), it.parent.clone()))
-                }
-                None => None,
-            };
-        }
-        let capacity = core.rosters.capacity(&held.submitted.crew, member);
-        if waiting > 0 && waiting >= capacity {
-            let message =
-                format!("all {capacity} places of `{member}` are held by tasks that wait for this one");
-            return Err(Error::new(ErrorType::WouldDeadlock, message));
-        }
         submit::check_room(core, &held.submitted.crew, member).map_err(|problem| wire_error(&problem))
     }
+}
+
+/// What the roster has to know of a child that is asked for.
+fn wish(child: &TaskId, way: &Way, replica: Option<u32>) -> Wish {
+    Wish { task: child.clone(), member: way.member.clone(), replica, context: String::new() }
 }
 
 /// Whether the child keeps somebody of the member busy, or is about to.

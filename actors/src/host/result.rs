@@ -86,6 +86,10 @@ impl Host {
             State::Rejected => Outcome::Rejected { message },
             State::Canceled => Outcome::Canceled,
             State::InputRequired => {
+                if let Some(fault) = executed.requests.values().find_map(link::InputRequest::fault) {
+                    let message = format!("a question of its result cannot be asked: {fault}");
+                    return Ok(Outcome::Failed { transient: Some(false), retry_after_ms: None, message });
+                }
                 let now = self.core.clock.now();
                 let questions = executed.requests.into_iter().map(|(key, request)| {
                     let expires = request.timeout_ms.map(|ms| now.plus_ms(ms).millis());

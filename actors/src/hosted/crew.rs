@@ -120,7 +120,11 @@ async fn perform(core: &Arc<Core>, id: &str, cause: &Cause, effect: Effect) {
             let command = agent::Command::Quarantine { reason };
             core.follow(&core.agents, agent.as_str(), command, cause, PART, 3).await;
         }
-        Effect::Release { agent } => release(core, cause, &agent).await,
+        Effect::Release { agent } => {
+            let Ok(crew) = id.parse::<CrewId>() else { return };
+            super::reach::end_unreachable(core, cause, &crew).await;
+            release(core, cause, &agent).await;
+        }
         Effect::Kill { agent, killed } => kill(core, cause, &agent, &killed).await,
         Effect::DisbandWhenIdle { until_ms } => {
             let Ok(crew) = id.parse::<CrewId>() else { return };

@@ -11,7 +11,7 @@ use events::{CommandId, CrewId, SandboxId, TaskId, Timestamp};
 use serde_json::Value;
 
 use super::agent::{attempts_end, grace_ms};
-use super::questions;
+use super::{questions, reach};
 use crate::contents;
 use crate::core::{Core, notify};
 use crate::entity::{Cause, Hosted};
@@ -176,6 +176,11 @@ async fn queue(core: &Arc<Core>, id: &str, cause: &Cause, not_before_ms: i64) {
     let crew = core.look(&core.crews, submitted.crew.as_str()).await;
     if crew.status.has_ended() {
         let command = Command::Cancel { reason: format!("its crew is {}", crew.status), by_parent: false };
+        core.follow(&core.tasks, id, command, cause, PART, 4).await;
+        return;
+    }
+    if let Some(reason) = reach::unreachable(&crew, submitted) {
+        let command = Command::Cancel { reason, by_parent: false };
         core.follow(&core.tasks, id, command, cause, PART, 4).await;
         return;
     }
@@ -403,11 +408,15 @@ async fn answer_by(core: &Arc<Core>, id: &str, cause: &Cause, key: String, at_ms
     };
     let default = question.request.get("default").cloned().unwrap_or(Value::Null);
     let by_default = question.request.get("onTimeout").and_then(Value::as_str) == Some("default");
-    let answer = Answer {
-        action: if by_default { "accept" } else { "timeout" }.to_owned(),
-        content: if by_default { default } else { Value::Null },
-        by: "system:timeout".to_owned(),
+    // A `false` to an approval is a no, not a yes with a content.
+    let is_no = question.request.get("kind").and_then(Value::as_str) == Some("approval")
+        && default != Value::Bool(true);
+    let (action, content) = match by_default {
+        true if is_no => ("decline", Value::Null),
+        true => ("accept", default),
+        false => ("timeout", Value::Null),
     };
+    let answer = Answer { action: action.to_owned(), content, by: "system:timeout".to_owned() };
     let command_id = CommandId::derive(&["answer-timeout", id, &key]);
     core.instruct(&core.tasks, id, Command::Answer { key, answer }, command_id, cause.meta(PART)).await;
 }

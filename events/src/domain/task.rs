@@ -152,6 +152,9 @@ pub struct State {
     pub result_fence: Option<u64>,
     /// How often attempts ended, by how.
     pub ended: BTreeMap<Ended, u32>,
+    /// How the last attempt ended that brought no result, since it was last retried by somebody.
+    #[serde(default)]
+    pub last_end: Option<Ended>,
     /// The next attempt must not start before this, in milliseconds since the Unix epoch.
     pub not_before_ms: i64,
     /// Whether the last attempt was parked for answers and goes on under its number.
@@ -404,6 +407,7 @@ impl State {
     fn end_attempt(&mut self, ended: Ended) {
         self.attempt = None;
         *self.ended.entry(ended).or_default() += 1;
+        self.last_end = Some(ended);
     }
 
     fn finish(&mut self, status: Status, error: Option<&str>) {
@@ -468,6 +472,7 @@ impl Decider for Task {
             Event::Retried(_) => {
                 state.status = Status::Submitted;
                 state.ended.clear();
+                state.last_end = None;
                 state.not_before_ms = 0;
                 state.error = None;
                 state.cancel = None;

@@ -43,8 +43,15 @@ async fn a_call_that_waits_survives_a_lost_link_and_is_asked_once() {
 
 fn still_held() -> Linked {
     let task = "tk_1".parse().unwrap();
-    let held =
-        HeldTask { task, attempt: 1, fence: 1, depth: 0, context: "cx_1".to_owned(), traceparent: None, origin: None };
+    let held = HeldTask {
+        task,
+        attempt: 1,
+        fence: 1,
+        depth: 0,
+        context: "cx_1".to_owned(),
+        traceparent: None,
+        origin: None,
+    };
     Linked { heartbeat_ms: 1_000, held: vec![held], ..Linked::default() }
 }
 

@@ -22,9 +22,12 @@ async fn causes(world: &World, kind: &str) -> Vec<Origin> {
     found.map(told).collect()
 }
 
+fn channels() -> Vec<hypercode_gateway::Channel> {
+    vec![channel("writer", "reader", Kind::Message)]
+}
+
 async fn pair(world: &World) -> (Runner, Runner) {
-    let channels = vec![channel("writer", "reader", Kind::Message)];
-    world.gateway.set_crew(&crew(), policy(&[("writer", 1), ("reader", 1)], channels));
+    world.gateway.set_crew(&crew(), policy(&[("writer", 1), ("reader", 1)], channels()));
     let (writer, mut reader) = (world.agent("writer", 0).await, world.agent("reader", 0).await);
     world.gateway.set_ready(&agent_id("reader", 0), true);
     reader.credit(0, 10).await;
@@ -84,7 +87,7 @@ async fn what_becomes_of_a_message_follows_from_it_also_after_a_restart() {
     world.gateway.restore(undelivered.into_pending()).await;
     world.gateway.open(&who.sandbox).await.unwrap();
     world.gateway.adopt_peer(&who.sandbox, who.clone()).unwrap();
-    world.gateway.set_crew(&crew(), policy(&[("writer", 1), ("reader", 1)], Vec::new()));
+    world.gateway.set_crew(&crew(), policy(&[("writer", 1), ("reader", 1)], channels()));
     let mut reader = reader.reconnect().await;
     world.gateway.set_ready(&agent_id("reader", 0), true);
     reader.credit(0, 10).await;

@@ -119,8 +119,15 @@ async fn tasks_in_hand_are_known_again_after_a_restart() {
     world.gateway.open(&who.sandbox).await.unwrap();
     world.gateway.adopt_peer(&who.sandbox, who.clone()).unwrap();
     let task = "tk_1".parse().unwrap();
-    let held =
-        HeldTask { task, attempt: 1, fence: 1, depth: 0, context: "cx_1".to_owned(), traceparent: None, origin: None };
+    let held = HeldTask {
+        task,
+        attempt: 1,
+        fence: 1,
+        depth: 0,
+        context: "cx_1".to_owned(),
+        traceparent: None,
+        origin: None,
+    };
     let dropped = link::TaskRef { task_id: "tk_0".parse().unwrap(), attempt: 3 };
     let linked = Linked { heartbeat_ms: 500, drop: vec![dropped], held: vec![held], ..Linked::default() };
     world.host.linked.lock().unwrap().push(Ok(linked));

@@ -141,8 +141,15 @@ async fn a_link_that_resumes() {
         analyst.ask("state/put", json!({"key": "seen", "value": value, "scope": "crew"})).await.unwrap();
     }
     let task = "tk_2".parse().unwrap();
-    let held =
-        HeldTask { task, attempt: 2, fence: 1, depth: 0, context: "cx_1".to_owned(), traceparent: None, origin: None };
+    let held = HeldTask {
+        task,
+        attempt: 2,
+        fence: 1,
+        depth: 0,
+        context: "cx_1".to_owned(),
+        traceparent: None,
+        origin: None,
+    };
     let drop = vec![link::TaskRef { task_id: "tk_1".parse().unwrap(), attempt: 1 }];
     world.host.linked.lock().unwrap().push(Ok(Linked {
         heartbeat_ms: 1_000,

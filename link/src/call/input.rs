@@ -65,6 +65,32 @@ pub struct InputRequest {
     pub default: Option<Value>,
 }
 
+impl InputRequest {
+    /// Why it cannot be asked; `None` if it can. A default is an answer that nobody gives: it must be one that somebody
+    /// could give.
+    pub fn fault(&self) -> Option<String> {
+        if self.kind == InputKind::Choice && self.choices.is_empty() {
+            return Some("`choices` is empty, and the kind is `choice`".to_owned());
+        }
+        match (&self.default, self.on_timeout) {
+            (None, OnTimeout::Default) => {
+                Some("`onTimeout` is `default`, and there is no `default`".to_owned())
+            }
+            (None, OnTimeout::Decline) => None,
+            (Some(default), _) => match self.kind {
+                InputKind::Approval if !default.is_boolean() => {
+                    Some("`default` of an approval is `true` or `false`".to_owned())
+                }
+                InputKind::Choice if !self.choices.contains(default) => {
+                    Some("`default` is none of the `choices`".to_owned())
+                }
+                InputKind::Text if !default.is_string() => Some("`default` of a text is a text".to_owned()),
+                _ => None,
+            },
+        }
+    }
+}
+
 /// How an input request was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
