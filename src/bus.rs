@@ -106,6 +106,9 @@ impl Dependency for Joined {
         match &self.relay.borrow().state {
             State::Starting => Some("the relay has not reached its stream yet".to_owned()),
             State::Following => None,
+            State::Behind { events } => {
+                Some(format!("the relay is {events} events behind the log, and catches up"))
+            }
             State::Interrupted { reason } | State::Refused { reason } => Some(reason.to_string()),
         }
     }

@@ -33,6 +33,8 @@ struct Inner {
     counter: u64,
     /// Acknowledgements that will be lost, though what they are for is kept.
     acks_lost: u32,
+    /// How long each acknowledgement takes from when it is asked for.
+    ack_delay: Duration,
 }
 
 struct Subscriber {
@@ -76,6 +78,11 @@ impl Memory {
     /// Loses the next acknowledgements; what they are for is kept.
     pub fn lose_acks(&self, count: u32) {
         self.lock().acks_lost = count;
+    }
+
+    /// Lets each acknowledgement take so long from when it is waited for, in milliseconds.
+    pub fn slow_acks(&self, ms: u64) {
+        self.lock().ack_delay = Duration::from_millis(ms);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -210,7 +217,13 @@ impl Streams for Memory {
             inner.acks_lost -= 1;
             outcome = Err(BusError::Timeout { subject, ms: 0 });
         }
-        Ok(Box::pin(std::future::ready(outcome)))
+        let delay = inner.ack_delay;
+        Ok(Box::pin(async move {
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            outcome
+        }))
     }
 
     async fn read(&self, stream: &str, after: u64, limit: usize) -> Result<Vec<(u64, Message)>, BusError> {

@@ -8,6 +8,9 @@
 //! A message's number in the stream is its event's position in the log, and the stream takes a message only behind
 //! the one that comes before it. So the stream's end is the relay's cursor, wherever and whenever a relay starts; a
 //! lost acknowledgement, a second relay or a stream that was lost can neither repeat nor reorder anything.
+//!
+//! Each node of a platform runs a relay, and one of them publishes. Who finds that another one was faster stands by:
+//! it watches the stream grow, and publishes itself when it no longer does although there is more in the log.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -34,12 +37,14 @@ pub struct Options {
     pub batch_events_max: usize,
     /// Events that wait for their acknowledgement at once.
     pub in_flight_max: usize,
-    /// How long is waited after a failure, in milliseconds.
+    /// How long is waited after a failure, and how often a relay that stands by looks at the stream, in milliseconds.
     pub retry_ms: u64,
     /// How often the stream is looked at, in milliseconds: one that was lost is noticed so, even if nothing happens.
     pub look_ms: u64,
     /// How often the log is looked at when no hint comes, in milliseconds.
     pub poll_ms: u64,
+    /// How long an event may be in the log before the stream that lacks it is called behind, in milliseconds.
+    pub behind_ms: u64,
 }
 
 impl Default for Options {
@@ -51,6 +56,7 @@ impl Default for Options {
             retry_ms: 500,
             look_ms: 5_000,
             poll_ms: 250,
+            behind_ms: 3_000,
         }
     }
 }
@@ -69,8 +75,13 @@ pub struct Status {
 pub enum State {
     /// It has not reached the stream yet.
     Starting,
-    /// It publishes what there is.
+    /// It publishes what there is, or sees another relay of the same log do so.
     Following,
+    /// It gets on, but the stream has lacked something for longer than [`Options::behind_ms`].
+    Behind {
+        /// How many events of the log are not in the stream yet.
+        events: u64,
+    },
     /// It does not get on, and tries again.
     Interrupted {
         /// Why.
@@ -124,24 +135,51 @@ impl<B: Bus + Streams> Relay<B> {
     pub async fn run(self, stop: CancellationToken) {
         let running = async {
             loop {
-                let (fault, has_got_on) = match self.reconcile().await {
-                    Ok(cursor) => {
-                        let Err(fault) = self.session(cursor).await;
-                        (fault, self.status.borrow().position > cursor)
-                    }
-                    Err(fault) => (fault, false),
+                let fault = match self.round().await {
+                    Ok(()) => continue,
+                    Err(fault) => fault,
                 };
                 self.tell(&fault);
-                self.rest(&fault, has_got_on).await;
+                self.rest(&fault).await;
             }
         };
-        stop.run_until_cancelled(running).await;
+        let relaying = async { tokio::join!(running, self.measure()) };
+        stop.run_until_cancelled(relaying).await;
+    }
+
+    /// Publishes until another relay is faster, and then stands by for as long as that one gets on.
+    async fn round(&self) -> Result<(), Fault> {
+        let cursor = self.reconcile().await?;
+        let Err(fault) = self.session(cursor).await;
+        let has_got_on = self.status.borrow().position > cursor;
+        match fault {
+            // The stream was only elsewhere than it was believed to be: there is nothing to wait for.
+            Fault::Bus(BusError::Moved { .. }) if has_got_on => Ok(()),
+            Fault::Bus(BusError::Moved { .. }) => self.stand_by().await,
+            fault => Err(fault),
+        }
+    }
+
+    /// Watches the stream, until for a whole look it has not grown though the log had more.
+    async fn stand_by(&self) -> Result<(), Fault> {
+        tracing::debug!("another relay publishes the log; this one stands by");
+        let mut before = None;
+        loop {
+            let last = self.reconcile().await?;
+            self.stand_at(last);
+            let head = self.store.head().await?.position;
+            if before.is_some_and(|(seen, due)| seen == last && due > last) {
+                return Ok(());
+            }
+            before = Some((last, head));
+            tokio::time::sleep(Duration::from_millis(self.options.retry_ms)).await;
+        }
     }
 
     /// Publishes from where the stream ends, until something goes wrong.
     async fn session(&self, cursor: Position) -> Result<Infallible, Fault> {
-        tracing::info!(position = %cursor, "the relay follows the log");
-        self.status.send_replace(Status { position: cursor, state: State::Following });
+        tracing::debug!(position = %cursor, "the relay follows the log");
+        self.stand_at(cursor);
         let (sent, acks) = mpsc::channel(self.options.in_flight_max);
         tokio::select! {
             ended = self.send(cursor, sent) => ended,
@@ -233,6 +271,45 @@ impl<B: Bus + Streams> Relay<B> {
         }
     }
 
+    /// Says now and then how far the stream is behind: it is when it lacks what the log had a look ago.
+    async fn measure(&self) -> Infallible {
+        let mut due = Position(0);
+        loop {
+            tokio::time::sleep(Duration::from_millis(self.options.behind_ms)).await;
+            // A log that cannot be read is told by who reads it to get on.
+            let Ok(head) = self.store.head().await else { continue };
+            self.status.send_if_modified(|status| {
+                let is_behind = status.position < due;
+                let events = head.position.0.saturating_sub(status.position.0);
+                let state = match status.state {
+                    State::Following | State::Behind { .. } if is_behind => State::Behind { events },
+                    State::Behind { .. } => State::Following,
+                    _ => return false,
+                };
+                if status.state == State::Following {
+                    tracing::warn!(events, "the relay is behind the log, and catches up");
+                }
+                let is_new = status.state != state;
+                status.state = state;
+                is_new
+            });
+            due = head.position;
+        }
+    }
+
+    /// Notes where the stream ends, and that it can be written.
+    fn stand_at(&self, position: Position) {
+        self.status.send_modify(|status| {
+            if position < status.position {
+                tracing::warn!(had = %status.position, ends = %position, "the stream lost its end and is filled again");
+            }
+            status.position = position;
+            if !matches!(status.state, State::Behind { .. }) {
+                status.state = State::Following;
+            }
+        });
+    }
+
     /// Says what went wrong, once.
     fn tell(&self, fault: &Fault) {
         let reason: Arc<str> = fault.to_string().into();
@@ -251,11 +328,10 @@ impl<B: Bus + Streams> Relay<B> {
     }
 
     /// Waits until it is worth trying again.
-    async fn rest(&self, fault: &Fault, has_got_on: bool) {
+    async fn rest(&self, fault: &Fault) {
         let ms = match fault {
             Fault::OtherLog(_) => self.options.look_ms,
-            // The stream was only elsewhere than it was believed to be: there is nothing to wait for.
-            Fault::Bus(BusError::Moved { .. }) | Fault::Lost { .. } if has_got_on => 0,
+            Fault::Lost { .. } => 0,
             _ => self.options.retry_ms,
         };
         tokio::time::sleep(Duration::from_millis(ms)).await;

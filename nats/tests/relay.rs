@@ -210,6 +210,56 @@ async fn two_relays_of_one_log_publish_each_event_once() {
     assert_same(&store, &one).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn of_several_relays_one_publishes_and_the_others_stand_by_without_complaint() {
+    let (bus, store) = (hypercode_nats::Memory::new(), Memory::new());
+    let mut relays: Vec<_> = (0..3).map(|_| relay(&store, bus.clone())).collect();
+    for relay in &mut relays {
+        relay.at(0).await;
+    }
+    let complaints: Vec<_> = relays
+        .iter()
+        .map(|relay| {
+            let mut status = relay.status.clone();
+            tokio::spawn(async move {
+                let complaint = status.wait_for(|status| status.state != State::Following).await;
+                complaint.map(|status| status.state.clone()).ok()
+            })
+        })
+        .collect();
+    for round in 1..=40 {
+        append(&store, 30).await;
+        for relay in &mut relays {
+            relay.at(round * 30).await;
+        }
+        // Whoever publishes may go; another one takes over.
+        if round % 20 == 0 {
+            relays.remove(0);
+        }
+    }
+    drop(relays);
+    for complaint in complaints {
+        assert_eq!(complaint.await.expect("the watcher ends"), None);
+    }
+    assert_same(&store, &bus).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_is_behind_says_how_far_until_it_has_caught_up() {
+    let (bus, store) = (hypercode_nats::Memory::new(), Memory::new());
+    let mut relay = relay(&store, bus.clone());
+    append(&store, 30).await;
+    relay.at(30).await;
+    // Filling the stream again takes half a minute.
+    bus.slow_acks(1_000);
+    bus.delete_stream(STREAM);
+    let status = relay.wait_for(|status| matches!(status.state, State::Behind { .. })).await;
+    assert_eq!(status.state, State::Behind { events: 30 - status.position.0 });
+    bus.slow_acks(0);
+    relay.at(30).await;
+    assert_same(&store, &bus).await;
+}
+
 #[tokio::test]
 async fn a_server_without_jetstream_says_what_is_missing() {
     let server = Server::with(|_| "jetstream: disabled".to_owned());

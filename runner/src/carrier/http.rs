@@ -253,7 +253,11 @@ fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Error {
 fn invocation(task: &Execute) -> Result<Request<Full<Bytes>>, Error> {
     let body = match task.input.single_data() {
         Some(data @ Value::Object(_)) => data.clone(),
-        _ => json!({"prompt": task.input.joined_text(), "input": task.input}),
+        _ => {
+            let input = Content::serialize_with_text(&task.input, serde_json::value::Serializer);
+            let input = input.map_err(|error| Error::new(ErrorType::Internal, error))?;
+            json!({"prompt": task.input.joined_text(), "input": input})
+        }
     };
     let mut request = Request::builder()
         .method(Method::POST)

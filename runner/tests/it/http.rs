@@ -78,7 +78,7 @@ def answer(self, body):
         ask(&mut sandbox, json!({"question": 1})).await["result"]["output"]["parts"][0]["data"].clone();
     assert_eq!(data, json!({"got": {"question": 1}, "task": "tk_1", "attempt": "1", "session": "cx_1"}));
     let got = ask(&mut sandbox, json!("hello")).await["result"]["output"]["parts"][0]["data"]["got"].clone();
-    assert_eq!(got, json!({"prompt": "hello", "input": {"parts": [{"text": "hello"}]}}));
+    assert_eq!(got, json!({"prompt": "hello", "input": {"text": "hello", "parts": [{"text": "hello"}]}}));
     assert_eq!(ask(&mut sandbox, json!("text")).await["result"]["output"]["parts"][0]["text"], "plain");
     assert_eq!(ask(&mut sandbox, json!("stream")).await["result"]["output"]["parts"][0]["text"], "Hello");
     let delta = sandbox.expect_where("note", |note| note["method"] == "task/progress").await;
