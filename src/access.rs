@@ -103,9 +103,9 @@ impl Access {
                     self.look_at_strangers()?;
                     self.outsider(issuers.identify(shown).await?).await
                 }
-                _ => {
-                    Err(stranger("the token is not one of this platform; is it from another data directory?"))
-                }
+                _ => Err(stranger(
+                    "the token is not one of this platform; is it from another data directory? The administrator's token opens only the node that made it: `hypercode token mint` makes tokens for all",
+                )),
             };
         }
         let token = ApiToken::parse(shown).map_err(|error| stranger(&error.to_string()))?;

@@ -19,6 +19,7 @@ mod log;
 mod migrate;
 mod node;
 mod offline;
+mod patience;
 mod pool;
 mod profile;
 mod projection;

@@ -98,7 +98,8 @@ pub struct Handler {
     /// How long the program may take to become ready.
     #[serde(default = "Handler::default_start_timeout")]
     pub start_timeout: Millis,
-    /// How long one attempt at a task may take. Absent: until the task's own deadline.
+    /// How long one attempt at a task may take. Absent: until the task's own deadline, and without one for ever. It is
+    /// all that ends an `exec` or `http` handler that hangs, for those say nothing while they work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Millis>,
     /// How long a canceled or stopped program may take to end by itself.

@@ -46,6 +46,12 @@ pub use self::keeper::keeper_main;
 /// The search path where the platform has none.
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// The control groups that sandboxes with limits get here, in words: where each is, and what it is good for. None where
+/// the kernel lets us make none.
+pub fn control_groups() -> Vec<String> {
+    Groups::bases(&format!("hypercode-look-{}", std::process::id()), true).in_words()
+}
+
 /// How a [`Kept`] provider is set up.
 #[derive(Clone, Debug)]
 pub struct Options {

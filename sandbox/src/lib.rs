@@ -28,7 +28,7 @@ pub mod conformance;
 pub use docker::Docker;
 pub use error::Error;
 pub use id::{Id, Instance};
-pub use kept::{Kept, Limits, Options, keeper_main};
+pub use kept::{Kept, Limits, Options, control_groups, keeper_main};
 pub use native::{CANARY, Confinement, canary_main, prove};
 pub use provider::{
     Breach, Container, Exit, Found, Isolation, Kind, Level, Peer, Pid, Provider, Running, Signal, State,

@@ -43,12 +43,14 @@ pub(super) enum Approval {
     },
 }
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 8] = [
     Column::new("TASK", "/task"),
     Column::new("KEY", "/key"),
     Column::new("KIND", "/request/kind"),
     Column::new("TITLE", "/request/title"),
     Column::new("DETAIL", "/request/detail"),
+    Column::new("CHOICES", "/request/choices"),
+    Column::new("SCHEMA", "/request/schema"),
     Column::new("EXPIRES", "/expiresAt"),
 ];
 
@@ -88,4 +90,21 @@ async fn answer(
     })?;
     session.output.value(&done, |done| format!("answered (position {})", done["position"]))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_says_what_may_be_answered() {
+        let asked = |request: Value| json!({"task": "tk_1", "key": "k", "request": request});
+        let rows = [
+            asked(json!({"kind": "choice", "title": "which?", "choices": ["red", "blue"]})),
+            asked(json!({"kind": "form", "title": "all of it", "schema": {"type": "object"}})),
+        ];
+        let table = crate::output::table(&rows, &COLUMNS, false);
+        assert!(table.contains("CHOICES") && table.contains("red,blue"), "{table}");
+        assert!(table.contains("SCHEMA") && table.contains(r#"{"type":"object"}"#), "{table}");
+    }
 }

@@ -79,12 +79,26 @@ fn missing_source(source: &Source, directory: &Path) -> Option<Fault> {
     Some(source.error(Code::MissingFile, SOURCE_FIELD, expected))
 }
 
+/// Parses each of these files that can be read; the problem tells of all that cannot.
+pub(super) fn parse_all(paths: &[PathBuf]) -> (Vec<(&Path, Parsed)>, Option<Problem>) {
+    let mut parsed = Vec::new();
+    let mut unread: Option<Problem> = None;
+    for path in paths {
+        match (parse(path), &mut unread) {
+            (Ok(found), _) => parsed.push((path.as_path(), found)),
+            (Err(problem), None) => unread = Some(problem),
+            (Err(problem), Some(unread)) => unread.detail += &format!("; {}", problem.detail),
+        }
+    }
+    (parsed, unread)
+}
+
 /// The manifests of these files; warnings go to standard error, any error is a problem with all faults.
 pub(super) fn manifests(paths: &[PathBuf]) -> Result<Vec<Found>, Problem> {
     let mut found = Vec::new();
     let mut faults = Vec::new();
-    for path in paths {
-        let parsed = parse(path)?;
+    let (read, unread) = parse_all(paths);
+    for (path, parsed) in read {
         // As many of the one as of the other, unless there are errors, and then nothing is found.
         let both = parsed.manifests.into_iter().zip(parsed.sources);
         let directory = directory(path);
@@ -95,9 +109,9 @@ pub(super) fn manifests(paths: &[PathBuf]) -> Result<Vec<Found>, Problem> {
         }));
         faults.extend(parsed.faults);
     }
-    if faults.iter().any(|fault| fault.severity == Severity::Error) {
-        let mut problem =
-            Problem::new(ProblemKind::Invalid, format!("{} found", count(faults.len(), "fault")));
+    if unread.is_some() || faults.iter().any(|fault| fault.severity == Severity::Error) {
+        let found = || Problem::new(ProblemKind::Invalid, format!("{} found", count(faults.len(), "fault")));
+        let mut problem = unread.unwrap_or_else(found);
         problem.faults = faults.iter().map(Fault::to_json).collect();
         return Err(problem);
     }

@@ -22,8 +22,8 @@ impl Validate {
     pub(super) fn run(self, output: Output) -> Outcome {
         let mut faults = Vec::new();
         let mut manifests = Vec::new();
-        for file in &self.files {
-            let parsed = files::parse(file)?;
+        let (read, unread) = files::parse_all(&self.files);
+        for (_, parsed) in read {
             faults.extend(parsed.faults);
             manifests.extend(parsed.manifests);
         }
@@ -33,19 +33,23 @@ impl Validate {
             .map(|manifest| json!({"kind": manifest.kind(), "name": manifest.metadata().name}))
             .collect();
         let report = json!({
-            "ok": errors == 0,
+            "ok": errors == 0 && unread.is_none(),
             "manifests": found,
             "faults": faults.iter().map(Fault::to_json).collect::<Vec<_>>(),
         });
         output.value(&report, |_| {
             let mut text: String = faults.iter().map(|fault| format!("{fault}\n")).collect();
             text += &match errors {
+                0 if unread.is_some() => String::new(),
                 0 => format!("{} checked, no errors\n", files::count(manifests.len(), "manifest")),
                 errors => format!("{}\n", files::count(errors, "error")),
             };
             text
         })?;
-        Ok(ExitCode::from(u8::from(errors > 0)))
+        match unread {
+            Some(problem) => Err(problem),
+            None => Ok(ExitCode::from(u8::from(errors > 0))),
+        }
     }
 }
 

@@ -1,21 +1,16 @@
 //! The client's end of the live feed (HTML Living Standard §9.2), which comes back where it was cut off.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 use bytes::Bytes;
 use events::api::{Problem, ProblemKind};
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 
+use super::patience::Patience;
 use crate::client::Client;
 use crate::http::Envelope;
 
-/// How often a feed that was cut off is taken up again before it is given up; anything that comes counts anew.
-const TRIES_MAX: u32 = 10;
-/// The first pause before it is taken up again; doubled each time, at most [`PAUSE_MAX`].
-const PAUSE: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Longest line of the feed, in bytes.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
@@ -78,8 +73,7 @@ pub(super) struct Feed {
     query: Query,
     stream: Option<BoxStream<'static, Result<Bytes, Problem>>>,
     parser: Parser,
-    tries: u32,
-    pause: Duration,
+    patience: Patience,
 }
 
 enum Step {
@@ -95,8 +89,7 @@ impl Feed {
             query,
             stream: None,
             parser: Parser::default(),
-            tries: 0,
-            pause: PAUSE,
+            patience: Patience::default(),
         }
     }
 
@@ -105,7 +98,10 @@ impl Feed {
         loop {
             match self.step().await? {
                 Step::Done => return Ok(Vec::new()),
-                Step::Cut(problem) => self.pause(problem).await?,
+                Step::Cut(problem) => {
+                    self.stream = None;
+                    self.patience.bear(problem).await?;
+                }
                 Step::Messages(messages) => {
                     let items = self.items(messages)?;
                     if !items.is_empty() {
@@ -128,7 +124,7 @@ impl Feed {
             }
             if let Some(id) = message.id {
                 self.query.after = id;
-                (self.tries, self.pause) = (0, PAUSE);
+                self.patience.renew();
             }
         }
         Ok(items)
@@ -156,18 +152,6 @@ impl Feed {
                 Ok(Step::Cut(Problem::new(ProblemKind::Unavailable, detail)))
             }
         }
-    }
-
-    /// Waits before the feed is taken up again, if it may be.
-    async fn pause(&mut self, problem: Problem) -> Result<(), Problem> {
-        self.stream = None;
-        self.tries += 1;
-        if self.tries > TRIES_MAX || !problem.kind.is_retryable() {
-            return Err(problem);
-        }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
-        Ok(())
     }
 }
 

@@ -4,11 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use events::store::sqlite::DirectoryLock;
+use events::store::sqlite::{DirectoryLock, LOCK_FILE};
 use tempfile::TempDir;
 
 const PREFIX: &str = "hypercode-demo-";
-/// A directory in which nothing was made for so long is no demo's that is about to start.
+/// A directory that no demo has taken yet, and in which nothing was made for so long, is no demo's that is about to start.
 const STALE_AFTER: Duration = Duration::from_secs(60);
 
 /// A directory that is kept, or one that is removed at the end.
@@ -41,7 +41,9 @@ fn remove_stale(directory: &Path, after: Duration) {
     for entry in entries.flatten() {
         let is_stale = || {
             let found = entry.metadata().ok()?;
-            Some(found.is_dir() && found.modified().ok()?.elapsed().ok()? >= after)
+            // Its owner was named there once it had the directory.
+            let was_taken = std::fs::metadata(entry.path().join(LOCK_FILE)).is_ok_and(|lock| lock.len() > 0);
+            Some(found.is_dir() && (was_taken || found.modified().ok()?.elapsed().ok()? >= after))
         };
         let is_a_demo_s = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
         if is_a_demo_s && is_stale() == Some(true) && DirectoryLock::take(&entry.path()).is_ok() {
@@ -57,16 +59,19 @@ mod tests {
     #[test]
     fn what_killed_demos_left_is_removed_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
-        let [killed, running, other] =
-            ["hypercode-demo-a", "hypercode-demo-b", "other"].map(|name| directory.path().join(name));
-        for path in [&killed, &running, &other] {
+        let [killed, running, starting, other] =
+            ["hypercode-demo-a", "hypercode-demo-b", "hypercode-demo-c", "other"]
+                .map(|name| directory.path().join(name));
+        for path in [&killed, &running, &starting, &other] {
             std::fs::create_dir(path).unwrap();
             std::fs::write(path.join("log.db"), "").unwrap();
         }
+        drop(DirectoryLock::take(&killed).unwrap());
         let _lock = DirectoryLock::take(&running).unwrap();
+        let is_there = || [&killed, &running, &starting, &other].map(|path| path.is_dir());
         remove_stale(directory.path(), Duration::from_secs(60));
-        assert!(killed.is_dir(), "it may be about to start");
+        assert_eq!(is_there(), [false, true, true, true], "one that was never taken may be about to start");
         remove_stale(directory.path(), Duration::ZERO);
-        assert_eq!([&killed, &running, &other].map(|path| path.is_dir()), [false, true, true]);
+        assert_eq!(is_there(), [false, true, false, true]);
     }
 }

@@ -53,6 +53,10 @@ async fn bad_manifests_are_refused_with_file_and_reason() {
     std::fs::File::create(home.path("giant.yaml")).expect("a file").set_len(1 << 40).expect("a hole");
     is_clear("giant", &home.run(&["validate", "giant.yaml"]).await, 2, "giant.yaml");
     is_clear("missing", &home.run(&["validate", "missing.yaml"]).await, 2, "missing.yaml");
+    let all = home.run(&["validate", "bomb.yaml", "missing.yaml", "gone.yaml", "huge.yaml"]).await;
+    for name in ["bomb.yaml", "missing.yaml", "gone.yaml", "huge.yaml"] {
+        is_clear("all faults at once", &all, 2, name);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

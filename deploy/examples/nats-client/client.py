@@ -5,6 +5,8 @@ Needs `pip install nats-py`, a platform with a bus, and the profiles of the crew
     hypercode profile apply deploy/examples/word-count/profiles.yaml
     python3 client.py --nats nats://127.0.0.1:4222 --token-file DATA/admin.token \\
         deploy/examples/word-count/crew.yaml "the cat and the dog"
+
+Each node has an `admin.token` of its own. With several nodes use one that all know: `hypercode token mint --role operator`.
 """
 
 import argparse

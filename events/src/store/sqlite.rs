@@ -39,7 +39,7 @@ use crate::id::{CommandId, Position, StreamId, Version};
 
 pub(super) use self::copy::Side;
 pub use self::error::OpenError;
-pub use self::lock::DirectoryLock;
+pub use self::lock::{DirectoryLock, LOCK_FILE};
 pub use self::reader::ReadOnly;
 
 /// The log's file in the data directory.

@@ -51,6 +51,16 @@ impl Role {
         matches!(self, Self::Unified | Self::UnifiedLimits)
     }
 
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::Unified => "version 2, to end a sandbox at once,",
+            Self::UnifiedLimits => "version 2, to end a sandbox at once and for its limits,",
+            Self::Memory => "version 1, for total memory,",
+            Self::Pids => "version 1, for the number of processes,",
+            Self::Cpu => "version 1, for processor time,",
+        }
+    }
+
     /// The files that hold a sandbox to `resources`, and what to write into them. What is missing here is no fault
     /// where the flag is unset.
     fn limits(self, resources: &Resources) -> Vec<(&'static str, String, bool)> {
@@ -114,6 +124,12 @@ impl Groups {
             bases.extend(found.map(|(path, role)| Group { path, role }).filter(|base| base.works(name)));
         }
         Self(bases)
+    }
+
+    /// Where each of them is, and what it is good for.
+    pub(super) fn in_words(&self) -> Vec<String> {
+        let words = |group: &Group| format!("{} at `{}`", group.role.in_words(), group.path.display());
+        self.0.iter().map(words).collect()
     }
 
     /// The groups that a sandbox has below these.
@@ -371,6 +387,18 @@ mod tests {
         let error = Groups(vec![group("gone", Role::UnifiedLimits)]).join(false).unwrap_err();
         assert!(error.to_string().contains("join the control group"), "{error}");
         Groups(vec![group("gone", Role::Unified)]).join(false).unwrap();
+    }
+
+    #[test]
+    fn groups_are_told_with_what_they_are_good_for() {
+        let group = |path: &str, role| Group { path: path.into(), role };
+        let hybrid = Groups(vec![group("/unified", Role::Unified), group("/pids", Role::Pids)]);
+        let told = [
+            "version 2, to end a sandbox at once, at `/unified`",
+            "version 1, for the number of processes, at `/pids`",
+        ];
+        assert_eq!(hybrid.in_words(), told);
+        assert!(Groups::default().in_words().is_empty());
     }
 
     #[test]

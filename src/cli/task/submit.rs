@@ -8,6 +8,7 @@ use events::api::{Problem, ProblemKind};
 use manifest::Millis;
 use serde_json::{Value, json};
 
+use super::super::patience::Patience;
 use super::super::session::Session;
 use super::super::{Outcome, artifact, files};
 use super::{get, result};
@@ -59,6 +60,18 @@ fn data(text: &str) -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|error| format!("expected JSON, or `@FILE` with JSON in it: {error}"))
 }
 
+/// The task when it has ended. A platform that is away meanwhile is waited for: the task outlives that.
+async fn ended(session: &Session, id: &str) -> Result<Value, Problem> {
+    let mut patience = Patience::default();
+    loop {
+        match get(session, id, WAIT_MS).await {
+            Ok(task) if task["isTerminal"] == true => return Ok(task),
+            Ok(_) => patience.renew(),
+            Err(problem) => patience.bear(problem).await?,
+        }
+    }
+}
+
 impl Submit {
     pub(crate) async fn run(self, session: &Session) -> Outcome {
         let input = self.content(session).await?;
@@ -77,12 +90,8 @@ impl Submit {
             return Ok(ExitCode::SUCCESS);
         }
         crate::output::remark(format_args!("task {id}"));
-        loop {
-            let task = get(session, &id, WAIT_MS).await?;
-            if task["isTerminal"] == true {
-                return result::result(session, &task, None).await;
-            }
-        }
+        let task = ended(session, &id).await?;
+        result::result(session, &task, None).await
     }
 
     /// Text, data and files as one content; data alone is passed on as it is.
@@ -114,5 +123,43 @@ impl Submit {
             )),
             false => Ok(json!({ "parts": parts })),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::api::Token;
+    use crate::client::Client;
+    use crate::output::{Format, Output};
+
+    #[tokio::test]
+    async fn who_waits_for_a_task_waits_out_a_restart() {
+        let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = first.local_addr().unwrap();
+        let client = Client::new(&format!("http://{address}"), Token::parse("t", "a test").unwrap(), None);
+        let session = Session { client: client.unwrap(), output: Output::stdout(Format::Json) };
+        let platform = async {
+            // One request is cut off, then nobody is there, then the platform is back.
+            let (mut cut, _) = first.accept().await.unwrap();
+            let _ = cut.read(&mut [0; 1_024]).await;
+            drop((cut, first));
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            let again = TcpListener::bind(address).await.unwrap();
+            let (mut asked, _) = again.accept().await.unwrap();
+            let _ = asked.read(&mut [0; 1_024]).await;
+            let body = r#"{"id":"tk_1","isTerminal":true}"#;
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            asked.write_all(answer.as_bytes()).await.unwrap();
+            again
+        };
+        let (task, _again) = tokio::join!(ended(&session, "tk_1"), platform);
+        assert_eq!(task.unwrap()["id"], "tk_1");
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::OpenError;
 
 /// The lock's file in the data directory; it holds the owner's process id.
-pub(super) const LOCK_FILE: &str = "lock";
+pub const LOCK_FILE: &str = "lock";
 
 /// The right of this process to a data directory; ends with the process at the latest.
 #[derive(Debug)]
