@@ -223,7 +223,7 @@ mod tests {
     use events::store::Memory;
 
     /// What is no matter of who can do what, or of what can be proven.
-    const TRIFLES: [&str; 9] = [
+    const TRIFLES: [&str; 10] = [
         "data_dir",
         "log",
         "log_format",
@@ -233,6 +233,7 @@ mod tests {
         "connections_max",
         "nats_replicas",
         "tls_ca",
+        "secret_command_ms",
     ];
 
     #[test]

@@ -235,13 +235,15 @@ impl From<Wire> for Error {
             other => Map::from_iter([("value".to_owned(), other)]),
         };
         let named = data.get("type").and_then(Value::as_str).and_then(ErrorType::of_name);
-        if named.is_some() {
+        let of_code =
+            || ErrorType::ALL.iter().copied().find(|kind| kind.code() == wire.code && wire.code < 0);
+        let kind = named.or_else(of_code);
+        // The kind says both, whatever else stood there beside a code of JSON-RPC's own.
+        if kind.is_some() {
             data.remove("type");
             data.remove("retryable");
         }
-        let of_code =
-            || ErrorType::ALL.iter().copied().find(|kind| kind.code() == wire.code && wire.code < 0);
-        Self { code: wire.code, kind: named.or_else(of_code), message: wire.message, data }
+        Self { code: wire.code, kind, message: wire.message, data }
     }
 }
 
