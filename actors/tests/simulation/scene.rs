@@ -29,7 +29,7 @@ use super::wire::{Sabotage, Wire};
 use super::world::{Sandboxes, World};
 
 /// For how long things go wrong, in virtual time.
-const TROUBLE: Duration = Duration::from_secs(40);
+const TROUBLE: Duration = Duration::from_secs(30);
 /// How long everything may take to come to an end once nothing goes wrong any more, in virtual time.
 pub const PATIENCE: Duration = Duration::from_secs(3_600);
 
