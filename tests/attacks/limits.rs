@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use reqwest::Client;
 use serde_json::json;
 
-use crate::stage::{CREW, Stage};
+use crate::stage::{CREW, Stage, nothing_is_left};
 use crate::support::{Api, Home, Up};
 use crate::told::{head, recorded, says, text, told};
 
@@ -96,8 +96,10 @@ async fn who_asks_too_much_is_told_to_wait_and_nobody_else() {
     let kill = door.client.post(format!("{}/v1/crews/nosuch/kill", door.url)).bearer_auth(admin.trim());
     let kill = kill.header("Content-Type", "application/json").body("{}").send().await.expect("an answer");
     assert_eq!(kill.status(), 404, "it was looked at");
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    stage.leave().await;
+    // There is no crew to take leave of, and who would ask for one has to wait.
+    let Stage { home, up, .. } = stage;
+    assert!(up.stop().await.success());
+    nothing_is_left(&home).await;
 }
 
 /// T48: a crew whose queue is full, and whose agents are busy, costs other crews nothing.

@@ -9,7 +9,7 @@ use crate::{image, matrix, tools};
 const MOMENTS: &str = "HYPERCODE_CRASH_MOMENTS";
 /// How many agents follow each other through a pool.
 const CYCLES: &str = "HYPERCODE_ONE_USE_CYCLES";
-/// How many seeds the simulation plays in continuous integration, in an optimised build: less than a minute's work.
+/// How many seeds the simulation plays in continuous integration, in an optimised build: about a minute's work.
 const SEEDS: u32 = 2_000;
 /// As many of them are also played on three nodes.
 const CLUSTER_SEEDS: u32 = 100;

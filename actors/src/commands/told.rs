@@ -40,6 +40,7 @@ impl Answerer {
                 if recorded.position > position {
                     return Ok(state.status);
                 }
+                // A state that this version cannot read was refused before the command was.
                 if let Ok(event) = Event::decode(&recorded.kind, recorded.schema, &recorded.payload) {
                     state = Task::evolve(state, &event);
                 }

@@ -283,9 +283,7 @@ fn wire_state(status: Status) -> &'static str {
 fn error_type(state: &State) -> ErrorType {
     match (state.status, state.last_end) {
         (Status::Canceled, _) => ErrorType::Canceled,
-        (_, Some(Ended::Crash | Ended::Lost | Ended::Hung)) if state.status == Status::DeadLettered => {
-            ErrorType::Crash
-        }
+        (Status::DeadLettered, Some(Ended::Crash | Ended::Lost | Ended::Hung)) => ErrorType::Crash,
         (_, Some(Ended::Killed)) => ErrorType::Crash,
         (_, Some(Ended::Abandoned)) => ErrorType::Abandoned,
         (_, Some(Ended::Timeout | Ended::Deadline)) => ErrorType::Deadline,
