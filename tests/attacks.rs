@@ -5,14 +5,20 @@
 
 #[path = "attacks/frames.rs"]
 mod frames;
+#[path = "attacks/keys.rs"]
+mod keys;
 #[path = "attacks/kill.rs"]
 mod kill;
 #[path = "attacks/limits.rs"]
 mod limits;
+#[path = "attacks/link_misuse.rs"]
+mod link_misuse;
 #[path = "attacks/links.rs"]
 mod links;
 #[path = "attacks/requests.rs"]
 mod requests;
+#[path = "attacks/servers.rs"]
+mod servers;
 #[allow(dead_code, reason = "shared with the tests of the whole, which use all of it")]
 #[path = "e2e/stage.rs"]
 mod stage;

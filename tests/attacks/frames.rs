@@ -29,21 +29,21 @@ spec:
   liveness: {heartbeat: 500ms, missed: 60}
 "#;
 
-async fn stage() -> Stage {
+pub(crate) async fn stage() -> Stage {
     let stage = Stage::empty().await;
     stage.assemble(CREW).await.ok();
     stage
 }
 
 /// Gives a member of a crew something to do.
-async fn give(stage: &Stage, crew: &str, member: &str, deed: &Value, key: &str) -> String {
+pub(crate) async fn give(stage: &Stage, crew: &str, member: &str, deed: &Value, key: &str) -> String {
     let body = json!({"crew": crew, "to": member, "input": deed});
     let done = stage.api.insist("/v1/tasks", &body, key).await.done();
     text(&done, "id").to_owned()
 }
 
 /// What the platform answers to a call of the lead's.
-async fn call(stage: &Stage, method: &str, params: &Value, key: &str) -> Value {
+pub(crate) async fn call(stage: &Stage, method: &str, params: &Value, key: &str) -> Value {
     let task =
         give(stage, "troupe", "lead", &json!({"do": "call", "method": method, "params": params}), key).await;
     let ended = stage.ended(&task).await;

@@ -28,16 +28,16 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, 0xff][..], &(payload.len() as u64).to_be_bytes(), &[0; 4], payload].concat()
 }
 
-fn said(text: &str) -> Vec<u8> {
+pub(crate) fn said(text: &str) -> Vec<u8> {
     frame(0x81, text.as_bytes())
 }
 
-fn hello() -> Vec<u8> {
+pub(crate) fn hello() -> Vec<u8> {
     said(r#"{"t":"hello","v":[1],"runner":"x","arch":"x"}"#)
 }
 
 /// The request for a link.
-fn upgrade(token: Option<&str>) -> String {
+pub(crate) fn upgrade(token: Option<&str>) -> String {
     let token = token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
     format!(
         "GET /link/v1 HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -47,7 +47,7 @@ fn upgrade(token: Option<&str>) -> String {
 }
 
 /// The code with which the platform closes a link that says this first; `None` where it does not.
-async fn closed(socket: &Path, token: Option<&str>, first: &[u8]) -> Option<u16> {
+pub(crate) async fn closed(socket: &Path, token: Option<&str>, first: &[u8]) -> Option<u16> {
     let mut link = UnixStream::connect(socket).await.ok()?;
     // The other end may close before it has read it all.
     let _ = link.write_all(&[upgrade(token).as_bytes(), first].concat()).await;
@@ -93,7 +93,7 @@ fn tokens_in(pid: i32) -> Vec<String> {
     found
 }
 
-fn claims(token: &str) -> Option<Value> {
+pub(crate) fn claims(token: &str) -> Option<Value> {
     serde_json::from_slice(&BASE64.decode(token.split('.').nth(1)?).ok()?).ok()
 }
 
@@ -111,12 +111,12 @@ fn stolen_from(stage: &Stage, agent: &Value) -> (i32, String) {
     found.next().expect("the agent's runner has a token")
 }
 
-fn stolen(stage: &Stage, agent: &Value) -> String {
+pub(crate) fn stolen(stage: &Stage, agent: &Value) -> String {
     stolen_from(stage, agent).1
 }
 
 /// Whether root runs the test; one line is said where it does not.
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let is_root = nix::unistd::geteuid().is_root();
     assert!(is_root || std::env::var_os("CI").is_none(), "reading a runner's memory takes root");
     if !is_root {
@@ -126,7 +126,7 @@ fn is_root() -> bool {
 }
 
 /// An agent's link in the hands of somebody who has stopped its runner and read its token.
-async fn taken_over(stage: &Stage, agent: &Value) -> UnixStream {
+pub(crate) async fn taken_over(stage: &Stage, agent: &Value) -> UnixStream {
     let (runner, token) = stolen_from(stage, agent);
     send(runner, Signal::SIGSTOP);
     eventually("the silent link gives way", async || {
@@ -147,7 +147,7 @@ async fn taken_over(stage: &Stage, agent: &Value) -> UnixStream {
 }
 
 /// The codes with which all sockets turn this token away.
-async fn everywhere(sockets: &[PathBuf], token: &str) -> Vec<Option<u16>> {
+pub(crate) async fn everywhere(sockets: &[PathBuf], token: &str) -> Vec<Option<u16>> {
     let mut codes = Vec::new();
     for socket in sockets {
         codes.push(closed(socket, Some(token), &hello()).await);

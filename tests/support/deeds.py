@@ -148,6 +148,17 @@ def execute(task, deed):
             except Refused:
                 time.sleep(0.01)
         return "said"
+    if what == "keep":  # artifacts, so many a second, until there is a file; how many, and what was refused
+        kept, refused = 0, []
+        while not os.path.exists(deed["for"]):
+            began = time.monotonic()
+            try:
+                call("artifact/put", text=f"{task_id} {kept}", name="kept", mediaType="text/plain")
+                kept += 1
+            except Refused as error:
+                refused.append(error.args[0])
+            time.sleep(max(0, began + 1 / deed["rate"] - time.monotonic()))
+        return {"kept": kept, "refused": refused}
     if what == "resend":  # the same message so many times at once
         ids = set()
 
