@@ -8,7 +8,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::Outcome;
-use super::session::Session;
+use super::session::{Listing, Session};
 use crate::client::escape;
 use crate::output::Column;
 
@@ -22,6 +22,8 @@ pub(super) enum Agent {
         /// Only those in this state, such as `quarantined`.
         #[arg(long)]
         status: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
     },
     /// Show an agent.
     Show {
@@ -51,8 +53,8 @@ const COLUMNS: [Column; 8] = [
 impl Agent {
     pub(super) async fn run(self, session: &Session) -> Outcome {
         match self {
-            Self::List { crew, status } => {
-                session.list("/v1/agents", [("crew", crew), ("status", status)], &COLUMNS).await?
+            Self::List { crew, status, listing } => {
+                session.list("/v1/agents", [("crew", crew), ("status", status)], &listing, &COLUMNS).await?
             }
             Self::Show { agent } => {
                 let agent = session.client.get(&format!("/v1/agents/{}", escape(&agent)), &[]).await?;

@@ -7,14 +7,17 @@ use events::api::{Problem, ProblemKind};
 use serde_json::{Value, json};
 
 use super::Outcome;
-use super::session::Session;
+use super::session::{Listing, Session};
 use crate::client::escape;
 use crate::output::Column;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Approval {
     /// List what waits for an answer.
-    List,
+    List {
+        #[command(flatten)]
+        listing: Listing,
+    },
     /// Answer a question with a value.
     Answer {
         /// The task that asks.
@@ -57,7 +60,7 @@ const COLUMNS: [Column; 8] = [
 impl Approval {
     pub(super) async fn run(self, session: &Session) -> Outcome {
         match self {
-            Self::List => session.list("/v1/approvals", [], &COLUMNS).await?,
+            Self::List { listing } => session.list("/v1/approvals", [], &listing, &COLUMNS).await?,
             Self::Answer { task, key, value } => {
                 let content = serde_json::from_str(&value).unwrap_or(Value::String(value));
                 answer(session, &task, &key, "accept", content).await?;

@@ -8,7 +8,7 @@ use events::api::{Problem, ProblemKind};
 use manifest::Manifest;
 use serde_json::{Value, json};
 
-use super::session::Session;
+use super::session::{Listing, Session};
 use super::{Outcome, files, pool, profile};
 use crate::client::escape;
 use crate::output::{Column, table};
@@ -35,6 +35,8 @@ pub(super) enum Crew {
         /// Only those in this state, such as `running`.
         #[arg(long)]
         status: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
     },
     /// Show a crew.
     Show {
@@ -123,7 +125,9 @@ impl Crew {
                 let done = session.client.post("/v1/crews/assemble", &body, idempotency_key.as_deref()).await;
                 say(session, &done.map_err(|problem| crew.placed(problem))?, "assembled")?;
             }
-            Self::List { status } => session.list("/v1/crews", [("status", status)], &COLUMNS).await?,
+            Self::List { status, listing } => {
+                session.list("/v1/crews", [("status", status)], &listing, &COLUMNS).await?
+            }
             Self::Show { crew } => {
                 let crew = session.client.get(&format!("/v1/crews/{}", escape(&crew)), &[]).await?;
                 session.output.details(&crew)?;

@@ -8,7 +8,7 @@ use events::api::{Problem, ProblemKind};
 use manifest::Manifest;
 use serde_json::{Value, json};
 
-use super::session::Session;
+use super::session::{Listing, Session};
 use super::{Outcome, files};
 use crate::client::escape;
 use crate::output::Column;
@@ -25,7 +25,10 @@ pub(super) enum Pool {
         idempotency_key: Option<String>,
     },
     /// List pools.
-    List,
+    List {
+        #[command(flatten)]
+        listing: Listing,
+    },
     /// Show a pool and its sandboxes.
     Show {
         /// Its name.
@@ -82,7 +85,7 @@ impl Pool {
                     session.output.item(&done, applied)?;
                 }
             }
-            Self::List => session.list("/v1/pools", [], &COLUMNS).await?,
+            Self::List { listing } => session.list("/v1/pools", [], &listing, &COLUMNS).await?,
             Self::Show { name } => {
                 let pool = session.client.get(&format!("/v1/pools/{}", escape(&name)), &[]).await?;
                 session.output.details(&pool)?;

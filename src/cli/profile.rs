@@ -8,7 +8,7 @@ use events::api::{Problem, ProblemKind};
 use manifest::{Code, Manifest};
 use serde_json::{Value, json};
 
-use super::session::Session;
+use super::session::{Listing, Session};
 use super::{Outcome, files};
 use crate::client::escape;
 use crate::output::Column;
@@ -25,7 +25,10 @@ pub(super) enum Profile {
         idempotency_key: Option<String>,
     },
     /// List profiles.
-    List,
+    List {
+        #[command(flatten)]
+        listing: Listing,
+    },
     /// Show a profile.
     Show {
         /// Its name.
@@ -57,7 +60,7 @@ impl Profile {
                     return Err(Problem::new(ProblemKind::Invalid, "found no manifest of kind `Profile`"));
                 }
             }
-            Self::List => session.list("/v1/profiles", [], &COLUMNS).await?,
+            Self::List { listing } => session.list("/v1/profiles", [], &listing, &COLUMNS).await?,
             Self::Show { name } => {
                 let profile = session.client.get(&format!("/v1/profiles/{}", escape(&name)), &[]).await?;
                 session.output.details(&profile)?;

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use events::api::{Problem, ProblemKind};
+use serde_json::Value;
 
 use super::Global;
 use crate::api::Token;
@@ -10,8 +11,25 @@ use crate::client::Client;
 use crate::config::{Config, Sources};
 use crate::output::{Column, Output};
 
-/// Most items that a list prints.
-const LIST_ITEMS_MAX: u32 = 500;
+/// Most items that are asked for at a time.
+const PAGE_ITEMS_MAX: usize = 500;
+
+/// How much of a list is wanted.
+#[derive(Debug, clap::Args)]
+pub(super) struct Listing {
+    /// Print at most so many, the newest.
+    #[arg(long, value_name = "N", default_value = "500", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// Print all, however many there are.
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+}
+
+impl Listing {
+    fn items_max(&self) -> usize {
+        if self.all { usize::MAX } else { self.limit.try_into().unwrap_or(usize::MAX) }
+    }
+}
 
 /// A connection to a platform, and where to print.
 pub(super) struct Session {
@@ -31,24 +49,40 @@ impl Session {
         Ok(Self { client, output })
     }
 
-    /// Prints a list with the newest at its end, as far as one page has them.
+    /// Prints a list with the newest at its end.
     pub(super) async fn list<const N: usize>(
         &self,
         path: &str,
         filter: [(&'static str, Option<String>); N],
+        listing: &Listing,
         columns: &[Column],
     ) -> Result<(), Problem> {
-        let mut query: Vec<_> = filter.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-        query.extend([("order", "newest".to_owned()), ("limit", LIST_ITEMS_MAX.to_string())]);
-        let mut page = self.client.get(path, &query).await?;
-        if let Some(items) = page["items"].as_array_mut() {
-            items.reverse();
-        }
+        let items_max = listing.items_max();
+        let filter: Vec<_> = filter.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let (mut items, mut cursor) = (Vec::new(), None::<String>);
+        let page = loop {
+            let limit = items_max.saturating_sub(items.len()).min(PAGE_ITEMS_MAX);
+            let mut query = filter.clone();
+            query.extend([("order", "newest".to_owned()), ("limit", limit.to_string())]);
+            query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+            let mut page = self.client.get(path, &query).await?;
+            if let Some(found) = page["items"].as_array_mut() {
+                items.append(found);
+            }
+            cursor = match &page["next"] {
+                Value::Null => None,
+                Value::String(next) => Some(next.clone()),
+                next => Some(next.to_string()),
+            };
+            if cursor.is_none() || items.len() >= items_max {
+                items.reverse();
+                page["items"] = Value::Array(items);
+                break page;
+            }
+        };
         self.output.page(&page, columns)?;
-        if !page["next"].is_null() {
-            crate::output::remark(format_args!(
-                "these are the newest {LIST_ITEMS_MAX}; `GET {path}` has them all, page by page"
-            ));
+        if cursor.is_some() {
+            crate::output::remark(format_args!("these are the newest {items_max}; `--all` prints all"));
         }
         Ok(())
     }

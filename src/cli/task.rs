@@ -11,7 +11,7 @@ use clap::Subcommand;
 use events::api::{Problem, ProblemKind};
 use serde_json::{Value, json};
 
-use super::session::Session;
+use super::session::{Listing, Session};
 use super::sse::{self, Query};
 use super::{Outcome, audit};
 use crate::client::escape;
@@ -29,6 +29,8 @@ pub(super) enum Task {
         /// Only those in this state, such as `dead_lettered`.
         #[arg(long)]
         status: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
     },
     /// Show a task.
     Show {
@@ -82,8 +84,8 @@ impl Task {
                 let task = get(session, &task, 0).await?;
                 return result::result(session, &task, out.as_deref()).await;
             }
-            Self::List { crew, status } => {
-                session.list("/v1/tasks", [("crew", crew), ("status", status)], &COLUMNS).await?;
+            Self::List { crew, status, listing } => {
+                session.list("/v1/tasks", [("crew", crew), ("status", status)], &listing, &COLUMNS).await?;
             }
             Self::Show { task } => session.output.details(&get(session, &task, 0).await?)?,
             Self::Cancel { task, reason } => {

@@ -4,6 +4,7 @@ mod budget;
 mod crew;
 mod in_hand;
 mod task;
+mod wait;
 
 use events::Timestamp;
 use events::domain::message::Body;
@@ -18,6 +19,7 @@ use super::SandboxKind;
 
 pub(super) use self::crew::CrewModel;
 pub(super) use self::task::{ApprovalModel, TaskModel};
+pub(super) use self::wait::WaitModel;
 
 fn time_of_ms(ms: i64) -> String {
     Timestamp(ms.saturating_mul(1_000)).rfc3339()

@@ -8,10 +8,12 @@ use axum::extract::State;
 use events::api::{Problem, ProblemKind};
 use events::artifact::ArtifactError;
 use events::domain::message::{Body, MessageId};
+use events::domain::task::Status;
 use events::projection::{
-    AgentFilter, AuditFilter, CrewFilter, MessageFilter, Outcome, PageRequest, TaskFilter, TaskView,
+    AgentFilter, AuditFilter, CrewFilter, Direction, MessageFilter, Outcome, PAGE_ITEMS_MAX, PageRequest,
+    TaskFilter, TaskView,
 };
-use events::{AgentId, Digest, EntityKind, Incarnation, Principal, TaskId, domain};
+use events::{AgentId, Digest, EntityKind, Incarnation, Principal, TaskId, Timestamp};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -20,7 +22,9 @@ use tokio::time::Instant;
 
 use super::Api;
 use super::extract::{Asker, Params, Segments};
-use super::model::{AgentModel, ApprovalModel, AuditModel, CrewModel, MessageModel, ProfileModel, TaskModel};
+use super::model::{
+    AgentModel, ApprovalModel, AuditModel, CrewModel, MessageModel, ProfileModel, TaskModel, WaitModel,
+};
 use super::page::{Items, Listing, Order, listing};
 use crate::api::{Refusal, crew_id, event_kind, parse};
 
@@ -275,12 +279,32 @@ async fn changed(api: &Api, until: Instant) {
 /// A task with its bodies and every try.
 async fn whole(api: &Api, tenant: &events::Tenant, view: TaskView) -> Result<TaskModel, Refusal> {
     let attempts = api.views.attempts(tenant, &view.id).await.map_err(Problem::from)?;
+    let waits_for = waits_for(api, tenant, &view).await?;
     let mut model = TaskModel::full(view);
+    model.waits_for = waits_for;
     for body in [&mut model.input, &mut model.output, &mut model.artifacts].into_iter().flatten() {
         *body = api.bodies.body(body).await?;
     }
     model.history = attempts.into_iter().map(Into::into).collect();
     Ok(model)
+}
+
+/// What a task waits for while nobody works on it.
+async fn waits_for(
+    api: &Api,
+    tenant: &events::Tenant,
+    view: &TaskView,
+) -> Result<Option<WaitModel>, Problem> {
+    let Some(submitted) = view.state.submitted.as_ref().filter(|_| view.state.status == Status::Submitted)
+    else {
+        return Ok(None);
+    };
+    let Some(crew) = api.views.crew(tenant, &submitted.crew).await? else { return Ok(None) };
+    let (crew_id, member) = (Some(submitted.crew.clone()), Some(submitted.member.clone()));
+    let filter = AgentFilter { crew: crew_id, member, status: None };
+    let page = PageRequest { items_max: PAGE_ITEMS_MAX, direction: Direction::Newest, cursor: None };
+    let agents = api.views.agents(tenant, filter, page).await?;
+    Ok(WaitModel::of(&view.state, &crew.state, &agents.items, Timestamp::now()))
 }
 
 listing! {
@@ -294,7 +318,7 @@ pub(super) async fn approvals(
     Params(query): Params<Approvals>,
 ) -> Answer<Items<ApprovalModel>> {
     api.settle(query.min_position()).await?;
-    let filter = TaskFilter { status: Some(domain::task::Status::InputRequired), ..TaskFilter::default() };
+    let filter = TaskFilter { status: Some(Status::InputRequired), ..TaskFilter::default() };
     let page = api.views.tasks(&caller.tenant, filter, query.page()?).await.map_err(Problem::from)?;
     let items = api.items(page, |task| ApprovalModel::of(&task));
     Ok(Json(Items {

@@ -89,3 +89,75 @@ async fn what_an_incarnation_wrote_can_be_read_when_it_has_ended() {
     following.says("and it lives on").await;
     stage.leave().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_nobody_can_take_says_what_it_waits_for() {
+    let stage = Stage::with_crew().await;
+    let waits_for = async |task: &str, reason: &str| {
+        eventually(&format!("task {task} waits: {reason}"), async || {
+            let wait = stage.json(&["task", "show", task]).await["waitsFor"].clone();
+            (wait["reason"] == reason).then(|| wait["detail"].as_str().expect("a detail").to_owned())
+        })
+        .await
+    };
+
+    stage.hypercode(&["crew", "pause", "troupe"]).await.ok();
+    let task = stage.submit(&json!({"do": "echo"})).await;
+    assert!(waits_for(&task, "crew_paused").await.contains("hypercode crew resume"));
+    stage.hypercode(&["crew", "resume", "troupe"]).await.ok();
+    assert_eq!(stage.ended(&task).await["status"], "completed");
+
+    // As many as the lead takes at a time, and one more.
+    let file = stage.home.data().join("go");
+    let wait = json!({"do": "wait", "for": file});
+    let mut tasks = Vec::new();
+    for _ in 0..5 {
+        tasks.push(stage.submit(&wait).await);
+    }
+    assert!(waits_for(&tasks[4], "agents_busy").await.contains("`lead`"));
+    std::fs::write(&file, "").expect("a file");
+    for task in &tasks {
+        assert_eq!(stage.ended(task).await["status"], "completed");
+    }
+
+    let lead = stage.agent("lead", "ready", |agent| agent["status"] == "ready").await;
+    let lead = lead["id"].as_str().expect("an id");
+    stage.hypercode(&["kill", "agent", lead, "--reason", "a test"]).await.ok();
+    let submit = ["task", "submit", "troupe", "--input", r#"{"do":"echo"}"#, "--wait"];
+    let mut submitting = stage.home.start(&submit);
+    let task = eventually("the task is accepted", async || {
+        let tasks = stage.api.list("/v1/tasks?status=submitted").await;
+        Some(tasks.first()?["id"].as_str().expect("an id").to_owned())
+    })
+    .await;
+    let detail = waits_for(&task, "agents_gone").await;
+    assert!(
+        detail.contains(&format!("{lead} was killed")) && detail.contains("crew scale CREW lead=1"),
+        "{detail}"
+    );
+    submitting.says("the task waits: no agent of `lead` is left").await;
+    stage.hypercode(&["crew", "scale", "troupe", "lead=1"]).await.ok();
+    assert!(submitting.ends().await.success());
+    assert_eq!(stage.ended(&task).await["status"], "completed");
+    assert!(stage.json(&["task", "show", &task]).await["waitsFor"].is_null());
+    stage.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_as_long_as_it_is_asked_to_be() {
+    let stage = Stage::with_crew().await;
+    let mut tasks = Vec::new();
+    for _ in 0..3 {
+        tasks.push(stage.submit(&json!({"do": "echo"})).await);
+    }
+    stage.ended(&tasks[2]).await;
+    let ids = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().expect("items");
+        items.iter().map(|item| item["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    let two = stage.hypercode(&["task", "list", "--limit", "2", "--output", "json"]).await;
+    assert_eq!(ids(&two.json()), tasks[1..]);
+    assert_eq!(ids(&stage.json(&["task", "list", "--all"]).await), tasks);
+    stage.hypercode(&["task", "list", "--limit", "0"]).await.refused(2);
+    stage.leave().await;
+}

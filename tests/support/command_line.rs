@@ -1,10 +1,11 @@
 //! The command line, as a user gives it.
 
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout};
+use tokio::net::unix::pipe::Receiver;
+use tokio::process::Child;
 
 use super::{Home, PATIENCE, program};
 
@@ -42,11 +43,11 @@ impl Ran {
 /// A command that goes on until it is told to end, or has seen enough.
 pub(crate) struct Running {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: Lines<BufReader<Receiver>>,
 }
 
 impl Running {
-    /// Waits until it prints a line that has this in it.
+    /// Waits until it prints a line that has this in it, or remarks it.
     pub(crate) async fn says(&mut self, text: &str) {
         let said = async {
             while let Some(line) = self.lines.next_line().await.expect("lines of text") {
@@ -74,9 +75,11 @@ impl Home {
     pub(crate) fn start(&self, args: &[&str]) -> Running {
         let mut command = program();
         let command = command.arg("--data-dir").arg(self.data()).args(args).envs(self.environment());
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
-        let output = child.stdout.take().expect("it is a pipe");
-        Running { child, lines: BufReader::new(output).lines() }
+        let (heard, said) = std::io::pipe().expect("a pipe");
+        let remarked = said.try_clone().expect("another end of it");
+        let child = command.stdout(said).stderr(remarked).spawn().expect("the program starts");
+        let heard = Receiver::from_owned_fd(heard.into()).expect("it is a pipe");
+        Running { child, lines: BufReader::new(heard).lines() }
     }
 
     /// Runs `hypercode` with these arguments over this home's data directory.

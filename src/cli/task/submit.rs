@@ -12,9 +12,12 @@ use super::super::patience::Patience;
 use super::super::session::Session;
 use super::super::{Outcome, artifact, files};
 use super::{get, result};
+use crate::output;
 
 /// How long the platform is asked to hold its answer while a task is waited for, in milliseconds.
 const WAIT_MS: u64 = 20_000;
+/// The same for the first time, so that who waits soon hears that the task waits for them.
+const FIRST_WAIT_MS: u64 = 2_000;
 
 #[derive(Debug, Args)]
 pub(crate) struct Submit {
@@ -60,16 +63,37 @@ fn data(text: &str) -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|error| format!("expected JSON, or `@FILE` with JSON in it: {error}"))
 }
 
-/// The task when it has ended. A platform that is away meanwhile is waited for: the task outlives that.
+/// The task when it has ended. A platform that is away meanwhile is waited for: the task outlives that. What the task
+/// waits for that somebody may have to see to is said, each thing once.
 async fn ended(session: &Session, id: &str) -> Result<Value, Problem> {
     let mut patience = Patience::default();
+    let (mut wait_ms, mut told) = (FIRST_WAIT_MS, None);
     loop {
-        match get(session, id, WAIT_MS).await {
+        match get(session, id, wait_ms).await {
             Ok(task) if task["isTerminal"] == true => return Ok(task),
-            Ok(_) => patience.renew(),
+            Ok(task) => {
+                patience.renew();
+                let awaited = awaited(&task);
+                if let Some(awaited) = awaited.as_ref().filter(|_| awaited != told) {
+                    output::remark(format_args!("{}", output::harmless(awaited)));
+                }
+                told = awaited;
+            }
             Err(problem) => patience.bear(problem).await?,
         }
+        wait_ms = WAIT_MS;
     }
+}
+
+/// What a task waits for that does not come by itself.
+fn awaited(task: &Value) -> Option<String> {
+    if task["status"] == "input_required" {
+        return Some("the task asks something: `hypercode approval list` shows what".to_owned());
+    }
+    let wait = &task["waitsFor"];
+    let detail = wait["detail"].as_str()?;
+    let needs_somebody = matches!(wait["reason"].as_str()?, "agents_gone" | "agents_down" | "crew_paused");
+    needs_somebody.then(|| format!("the task waits: {detail}"))
 }
 
 impl Submit {
@@ -89,7 +113,7 @@ impl Submit {
             session.output.value(&done, |_| id.clone())?;
             return Ok(ExitCode::SUCCESS);
         }
-        crate::output::remark(format_args!("task {id}"));
+        output::remark(format_args!("task {id}"));
         let task = ended(session, &id).await?;
         result::result(session, &task, None).await
     }

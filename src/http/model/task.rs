@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::budget::UsageModel;
 use super::time_of_ms;
+use super::wait::WaitModel;
 
 /// A task.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -45,6 +46,9 @@ pub(in crate::http) struct TaskModel {
     /// What its attempts used of models.
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<UsageModel>,
+    /// What it waits for while nobody works on it; only where one task is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::http) waits_for: Option<WaitModel>,
     /// What is to be done; only where one task is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::http) input: Option<Value>,
@@ -96,6 +100,7 @@ impl TaskModel {
             error: state.error,
             cancel: state.cancel,
             usage: UsageModel::of(state.usage),
+            waits_for: None,
             input: submitted.map(|submitted| submitted.input.clone()),
             output: state.output,
             artifacts: Some(state.artifacts).filter(|artifacts| !artifacts.is_null()),
