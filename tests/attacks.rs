@@ -3,6 +3,8 @@
 //! Each prints one line: what was tried, how it was refused, and where the log tells of it. `docs/attacks.md` lists them
 //! all, with those that are tried elsewhere. To see the lines: `cargo test --test attacks -- --nocapture`.
 
+#[path = "attacks/containers.rs"]
+mod containers;
 #[path = "attacks/frames.rs"]
 mod frames;
 #[path = "attacks/keys.rs"]

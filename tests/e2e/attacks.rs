@@ -57,21 +57,6 @@ async fn goes_on(stage: Stage, before: &Value) {
     stage.leave().await;
 }
 
-/// T32: a container that is joined to a network while its agent is at work.
-#[tokio::test(flavor = "multi_thread")]
-async fn t32_who_gives_an_agent_a_network_ends_it_and_is_told_of() {
-    let Some((stage, before)) = one_agent().await else { return };
-    let container = text(&before, "container");
-    docker(&["network", "disconnect", "none", container]);
-    // It may be killed before it is joined.
-    let _ =
-        Command::new("docker").args(["network", "connect", "bridge", container]).output().expect("docker");
-    let told = tampered(&stage, text(&before, "sandbox")).await;
-    assert!(matches!(&told[..], [Tampered { what: Tampering::Drifted, .. }]), "{told:?}");
-    assert_eq!(told[0].agent.as_deref(), before["id"].as_str());
-    goes_on(stage, &before).await;
-}
-
 /// T33: a container that ended and was started again by hand while no platform was there to see it.
 #[tokio::test(flavor = "multi_thread")]
 async fn t33_a_second_life_by_hand_is_not_adopted_and_is_told_of() {

@@ -6,16 +6,17 @@ use std::process::Command;
 use sandbox::conformance::Dockerd;
 use serde_json::Value;
 
+pub(crate) use crate::stage::ready;
 use crate::stage::{Stage, nothing_is_left};
 pub(crate) use crate::support::containers::{
-    DAEMON, PYTHON, build, containers, containers_of, docker, is_available, with_images,
+    DAEMON, ECHO, Image, PYTHON, build, containers, containers_of, crew, docker, inspected, is_available,
+    with_images,
 };
 use crate::support::{Api, Home, Up, eventually};
 
 const TREE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/link");
 
-/// Handlers that give back what they are told: at once, or some seconds later.
-pub(crate) const ECHO: &str = "{protocol: exec, command: [cat]}";
+/// A handler that gives back what it is told, and ends some seconds later.
 const SLOW_ECHO: &str = "{protocol: exec, command: [sh, -c, 'cat; sleep 5'], timeout: 60s}";
 
 /// The same, where the test besides takes root.
@@ -26,68 +27,6 @@ fn is_available_to_root() -> bool {
         eprintln!("skipped: this test takes root");
     }
     is_root && is_available()
-}
-
-/// Of every container of this home's platform, what `format` says.
-pub(crate) fn inspected(home: &Home, format: &str) -> Vec<String> {
-    let ids = containers_of(home);
-    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    docker(&[&["inspect", "--format", format], &ids[..]].concat()).lines().map(str::to_owned).collect()
-}
-
-/// An image of a test's own, built as a user builds one.
-pub(crate) struct Image(pub(crate) String);
-
-impl Image {
-    /// The files of the context are in the home's directory `context`.
-    pub(crate) fn build(home: &Home, name: &str, dockerfile: &str) -> Self {
-        let file = home.write(&format!("{name}.Dockerfile"), dockerfile);
-        let name = format!("hypercode-tests/{name}:{}", std::process::id());
-        let context = home.path("context");
-        let (file, context) = (file.to_str().expect("text"), context.to_str().expect("text"));
-        docker(&["build", "--quiet", "--network", "none", "--file", file, "--tag", &name, context]);
-        Self(name)
-    }
-
-    pub(crate) fn id(&self) -> String {
-        docker(&["image", "inspect", "--format", "{{.Id}}", &self.0])
-    }
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        let _ = Command::new("docker").args(["rmi", "--force", &self.0]).output();
-    }
-}
-
-/// A crew of one agent, without files of its own: all is in its image.
-pub(crate) fn crew(name: &str, image: &str, handler: &str) -> String {
-    format!(
-        r#"
-apiVersion: hypercode.dev/v1
-kind: Profile
-metadata: {{name: {name}}}
-spec:
-  image: {image}
-  handler: {handler}
----
-apiVersion: hypercode.dev/v1
-kind: Crew
-metadata: {{name: {name}}}
-spec:
-  entry: {name}
-  members: [{{name: {name}, profile: {name}}}]
-"#
-    )
-}
-
-/// The one agent of the stage, when its handler is up in this life.
-pub(crate) async fn ready(stage: &Stage, incarnation: u64) -> Value {
-    eventually(&format!("incarnation {incarnation}"), async || {
-        let agents = stage.api.list("/v1/agents").await;
-        agents.into_iter().find(|agent| agent["status"] == "ready" && agent["incarnation"] == incarnation)
-    })
-    .await
 }
 
 /// Waits until the log tells of this tampering.
@@ -167,45 +106,6 @@ async fn an_agent_shows_its_container_and_who_tampers_with_it_is_told_of() {
     told(&stage, "executed").await;
     let after = ready(&stage, 2).await;
     assert_ne!(after["container"], before["container"]);
-    stage.leave().await;
-}
-
-/// T31: what a name stands for is asked once, when the profile is applied.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_image_is_what_it_was_when_its_profile_was_applied() {
-    if !is_available() {
-        return;
-    }
-    let home = Home::in_containers();
-    with_images(&home).await;
-    home.write("context/version", "1");
-    let dockerfile = "FROM hypercode/python\nCOPY version .\n";
-    let image = Image::build(&home, "pinned", dockerfile);
-    let first = image.id();
-    let manifest = crew("pinned", &image.0, "{protocol: exec, command: [cat, /app/version]}");
-    let (profile, alone) = manifest.split_once("---").expect("two documents");
-    let profile = home.write("profile.yaml", profile);
-    let profile = profile.to_str().expect("text").to_owned();
-    let stage = Stage::over(home).await;
-    stage.hypercode(&["profile", "apply", &profile]).await.ok();
-    stage.home.write("context/version", "2");
-    let moved = Image::build(&stage.home, "pinned", dockerfile);
-    let second = moved.id();
-    assert_ne!(first, second);
-
-    stage.assemble(alone).await.ok();
-    assert_eq!(inspected(&stage.home, "{{.Image}}"), std::slice::from_ref(&first));
-    assert_eq!(stage.json(&["profile", "show", "pinned"]).await["image"], first);
-    let agent = ready(&stage, 1).await["id"].as_str().expect("an id").to_owned();
-    stage.hypercode(&["agent", "restart", &agent]).await.ok();
-    assert_eq!(ready(&stage, 2).await["image"], first, "restarted, it is the same");
-
-    stage.hypercode(&["profile", "apply", &profile]).await.ok();
-    let applied = stage.json(&["profile", "show", "pinned"]).await;
-    assert_eq!((&applied["version"], &applied["image"]), (&Value::from(2), &Value::from(second)));
-    let unknown = manifest.replace(&image.0, "hypercode-tests/unknown:1");
-    let said = stage.assemble(&unknown).await.refused(2);
-    assert!(said.contains("`spec.image`") && said.contains("hypercode-tests/unknown:1"), "{said}");
     stage.leave().await;
 }
 

@@ -162,6 +162,15 @@ impl Stage {
     }
 }
 
+/// The one agent of the stage, when its handler is up in this life.
+pub(crate) async fn ready(stage: &Stage, incarnation: u64) -> Value {
+    eventually(&format!("incarnation {incarnation}"), async || {
+        let agents = stage.api.list("/v1/agents").await;
+        agents.into_iter().find(|agent| agent["status"] == "ready" && agent["incarnation"] == incarnation)
+    })
+    .await
+}
+
 /// Waits until no process of this home runs, and looks for what else it might have left.
 pub(crate) async fn nothing_is_left(home: &Home) {
     home.processes_end().await;
