@@ -3,6 +3,8 @@
 //! Each prints one line: what was tried, how it was refused, and where the log tells of it. `docs/attacks.md` lists them
 //! all, with those that are tried elsewhere. To see the lines: `cargo test --test attacks -- --nocapture`.
 
+#[path = "attacks/canaries.rs"]
+mod canaries;
 #[path = "attacks/containers.rs"]
 mod containers;
 #[path = "attacks/frames.rs"]
@@ -28,3 +30,6 @@ mod stage;
 mod support;
 #[path = "attacks/told.rs"]
 mod told;
+#[allow(dead_code, reason = "shared with the tests of the whole, which use all of it")]
+#[path = "e2e/vault.rs"]
+mod vault;

@@ -11,8 +11,6 @@ mod attacks;
 mod audit;
 #[path = "e2e/budget.rs"]
 mod budget;
-#[path = "e2e/canaries.rs"]
-mod canaries;
 #[path = "e2e/demo.rs"]
 mod demo;
 #[path = "e2e/disk.rs"]
@@ -65,6 +63,8 @@ mod tasks;
 mod tcp;
 #[path = "e2e/up.rs"]
 mod up;
+#[path = "e2e/vault.rs"]
+mod vault;
 #[path = "e2e/views.rs"]
 mod views;
 #[path = "e2e/waits.rs"]

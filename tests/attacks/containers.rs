@@ -261,7 +261,7 @@ spec:
 "#;
 
 /// Every runner's token, as soon as it lies there, by the directory of its sandbox.
-fn tokens(run_dir: &Path, found: &mut BTreeMap<PathBuf, String>) {
+pub(crate) fn tokens(run_dir: &Path, found: &mut BTreeMap<PathBuf, String>) {
     for entry in std::fs::read_dir(run_dir).into_iter().flatten().flatten() {
         let path = entry.path();
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

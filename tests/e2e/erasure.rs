@@ -42,23 +42,6 @@ async fn task(stage: &Stage, id: &str) -> Value {
     stage.api.insist_get(&format!("/v1/tasks/{id}")).await
 }
 
-/// Fails if a column of any table holds one of the texts.
-pub(crate) fn search(texts: &[&str]) -> String {
-    let any =
-        |text: &&str| format!("t::text LIKE '%{text}%' OR t::text LIKE '%{}%'", hex::encode(text.as_bytes()));
-    let condition = texts.iter().map(any).collect::<Vec<_>>().join(" OR ").replace('\'', "''");
-    format!(
-        "DO $$ DECLARE place text; found bigint; BEGIN
-           FOR place IN SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
-             WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
-           LOOP
-             EXECUTE 'SELECT count(*) FROM ' || place || ' AS t WHERE {condition}' INTO found;
-             IF found > 0 THEN RAISE EXCEPTION 'found in %', place; END IF;
-           END LOOP;
-         END $$"
-    )
-}
-
 async fn nothing_is_said_any_more(stage: &Stage) {
     for words in [WORDS, SUBJECT] {
         // The sandbox of an agent that ends takes a moment to go.
@@ -69,7 +52,7 @@ async fn nothing_is_said_any_more(stage: &Stage) {
         assert!(!stage.up.log().contains(words));
     }
     if stage.home.is_on_postgres() {
-        stage.home.execute(&search(&[WORDS, SUBJECT])).await;
+        stage.home.no_table_holds(&[WORDS, SUBJECT]).await;
     }
 }
 
@@ -140,7 +123,7 @@ async fn a_subject_is_erased(home: Home) {
     let long = format!("{WORDS} xxx");
     assert_eq!(files_with(&stage.home.data().join("artifacts"), &long), [""; 0]);
     if stage.home.is_on_postgres() {
-        stage.home.execute(&search(&[&long])).await;
+        stage.home.no_table_holds(&[&long]).await;
     }
     let message = large_message(&stage).await;
     let before = stage.home.path("before.tar");

@@ -42,9 +42,13 @@ impl Answer {
 impl Api {
     pub(crate) fn of(home: &Home) -> Self {
         // No connection is kept: the next platform is another one, and may have the port of the one before.
+        let tls = match home.certificate() {
+            Some(certificate) => hypercode::tls::client(Some(certificate)).expect("a certificate"),
+            None => hypercode::tls::none(),
+        };
         let client = Client::builder()
             .no_proxy()
-            .tls_backend_preconfigured(hypercode::tls::none())
+            .tls_backend_preconfigured(tls)
             .pool_max_idle_per_host(0)
             .timeout(SILENCE)
             .build();
@@ -71,7 +75,8 @@ impl Api {
             std::fs::read_to_string(self.data.join(name)).map_err(|error| format!("{name}: {error}"))
         };
         let (address, token) = (read("http.address")?, read("admin.token")?);
-        let url = format!("http://{}{path}", address.trim());
+        let scheme = if address.contains("://") { "" } else { "http://" };
+        let url = format!("{scheme}{}{path}", address.trim());
         Ok(self.client.request(method, url).bearer_auth(token.trim()))
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Home {
     daemon: Option<String>,
     /// How runners in containers come to the platform, where that is not the usual way.
     link: Option<&'static str>,
+    /// The file of the certificate that the platform shows, where it speaks TLS.
+    certificate: Option<String>,
 }
 
 impl Home {
@@ -80,7 +82,17 @@ impl Home {
 
     fn with(database: Option<String>, server: Option<Server>, bus: Option<String>) -> Self {
         let dir = tempfile::Builder::new().prefix("hc-").tempdir_in("/tmp").expect("a temporary directory");
-        Self { dir, database, server, bus, sandbox: "process", runner: None, daemon: None, link: None }
+        Self {
+            dir,
+            database,
+            server,
+            bus,
+            sandbox: "process",
+            runner: None,
+            daemon: None,
+            link: None,
+            certificate: None,
+        }
     }
 
     /// The home of a node that shares a database, a bus and the master key with others.
@@ -138,6 +150,33 @@ impl Home {
         server::execute(self.database.as_deref().expect("the home has a database"), sql).await;
     }
 
+    /// Fails if a column of any table of the database holds one of these texts.
+    pub(crate) async fn no_table_holds(&self, texts: &[&str]) {
+        self.execute(&search(texts)).await;
+    }
+
+    /// Whether agents run in containers.
+    pub(crate) fn is_in_containers(&self) -> bool {
+        self.sandbox == "docker"
+    }
+
+    /// The certificate that clients of the platform trust, where it speaks TLS.
+    pub(crate) fn certificate(&self) -> Option<&Path> {
+        self.certificate.as_deref().map(Path::new)
+    }
+
+    /// Gives the platform a certificate for this machine: what it is told of it, as variables of its environment, and the
+    /// key, in PEM.
+    pub(crate) fn certify(&mut self) -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+        let pem = made.signing_key.serialize_pem();
+        let key = self.write("secrets/tls.key", &pem);
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("a mode");
+        let shown = self.write("tls.pem", made.cert.pem());
+        self.certificate = Some(shown.display().to_string());
+        (format!("HYPERCODE_TLS_CERT={} HYPERCODE_TLS_KEY={}", shown.display(), key.display()), pem)
+    }
+
     /// What the program is told of sandboxes, the database and the bus.
     pub(crate) fn environment(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let sandbox = std::iter::once(("HYPERCODE_SANDBOX", self.sandbox));
@@ -148,6 +187,7 @@ impl Home {
             .chain(runner)
             .chain(self.daemon.iter().map(|socket| ("HYPERCODE_DOCKER_SOCKET", socket.as_str())))
             .chain(self.link.iter().map(|link| ("HYPERCODE_DOCKER_LINK", *link)))
+            .chain(self.certificate.iter().map(|file| ("HYPERCODE_TLS_CA", file.as_str())))
             .chain(self.bus.iter().map(|url| ("HYPERCODE_NATS_URL", url.as_str())))
     }
 
@@ -224,6 +264,23 @@ impl Home {
         sockets_below(&self.run_dir(), &mut found);
         found
     }
+}
+
+/// What fails if a column of any table holds one of the texts.
+fn search(texts: &[&str]) -> String {
+    let any =
+        |text: &&str| format!("t::text LIKE '%{text}%' OR t::text LIKE '%{}%'", hex::encode(text.as_bytes()));
+    let condition = texts.iter().map(any).collect::<Vec<_>>().join(" OR ").replace('\'', "''");
+    format!(
+        "DO $$ DECLARE place text; found bigint; BEGIN
+           FOR place IN SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+             WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+           LOOP
+             EXECUTE 'SELECT count(*) FROM ' || place || ' AS t WHERE {condition}' INTO found;
+             IF found > 0 THEN RAISE EXCEPTION 'found in %', place; END IF;
+           END LOOP;
+         END $$"
+    )
 }
 
 fn sockets_below(dir: &Path, found: &mut Vec<PathBuf>) {

@@ -8,6 +8,7 @@ mod api;
 mod command_line;
 pub(crate) mod containers;
 mod home;
+mod issuer;
 mod platform;
 mod processes;
 
@@ -19,6 +20,7 @@ use tokio::process::Command;
 pub(crate) use api::{Answer, Api, is_passing};
 pub(crate) use command_line::Ran;
 pub(crate) use home::Home;
+pub(crate) use issuer::Issuer;
 pub(crate) use platform::Up;
 pub(crate) use processes::{Process, send};
 
