@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::core::Core;
 use crate::posts::Post;
 use crate::watchdog::{Beat, Sign, Signal, Subject};
-use crate::{hibernation, hosted};
+use crate::{contents, hibernation, hosted};
 
 mod call;
 mod coalesce;
@@ -231,7 +231,13 @@ impl gateway::Host for Host {
 
     async fn exited(&self, sandbox: &SandboxId, exited: link::Exited) {
         let what = if exited.oom { "its handler ran out of memory" } else { "its handler ended" };
-        let detail = ended_as(what, exited.exit_code, exited.signal);
+        let detail = match exited.reason.filter(|_| !exited.oom) {
+            Some(reason) => {
+                let reason: String = reason.chars().take(contents::MESSAGE_CHARS_MAX).collect();
+                format!("its handler was killed: {reason}")
+            }
+            None => ended_as(what, exited.exit_code, exited.signal),
+        };
         let exit = if exited.oom { Exit::OutOfMemory } else { Exit::Failed };
         self.down(sandbox, exit, detail).await;
     }

@@ -21,7 +21,9 @@ pub(crate) use assign::prestart;
 pub(crate) use crew::{check_assembled, check_tokens, enroll as enroll_crew, is_out_of_tokens, seats, spend};
 pub(crate) use pool::{ended, exists as pool_exists, learn as learn_claim, suspect};
 pub(crate) use questions::{answers, fit};
-pub(crate) use task::{dispatch, end_hung, end_if_orphaned, end_with_parent, place_waiting, route, wish};
+pub(crate) use task::{
+    dispatch, end_hung, end_if_orphaned, end_with_parent, let_go, place_waiting, route, wish,
+};
 
 impl Hosted for Profile {
     fn crew(_: &State) -> Option<&CrewId> {

@@ -91,11 +91,10 @@ impl Posts {
         entries.get_mut(sandbox).is_some_and(|entry| entry.ready && entry.sent.insert((task.clone(), fence)))
     }
 
-    /// The attempt was not sent after all, or has ended.
-    pub(crate) fn forget_send(&self, sandbox: &SandboxId, task: &TaskId, fence: u64) {
-        if let Some(entry) = self.entries().get_mut(sandbox) {
-            entry.sent.remove(&(task.clone(), fence));
-        }
+    /// The attempt was not sent after all, or has ended; whether it was.
+    pub(crate) fn forget_send(&self, sandbox: &SandboxId, task: &TaskId, fence: u64) -> bool {
+        let mut entries = self.entries();
+        entries.get_mut(sandbox).is_some_and(|entry| entry.sent.remove(&(task.clone(), fence)))
     }
 
     /// Waits until the handler is up or the post is gone; true if it is up.

@@ -62,6 +62,8 @@ pub(crate) struct Place {
     pub(crate) ready: bool,
     pub(crate) capacity: u32,
     pub(crate) held: BTreeSet<TaskId>,
+    /// Attempts that are over in the log and that its handler is still at, by their fences: no room until it lets go.
+    lingering: BTreeSet<(TaskId, u64)>,
     /// Parked without a sandbox until it is needed.
     asleep: bool,
     /// Set aside or on its way out: as it is, it will not be ready again.
@@ -72,6 +74,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    fn has_room(&self) -> bool {
+        self.held.len() + self.lingering.len() < self.capacity as usize
+    }
+
     /// The task in hand, where there is one and no other.
     pub(crate) fn only_task(&self) -> Option<TaskId> {
         let mut held = self.held.iter();
@@ -132,7 +138,7 @@ impl Roster {
             place.member == wish.member
                 && wish.replica.is_none_or(|replica| place.replica == replica)
                 && place.ready
-                && place.held.len() < place.capacity as usize
+                && place.has_room()
         };
         let rank = |place: &Place| (!place.served.has(&wish.context), place.held.len(), place.replica);
         self.places
@@ -206,6 +212,7 @@ impl Rosters {
                 ready: false,
                 capacity: 0,
                 held: BTreeSet::new(),
+                lingering: BTreeSet::new(),
                 asleep: false,
                 gone: false,
                 idle_since: Instant::now(),
@@ -216,6 +223,7 @@ impl Rosters {
                 place.incarnation = incarnation;
                 place.sandbox = sandbox.cloned();
                 (place.ready, place.asleep, place.gone) = (false, false, false);
+                place.lingering.clear();
             }
         }
     }
@@ -311,6 +319,30 @@ impl Rosters {
         });
     }
 
+    /// The attempt is over, and the agent's handler still at it.
+    pub(crate) fn linger(&self, crew: &CrewId, agent: &AgentId, task: &TaskId, fence: u64) {
+        self.change(crew, agent, |place| {
+            place.lingering.insert((task.clone(), fence));
+        });
+    }
+
+    /// Whether the agent's handler is still at an attempt that is over.
+    pub(crate) fn lingers(&self, crew: &CrewId, agent: &AgentId, task: &TaskId, fence: u64) -> bool {
+        self.place(crew, agent, |place| place.lingering.contains(&(task.clone(), fence))).unwrap_or(false)
+    }
+
+    /// The agent's handler has let go of an attempt that was over; whether it was known to be at it.
+    pub(crate) fn let_go(&self, crew: &CrewId, agent: &AgentId, task: &TaskId, fence: u64) -> bool {
+        let mut lingered = false;
+        self.change(crew, agent, |place| {
+            lingered = place.lingering.remove(&(task.clone(), fence));
+            if lingered {
+                place.idle_since = Instant::now();
+            }
+        });
+        lingered
+    }
+
     /// The task no longer waits.
     pub(crate) fn unqueue(&self, crew: &CrewId, task: &TaskId) {
         if let Some(roster) = self.crews().get_mut(crew) {
@@ -362,7 +394,7 @@ impl Rosters {
         let seats = crews.get(crew)?.places.values().filter(|place| !place.gone).map(|place| Seating {
             member: place.member.clone(),
             replica: place.replica,
-            is_free: !place.ready || place.held.len() < place.capacity as usize,
+            is_free: !place.ready || place.has_room(),
             held: place.held.clone(),
         });
         Some(seats.collect())

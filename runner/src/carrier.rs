@@ -90,6 +90,11 @@ pub(crate) trait Carrier: Send + Sync + std::fmt::Debug {
     /// Kills whatever works on the task; that may be the whole handler.
     fn kill(&self, task: &Id);
 
+    /// Whether that is the whole handler: then the sandbox is at its end.
+    fn is_killed_whole(&self) -> bool {
+        true
+    }
+
     /// The handler's own process, where it has one.
     fn pid(&self) -> Option<i32>;
 

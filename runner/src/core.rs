@@ -137,6 +137,8 @@ pub(crate) struct Core {
     /// Sent again on every link: the handler's end or its failure to start.
     last_word: Option<ToGateway>,
     oom_kills: u64,
+    /// Why the handler was killed from here, once it was.
+    killed: Option<String>,
     ended_at: Option<Instant>,
     end: Option<End>,
 }
@@ -194,6 +196,7 @@ impl Core {
             ping_due: None,
             last_word: None,
             oom_kills: crate::process::oom_kills(),
+            killed: None,
             ended_at: None,
             end: None,
         }

@@ -435,3 +435,29 @@ async fn a_question_under_the_longest_key_is_answered() {
     assert_eq!(stage.ended(&task).await["status"], "completed");
     stage.leave().await;
 }
+
+/// A handler that goes on with a task whose time is over holds its place until it lets go or is killed: the next task
+/// does not go down with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_not_given_to_a_handler_that_does_not_let_go_of_another() {
+    let stage = Stage::empty().await;
+    let crew = CREW
+        .replace("concurrency: 4, grace: 2s}", "concurrency: 1, grace: 1s}\n  retry: {maxAttempts: 1}")
+        .replace(r#"CONCURRENCY: "4""#, r#"CONCURRENCY: "1""#);
+    stage.assemble(&crew).await.ok();
+    let never = stage.home.path("never");
+    let deaf = json!({"do": "deaf", "for": never}).to_string();
+    let submit = ["task", "submit", "troupe", "--input", &deaf, "--deadline", "1s"];
+    let late = stage.json(&submit).await["id"].as_str().expect("an id").to_owned();
+    stage.in_hand(&late, 1).await;
+    let next = stage.submit(&json!({"do": "echo", "text": "unharmed"})).await;
+
+    let late = stage.ended(&late).await;
+    assert_eq!((&late["status"], &late["error"]), (&json!("failed"), &json!("its deadline passed")));
+    let next = stage.ended(&next).await;
+    assert_eq!((&next["status"], &next["attempts"]), (&json!("completed"), &json!(1)), "{next:#}");
+    let lead = stage.agent("lead", "recovered", |agent| agent["incarnation"] == 2).await;
+    let why = lead["lastExit"]["detail"].as_str().expect("a detail");
+    assert!(why.starts_with("its handler was killed: it did not stop task"), "{why}");
+    stage.leave().await;
+}

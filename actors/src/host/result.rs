@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{Host, wire_error};
 use crate::contents;
 use crate::entity::Request;
+use crate::hosted;
 
 impl Host {
     pub(super) async fn take_result(
@@ -43,7 +44,10 @@ impl Host {
             meta: self.core.agent_meta(peer),
             is_first: false,
         };
-        let answer = core.tasks.execute(&id, request).await.map_err(|problem| match problem.kind {
+        let answer = core.tasks.execute(&id, request).await;
+        // Accepted or not: the handler is no longer at it.
+        hosted::let_go(core, &peer.crew, &peer.agent, &submitted.task, frame.fence);
+        let answer = answer.map_err(|problem| match problem.kind {
             kind if kind.is_retryable() => Error::new(ErrorType::Unavailable, &problem.detail),
             _ => wire_error(&problem),
         })?;

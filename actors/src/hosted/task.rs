@@ -7,7 +7,7 @@ use events::api::Problem;
 use events::domain::agent;
 use events::domain::task::Ended;
 use events::domain::task::{Answer, Attempt, Command, Effect, Event, State, Submitted, Task};
-use events::{CommandId, CrewId, SandboxId, TaskId, Timestamp};
+use events::{AgentId, CommandId, CrewId, SandboxId, TaskId, Timestamp};
 use serde_json::Value;
 
 use super::agent::{attempts_end, grace_ms};
@@ -36,7 +36,7 @@ impl Hosted for Task {
                 observe_one(core, submitted, event);
             }
             if state.attempt.is_none() {
-                released(core, submitted, state);
+                released(core, submitted, state, events);
             }
             if state.status.is_terminal() {
                 core.rosters.unqueue(&submitted.crew, &submitted.task);
@@ -82,17 +82,34 @@ fn tell_holder(core: &Arc<Core>, submitted: &Submitted, sign: Sign) {
     }
 }
 
-/// Nobody has the task in hand any more: its place is free for the next.
-fn released(core: &Arc<Core>, submitted: &Submitted, state: &State) {
-    let Some((agent, incarnation)) = core.rosters.holder(&submitted.crew, &submitted.task) else { return };
-    core.rosters.release(&submitted.crew, &agent, &submitted.task);
-    let sandbox = core.rosters.place(&submitted.crew, &agent, |place| place.sandbox.clone());
-    if let Some(sandbox) = sandbox.flatten() {
-        core.posts.forget_send(&sandbox, &submitted.task, state.fence);
+/// Nobody has the task in hand any more: its place is free for the next, unless it was taken from a handler that is
+/// still at it.
+fn released(core: &Arc<Core>, submitted: &Submitted, state: &State, events: &[Event]) {
+    let (crew, task) = (&submitted.crew, &submitted.task);
+    let Some((agent, incarnation)) = core.rosters.holder(crew, task) else { return };
+    core.rosters.release(crew, &agent, task);
+    let sandbox = core.rosters.place(crew, &agent, |place| place.sandbox.clone());
+    let was_sent =
+        sandbox.flatten().is_some_and(|sandbox| core.posts.forget_send(&sandbox, task, state.fence));
+    if was_sent && events.iter().any(takes_away) {
+        core.rosters.linger(crew, &agent, task, state.fence);
     }
     let sign = Sign::TaskEnded { task: submitted.task.clone() };
     core.tell(Signal::Of(Subject { agent, incarnation }, sign));
     place_waiting(core, &submitted.crew);
+}
+
+/// Whether it ends an attempt without a word of the handler that has it.
+fn takes_away(event: &Event) -> bool {
+    let Event::AttemptEnded(ended) = event else { return false };
+    matches!(ended.ended, Ended::Deadline | Ended::Timeout | Ended::Hung)
+}
+
+/// A handler is no longer at an attempt that was taken away from it.
+pub(crate) fn let_go(core: &Arc<Core>, crew: &CrewId, agent: &AgentId, task: &TaskId, fence: u64) {
+    if core.rosters.let_go(crew, agent, task, fence) {
+        place_waiting(core, crew);
+    }
 }
 
 /// Gives waiting tasks to agents that have become free.
@@ -349,10 +366,11 @@ async fn stop(
 async fn halt(core: &Arc<Core>, id: &str, attempt: &Attempt, reason: &str) {
     let state = core.look(&core.tasks, id).await;
     let Some(submitted) = state.submitted.clone() else { return };
-    let grace_ms = grace_ms(core, attempt.placement.agent.as_str()).await;
+    let (crew, agent) = (&submitted.crew, &attempt.placement.agent);
+    let grace_ms = grace_ms(core, agent.as_str()).await;
     let serving =
         |place: &Place| place.sandbox.clone().filter(|_| place.incarnation == attempt.placement.incarnation);
-    let sandbox = core.rosters.place(&submitted.crew, &attempt.placement.agent, serving);
+    let sandbox = core.rosters.place(crew, agent, serving);
     if let Some(sandbox) = sandbox.flatten() {
         let frame = link::CancelFrame {
             task_id: submitted_id(&submitted),
@@ -364,15 +382,20 @@ async fn halt(core: &Arc<Core>, id: &str, attempt: &Attempt, reason: &str) {
             Ok(gateway::Withdrawn::Asked) => {}
             Ok(gateway::Withdrawn::Unsent) => {
                 end_canceled(core, id, &submitted, attempt.fence, reason).await;
-                return;
+                return let_go(core, crew, agent, &submitted.task, attempt.fence);
             }
             Err(reason) => tracing::debug!(task = id, %reason, "attempt cannot be told to stop"),
         }
     }
     let fence = attempt.fence;
+    let patience = Duration::from_millis(grace_ms.saturating_mul(2));
+    if core.rosters.lingers(crew, agent, &submitted.task, fence) {
+        // The attempt is over already; its place is free once the handler lets go, or should have.
+        tokio::time::sleep(patience).await;
+        return let_go(core, crew, agent, &submitted.task, fence);
+    }
     let over = core
         .until(&core.tasks, id, move |state| state.attempt.as_ref().is_none_or(|live| live.fence != fence));
-    let patience = Duration::from_millis(grace_ms.saturating_mul(2));
     if tokio::time::timeout(patience, over).await.is_err() {
         end_canceled(core, id, &submitted, fence, reason).await;
     }

@@ -56,6 +56,7 @@ impl Rosters {
                     continue;
                 };
                 let has_work = !place.held.is_empty()
+                    || !place.lingering.is_empty()
                     || queues.get(&place.member).is_some_and(|queue| !queue.is_empty());
                 let is_due = place.idle_since.elapsed() >= Duration::from_millis(*after_ms);
                 if place.ready && !has_work && is_due {

@@ -198,7 +198,7 @@ pub struct Failed {
     pub log_tail: String,
 }
 
-/// `exited`: the handler ended by itself; the tasks in hand crashed.
+/// `exited`: the handler ended by itself, or was killed since it did not stop a task; the tasks in hand crashed.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exited {
@@ -211,6 +211,9 @@ pub struct Exited {
     /// Whether the kernel killed it for want of memory.
     #[serde(default, skip_serializing_if = "is_default")]
     pub oom: bool,
+    /// Why the runner killed it; absent where it ended by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The tasks that it had in hand.
     #[serde(default)]
     pub tasks: Vec<TaskRef>,

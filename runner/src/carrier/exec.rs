@@ -218,6 +218,10 @@ impl Carrier for Exec {
         }
     }
 
+    fn is_killed_whole(&self) -> bool {
+        false
+    }
+
     fn pid(&self) -> Option<i32> {
         self.running().values().next().map(Child::pid)
     }

@@ -357,6 +357,10 @@ impl Carrier for Http {
 
     fn kill(&self, _task: &Id) {}
 
+    fn is_killed_whole(&self) -> bool {
+        false
+    }
+
     fn pid(&self) -> Option<i32> {
         Some(self.child.pid())
     }

@@ -66,6 +66,7 @@ impl Core {
             exit_code: failure.exit.code,
             signal: failure.exit.signal,
             oom: self.was_out_of_memory(failure.exit),
+            reason: None,
             tasks: Vec::new(),
             log_tail: format!("{}\n{}", failure.log_tail.trim_end(), failure.message),
         };

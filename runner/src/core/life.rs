@@ -176,6 +176,7 @@ impl Core {
             exit_code: exit.code,
             signal: exit.signal,
             oom: self.was_out_of_memory(exit),
+            reason: self.killed.take(),
             tasks,
             log_tail: self.agent.as_ref().map(|agent| agent.log.tail()).unwrap_or_default(),
         };

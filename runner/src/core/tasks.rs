@@ -200,18 +200,31 @@ impl Core {
     }
 
     pub(super) fn on_grace_over(&mut self, task: &Id, number: u32) {
-        let is_current = self.attempts.get(task).is_some_and(|attempt| attempt.number == number);
-        let Some(attempt) = self.attempts.remove(task).filter(|_| is_current) else { return };
-        attempt.work.abort();
+        let Some(attempt) = self.attempts.get(task).filter(|attempt| attempt.number == number) else {
+            return;
+        };
         let reason = attempt.canceled.clone().unwrap_or_default();
+        let carrier = self.agent.as_ref().and_then(|agent| agent.carrier.clone());
+        if let Some(carrier) = carrier.as_ref().filter(|carrier| carrier.is_killed_whole()) {
+            // The attempt ends with the handler: were its end told first, another task would be on its way into a
+            // handler that dies.
+            let killed = format!("it did not stop task {task} within its grace ({reason})");
+            self.killed.get_or_insert(killed);
+            carrier.kill(task);
+            return;
+        }
+        let Some(attempt) = self.attempts.remove(task) else { return };
+        attempt.work.abort();
         self.conclude(task, &attempt, Ok(Executed::ended(State::Canceled, reason)));
-        if let Some(carrier) = self.agent.as_ref().and_then(|agent| agent.carrier.clone()) {
+        if let Some(carrier) = carrier {
             carrier.kill(task);
         }
     }
 
     pub(super) fn on_finished(&mut self, task: &Id, number: u32, outcome: Result<Executed, Error>) {
-        if self.attempts.get(task).is_some_and(|attempt| attempt.number == number)
+        // What a handler comes to that is being killed is told by its end.
+        if self.killed.is_none()
+            && self.attempts.get(task).is_some_and(|attempt| attempt.number == number)
             && let Some(attempt) = self.attempts.remove(task)
         {
             let outcome = match (&attempt.canceled, outcome) {

@@ -80,7 +80,7 @@ const SUMMARIES: &[(&str, &str, &str)] = &[
     (
         "result_refused",
         DENIED,
-        "a result of attempt {attempt} came under fence {fence}, the newest is {newest}",
+        "a result of attempt {attempt} came under fence {fence}, which was over; the newest is {newest}",
     ),
     ("usage_reported", OK, "{agent} says that it used models"),
     ("message_sent", OK, "{from.member}[{from.replica}] to {to}: {message}"),
