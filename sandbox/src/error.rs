@@ -76,6 +76,8 @@ pub enum Error {
         socket: PathBuf,
         /// What it said.
         reason: String,
+        /// Whether it could not be asked, or gave no answer: once it is back, the same may well be done.
+        is_away: bool,
     },
     /// The operating system refused something. The effect may have happened in part; every operation may be repeated.
     #[error("{action} `{path}`: {source}")]
@@ -90,6 +92,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether nobody answers who makes sandboxes, as while the Docker daemon is restarted: it is worth waiting for.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Daemon { is_away: true, .. })
+    }
+
     /// An unusable value, shortened to what a person can read.
     pub(crate) fn invalid(what: &'static str, found: &str, right: impl Into<String>) -> Self {
         Self::Invalid { what, found: found.chars().take(100).collect(), right: right.into() }

@@ -151,6 +151,35 @@ async fn a_docker_daemon_that_is_killed_costs_no_task() {
     assert_eq!(daemon.docker(&["ps", "--all", "--quiet"]), "");
 }
 
+/// A daemon that is away is waited for: that no sandbox can be made meanwhile is charged to nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_waits_for_a_docker_daemon_that_is_away() {
+    if !is_available_to_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut daemon = Dockerd::start(directory.path(), &[]);
+    let home = Home::at_daemon(&daemon.socket());
+    build(&home).await;
+    let stage = Stage::over(home).await;
+    stage.assemble(&crew("patient", PYTHON, ECHO)).await.ok();
+    let agent = ready(&stage, 1).await;
+    let container = agent["container"].as_str().expect("one");
+    let runner = daemon.docker(&["inspect", "--format", "{{.State.Pid}}", container]);
+    daemon.kill();
+    let runner = nix::unistd::Pid::from_raw(runner.trim().parse().expect("a process id"));
+    nix::sys::signal::kill(runner, nix::sys::signal::Signal::SIGKILL).expect("it runs");
+    eventually("the agent waits", async || {
+        stage.up.log().contains("agent waits until its sandbox can be made").then_some(())
+    })
+    .await;
+    daemon.begin();
+    ready(&stage, 2).await;
+    assert_eq!(stage.api.list("/v1/audit?kind=restart_scheduled").await.len(), 1);
+    stage.leave().await;
+    assert_eq!(daemon.docker(&["ps", "--all", "--quiet"]), "");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn other_sandboxes_than_before_leave_no_containers_behind() {
     if !is_available() {

@@ -305,7 +305,7 @@ async fn bring_up(
     if state.status == Status::Provisioning && core.shelves.is_linked(sandbox) {
         return bind_late(core, subject, sandbox, &id, &prepared.made.resources).await;
     }
-    let found = core.provider.find(&id).await.map_err(|error| error.to_string())?;
+    let found = once_there(core, &subject, || core.provider.find(&id)).await?;
     let adopted = found.is_some_and(|found| matches!(found.state, sandbox::State::Running(_)));
     if adopted {
         if state.status == Status::Provisioning && state.pool.is_some() {
@@ -321,7 +321,7 @@ async fn bring_up(
         }
     } else if state.status == Status::Provisioning && state.pool.is_none() {
         let spec = assign::sandbox_spec(core, requested, incarnation, id, socket, &prepared.made);
-        core.provider.create(&spec).await.map_err(|error| error.to_string())?;
+        once_there(core, &subject, || core.provider.create(&spec)).await?;
         core.tell(Signal::Of(subject, Sign::Adopted(liveness)));
     } else {
         let detail = "its sandbox was gone when the platform came back".to_owned();
@@ -339,6 +339,31 @@ async fn bring_up(
         down(core, &requested.agent, incarnation, exit, detail).await;
     }
     Ok(())
+}
+
+/// Asks who makes sandboxes until they answer, for as long as the incarnation lives: that they are away, as while the Docker
+/// daemon is restarted, is not the agent's doing and costs its crew nothing.
+async fn once_there<T, F>(core: &Arc<Core>, subject: &Subject, ask: impl Fn() -> F) -> Result<T, String>
+where
+    F: Future<Output = Result<T, sandbox::Error>>,
+{
+    let limits = &core.options.limits;
+    let (mut wait_ms, mut is_told) = (limits.effect_retry_initial_ms, false);
+    loop {
+        let error = match ask().await {
+            Err(error) if error.is_away() => error,
+            answer => return answer.map_err(|error| error.to_string()),
+        };
+        if !std::mem::replace(&mut is_told, true) {
+            tracing::warn!(agent = %subject.agent, %error, "agent waits until its sandbox can be made");
+        }
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        wait_ms = (wait_ms * 2).min(limits.effect_retry_max_ms);
+        let state = core.look(&core.agents, subject.agent.as_str()).await;
+        if state.incarnation != subject.incarnation || !state.status.is_live() {
+            return Err(error.to_string());
+        }
+    }
 }
 
 /// Tells a runner that stands by whom it serves: identity, environment, secrets and handler go over its link (SB-2).

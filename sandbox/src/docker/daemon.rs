@@ -60,8 +60,12 @@ fn is_so_already(error: &Answer) -> bool {
 impl Daemon {
     /// Connects, and agrees on a version of the API.
     pub(super) async fn connect(socket: &Path, limits: Limits) -> Result<Self, Error> {
-        let unreachable =
-            |reason: String| Error::Daemon { action: "reach", socket: socket.to_owned(), reason };
+        let unreachable = |reason: String| Error::Daemon {
+            action: "reach",
+            socket: socket.to_owned(),
+            reason,
+            is_away: true,
+        };
         let path = socket.to_str().ok_or_else(|| unreachable("its path is not UTF-8".to_owned()))?;
         let docker = Docker::connect_with_unix(path, CLIENT_SECONDS, API_DEFAULT_VERSION)
             .map_err(|error| unreachable(error.to_string()))?;
@@ -267,7 +271,7 @@ impl Daemon {
     ) -> Result<T, Error> {
         match timeout(Duration::from_millis(self.limits.call_ms), call).await {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(self.failed(action, plain(&error))),
+            Ok(Err(error)) => Err(self.answered(action, &error)),
             Err(_) => Err(self.silent(action, self.limits.call_ms)),
         }
     }
@@ -317,17 +321,30 @@ impl Daemon {
             Ok(Err(Answer::DockerResponseServerError { message, .. })) => {
                 Ok(Err(Refusal::Impossible(message)))
             }
-            Ok(Err(error)) => Err(self.failed(action, plain(&error))),
+            Ok(Err(error)) => Err(self.answered(action, &error)),
             Err(_) => Err(self.silent(action, self.limits.start_ms)),
         }
     }
 
     fn silent(&self, action: &'static str, limit_ms: u64) -> Error {
-        self.failed(action, format!("it does not answer within {limit_ms} ms"))
+        let reason = format!("it does not answer within {limit_ms} ms");
+        Error::Daemon { action, socket: self.socket.clone(), reason, is_away: true }
+    }
+
+    /// What came instead of an answer that could be used.
+    fn answered(&self, action: &'static str, error: &Answer) -> Error {
+        let was_asked = matches!(
+            error,
+            Answer::DockerResponseServerError { .. }
+                | Answer::DockerStreamError { .. }
+                | Answer::JsonDataError { .. }
+                | Answer::JsonSerdeError { .. }
+        );
+        Error::Daemon { action, socket: self.socket.clone(), reason: plain(error), is_away: !was_asked }
     }
 
     fn failed(&self, action: &'static str, reason: String) -> Error {
-        Error::Daemon { action, socket: self.socket.clone(), reason }
+        Error::Daemon { action, socket: self.socket.clone(), reason, is_away: false }
     }
 }
 
