@@ -13,6 +13,8 @@ mod frames;
 mod keys;
 #[path = "attacks/kill.rs"]
 mod kill;
+#[path = "attacks/kill_states.rs"]
+mod kill_states;
 #[path = "attacks/limits.rs"]
 mod limits;
 #[path = "attacks/link_misuse.rs"]

@@ -11,9 +11,9 @@ use crate::support::{Up, eventually_within, send};
 use crate::told::{text, told};
 
 /// Nothing of who was killed is accepted so long after the kill was.
-const SILENT: Duration = Duration::from_secs(1);
+pub(crate) const SILENT: Duration = Duration::from_secs(1);
 /// Its sandbox is gone so long after it.
-const GONE: Duration = Duration::from_secs(10);
+pub(crate) const GONE: Duration = Duration::from_secs(10);
 
 /// Everything in the log.
 async fn events(stage: &Stage) -> Vec<Recorded> {
@@ -21,7 +21,7 @@ async fn events(stage: &Stage) -> Vec<Recorded> {
 }
 
 /// The processes of sandboxes: all but the platform.
-fn in_sandboxes(stage: &Stage) -> Vec<i32> {
+pub(crate) fn in_sandboxes(stage: &Stage) -> Vec<i32> {
     let processes = stage.home.processes();
     processes.iter().filter(|process| !process.command.contains(" up ")).map(|process| process.pid).collect()
 }
@@ -38,7 +38,7 @@ async fn gone(stage: &Stage, processes: &[i32], since: Instant) {
 
 /// After the kill was accepted, nothing was recorded in the name of these agents but what was on its way. Where it is
 /// recorded.
-async fn silent(stage: &Stage, agents: &[&str]) -> u64 {
+pub(crate) async fn silent(stage: &Stage, agents: &[&str]) -> u64 {
     let events = events(stage).await;
     let killed = events.iter().find(|event| matches!(&*event.kind, "agent_condemned" | "crew_killed"));
     let (position, killed) =
@@ -53,7 +53,7 @@ async fn silent(stage: &Stage, agents: &[&str]) -> u64 {
 }
 
 /// A crew whose worker chatters with a lead that hears it, and the worker.
-async fn chattering() -> (Stage, String, Value) {
+pub(crate) async fn chattering() -> (Stage, String, Value) {
     let stage = Stage::empty().await;
     let crew = CREW.replace(
         "    - {from: lead, to: worker, kinds: [task, message]}",
