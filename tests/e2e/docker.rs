@@ -127,17 +127,22 @@ async fn agents_in_containers_outlive_a_platform_that_is_killed() {
     stage.leave().await;
 }
 
+/// A platform whose daemon may be ended, and what the daemon keeps; none, and a line, where none can be started.
+async fn at_a_daemon_of_its_own() -> Option<(tempfile::TempDir, Dockerd, Stage)> {
+    if !is_available_to_root() {
+        return None;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let daemon = Dockerd::start(directory.path(), &[]);
+    let home = Home::at_daemon(&daemon.socket());
+    build(&home).await;
+    Some((directory, daemon, Stage::over(home).await))
+}
+
 /// The daemon ends all containers when it comes back; the agent is recovered, and its task is done.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_docker_daemon_that_is_killed_costs_no_task() {
-    if !is_available_to_root() {
-        return;
-    }
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut daemon = Dockerd::start(directory.path(), &[]);
-    let home = Home::at_daemon(&daemon.socket());
-    build(&home).await;
-    let stage = Stage::over(home).await;
+    let Some((_directory, mut daemon, stage)) = at_a_daemon_of_its_own().await else { return };
     stage.assemble(&crew("slow", PYTHON, SLOW_ECHO)).await.ok();
     ready(&stage, 1).await;
     let task = in_hand(&stage, "slow", "said before the end").await;
@@ -154,14 +159,7 @@ async fn a_docker_daemon_that_is_killed_costs_no_task() {
 /// A daemon that is away is waited for: that no sandbox can be made meanwhile is charged to nobody.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_waits_for_a_docker_daemon_that_is_away() {
-    if !is_available_to_root() {
-        return;
-    }
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut daemon = Dockerd::start(directory.path(), &[]);
-    let home = Home::at_daemon(&daemon.socket());
-    build(&home).await;
-    let stage = Stage::over(home).await;
+    let Some((_directory, mut daemon, stage)) = at_a_daemon_of_its_own().await else { return };
     stage.assemble(&crew("patient", PYTHON, ECHO)).await.ok();
     let agent = ready(&stage, 1).await;
     let container = agent["container"].as_str().expect("one");
