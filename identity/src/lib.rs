@@ -1,16 +1,17 @@
 //! Who asks, by which token, and what they may do: no IO, so that every door decides alike.
 //!
 //! ```text
-//!   header --ApiToken--> token, verified --grants of its principal--> roles --permits--> yes or no
-//!   header --UserKeys--> Verified<UserToken> --groups, grants--> roles --permits--> yes or no
+//!   header --ApiToken--> token, verified --roles of its principal--> grants --is_permitted, sight--> yes or no, of what
+//!   header --UserKeys--> Verified<UserToken> --groups, roles--> grants --is_permitted, sight--> yes or no, of what
 //!   link, door --AgentKeys--> Verified<AgentToken> --its agent, life and sandbox--> yes or no
 //! ```
 //!
-//! Nothing is allowed that no role permits: there are no rules that deny, and the roles of a principal add up. Tokens of
+//! Nothing is allowed that no role permits where it was given: there are no rules that deny, and the roles of a principal add up. Tokens of
 //! agents and tokens of people are different types, checked with different keys: one never passes for the other.
 
 mod agent;
 mod compact;
+mod grant;
 mod key;
 mod permission;
 mod role;
@@ -20,9 +21,11 @@ mod verified;
 
 pub use agent::{AgentKeys, AgentToken, Bearer, Jwks, KeySet, LIFETIME_S_MAX, Minted, NoKey, Verb};
 pub use compact::{Fault, LEEWAY_S, TOKEN_BYTES_MAX};
+pub use events::domain::access::{Scope, UnknownScope};
+pub use grant::{Grant, Sight, is_permitted, missing_of, sight};
 pub use key::{Jwk, Kid, MalformedKey, PublicKey, SEED_BYTES, SigningKey};
-pub use permission::PERMISSIONS;
-pub use role::{Role, UnknownRole, is_permitted, missing_of};
+pub use permission::{Level, PERMISSIONS, level_of};
+pub use role::{Role, UnknownRole};
 pub use token::{ApiToken, HashError, MalformedToken, TokenId};
 pub use user::{
     Algorithm, Issuer, KeySetError, UnknownAlgorithm, UserKeys, UserToken, claimed_issuer, is_signed_token,

@@ -12,8 +12,11 @@ use crate::api::{Problem, ProblemKind};
 use crate::event::Principal;
 use crate::id::EntityKind;
 
+mod scope;
 #[cfg(test)]
 mod tests;
+
+pub use scope::{Scope, UnknownScope};
 
 /// The id of the one entity.
 pub const ID: &str = "access";
@@ -21,6 +24,8 @@ pub const ID: &str = "access";
 pub const TOKENS_MAX: usize = 10_000;
 /// Most roles that all principals together have.
 pub const GRANTS_MAX: usize = 10_000;
+/// Most tokens that are neither revoked nor expired, and most roles, within one tenant: none takes the room of another.
+pub const OF_A_TENANT_MAX: usize = 1_000;
 
 crate::domain_events! {
     /// What happens to who may come in.
@@ -43,6 +48,9 @@ pub struct TokenMinted {
     pub purpose: String,
     /// The roles beyond which it does not reach, whatever its holder has.
     pub roles: BTreeSet<String>,
+    /// The scope beyond which it does not reach; older events name none, and mean the platform.
+    #[serde(default, skip_serializing_if = "Scope::is_platform")]
+    pub scope: Scope,
     /// The hash of its secret, in the PHC string format.
     pub hash: String,
     /// When it ends, in milliseconds since 1970.
@@ -68,6 +76,9 @@ pub struct RoleGranted {
     pub principal: Principal,
     /// The role.
     pub role: String,
+    /// Where they have it; older events name none, and mean the platform.
+    #[serde(default, skip_serializing_if = "Scope::is_platform")]
+    pub scope: Scope,
 }
 
 /// Somebody has a role no longer.
@@ -77,6 +88,9 @@ pub struct RoleRevoked {
     pub principal: Principal,
     /// The role.
     pub role: String,
+    /// Where they had it; older events name none, and mean the platform.
+    #[serde(default, skip_serializing_if = "Scope::is_platform")]
+    pub scope: Scope,
 }
 
 /// What may be asked.
@@ -103,15 +117,19 @@ pub enum Rejection {
         token: String,
     },
     /// Somebody does not have the role.
-    #[error("{principal} does not have the role {role}")]
+    #[error("{principal} does not have the role {role} in the scope {scope}")]
     NoRole {
         /// Who.
         principal: Principal,
         /// The role.
         role: String,
+        /// Where it was looked for.
+        scope: Scope,
     },
     /// There are too many.
-    #[error("there are {TOKENS_MAX} tokens or {GRANTS_MAX} roles; revoke what is not needed")]
+    #[error(
+        "there are {TOKENS_MAX} tokens or {GRANTS_MAX} roles, or {OF_A_TENANT_MAX} in the tenant; revoke what is not needed"
+    )]
     Full,
 }
 
@@ -141,24 +159,47 @@ impl Token {
     }
 }
 
+/// A role that somebody has.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Held {
+    /// The role.
+    pub role: String,
+    /// Where.
+    pub scope: Scope,
+}
+
 /// Who may come in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// Every token that was ever made, by its id.
     pub tokens: BTreeMap<String, Token>,
     /// The roles of each principal that has any.
-    pub roles: BTreeMap<Principal, BTreeSet<String>>,
+    pub roles: BTreeMap<Principal, BTreeSet<Held>>,
 }
 
 impl State {
-    /// Whether somebody has a role.
-    pub fn has(&self, principal: &Principal, role: &str) -> bool {
-        self.roles.get(principal).is_some_and(|roles| roles.contains(role))
+    /// Whether somebody was given a role in this scope and no other.
+    pub fn has(&self, principal: &Principal, role: &str, scope: &Scope) -> bool {
+        let is_it = |held: &Held| held.role == role && held.scope == *scope;
+        self.roles.get(principal).is_some_and(|roles| roles.iter().any(is_it))
     }
 
-    fn is_full(&self, now_ms: i64) -> bool {
-        let live = self.tokens.values().filter(|token| token.is_live(now_ms)).count();
-        live >= TOKENS_MAX || self.roles.values().map(BTreeSet::len).sum::<usize>() >= GRANTS_MAX
+    /// Whether somebody has a role in a scope that covers this one.
+    fn reaches(&self, principal: &Principal, role: &str, scope: &Scope) -> bool {
+        let reaches = |held: &Held| held.role == role && held.scope.covers(scope);
+        self.roles.get(principal).is_some_and(|roles| roles.iter().any(reaches))
+    }
+
+    /// Whether there is no room for more in this scope.
+    fn is_full(&self, scope: &Scope, now_ms: i64) -> bool {
+        let live = self.tokens.values().filter(|token| token.is_live(now_ms));
+        let tokens: Vec<&Scope> = live.map(|token| &token.minted.scope).collect();
+        let roles: Vec<&Scope> = self.roles.values().flatten().map(|held| &held.scope).collect();
+        let of_tenant = |scopes: &[&Scope]| {
+            let tenant = scope.tenant();
+            tenant.is_some() && scopes.iter().filter(|of| of.tenant() == tenant).count() >= OF_A_TENANT_MAX
+        };
+        tokens.len() >= TOKENS_MAX || roles.len() >= GRANTS_MAX || of_tenant(&tokens) || of_tenant(&roles)
     }
 }
 
@@ -176,11 +217,18 @@ impl Decider for Access {
     fn decide(state: &State, command: &Command, context: &Context) -> Result<Vec<Event>, Rejection> {
         let now_ms = context.now.millis();
         match command {
-            Command::Mint(_) | Command::Grant(_) if state.is_full(now_ms) => Err(Rejection::Full),
+            Command::Mint(TokenMinted { scope, .. }) | Command::Grant(RoleGranted { scope, .. })
+                if state.is_full(scope, now_ms) =>
+            {
+                Err(Rejection::Full)
+            }
             Command::Mint(minted) => {
-                let lacking = minted.roles.iter().filter(|role| !state.has(&minted.holder, role));
-                let granted = lacking
-                    .map(|role| RoleGranted { principal: minted.holder.clone(), role: role.clone() }.into());
+                let TokenMinted { holder, roles, scope, .. } = minted;
+                let lacking = roles.iter().filter(|role| !state.reaches(holder, role, scope));
+                let granted = lacking.map(|role| {
+                    let (principal, role, scope) = (holder.clone(), role.clone(), scope.clone());
+                    RoleGranted { principal, role, scope }.into()
+                });
                 Ok(granted.chain([minted.clone().into()]).collect())
             }
             Command::Revoke(revoked) => match state.tokens.get(&revoked.token) {
@@ -188,13 +236,16 @@ impl Decider for Access {
                 Some(token) if token.revoked.is_some() => Ok(Vec::new()),
                 Some(_) => Ok(vec![revoked.clone().into()]),
             },
-            Command::Grant(granted) if state.has(&granted.principal, &granted.role) => Ok(Vec::new()),
-            Command::Grant(granted) => Ok(vec![granted.clone().into()]),
-            Command::Withdraw(revoked) if state.has(&revoked.principal, &revoked.role) => {
-                Ok(vec![revoked.clone().into()])
+            Command::Grant(RoleGranted { principal, role, scope }) if state.has(principal, role, scope) => {
+                Ok(Vec::new())
             }
-            Command::Withdraw(RoleRevoked { principal, role }) => {
-                Err(Rejection::NoRole { principal: principal.clone(), role: role.clone() })
+            Command::Grant(granted) => Ok(vec![granted.clone().into()]),
+            Command::Withdraw(revoked) => {
+                let RoleRevoked { principal, role, scope } = revoked.clone();
+                match state.has(&principal, &role, &scope) {
+                    true => Ok(vec![revoked.clone().into()]),
+                    false => Err(Rejection::NoRole { principal, role, scope }),
+                }
             }
         }
     }
@@ -210,12 +261,13 @@ impl Decider for Access {
                     token.revoked = Some(revoked.reason.clone());
                 }
             }
-            Event::RoleGranted(RoleGranted { principal, role }) => {
-                state.roles.entry(principal.clone()).or_default().insert(role.clone());
+            Event::RoleGranted(RoleGranted { principal, role, scope }) => {
+                let held = Held { role: role.clone(), scope: scope.clone() };
+                state.roles.entry(principal.clone()).or_default().insert(held);
             }
-            Event::RoleRevoked(RoleRevoked { principal, role }) => {
+            Event::RoleRevoked(RoleRevoked { principal, role, scope }) => {
                 if let Some(roles) = state.roles.get_mut(principal) {
-                    roles.remove(role);
+                    roles.remove(&Held { role: role.clone(), scope: scope.clone() });
                     if roles.is_empty() {
                         state.roles.remove(principal);
                     }

@@ -7,6 +7,7 @@ fn minted(token: &str, holder: &str, roles: &[&str]) -> TokenMinted {
         holder: Principal::user(holder),
         purpose: "a test".to_owned(),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        scope: Scope::Platform,
         hash: "$argon2id$".to_owned(),
         expires_at_ms: 5_000_000,
         lifetime_ms: None,
@@ -14,7 +15,11 @@ fn minted(token: &str, holder: &str, roles: &[&str]) -> TokenMinted {
 }
 
 fn granted(principal: &str, role: &str) -> RoleGranted {
-    RoleGranted { principal: Principal::user(principal), role: role.to_owned() }
+    RoleGranted { principal: Principal::user(principal), role: role.to_owned(), scope: Scope::Platform }
+}
+
+fn within(scope: &str, granted: RoleGranted) -> RoleGranted {
+    RoleGranted { scope: scope.parse().expect("a scope"), ..granted }
 }
 
 #[test]
@@ -39,8 +44,11 @@ fn what_is_revoked_stays_revoked_and_is_still_known() {
     assert_eq!(access.give(&revoke).expect("revoked").len(), 1);
     assert_eq!(access.give(&revoke).expect("it is so already"), []);
     assert!(!access.state.tokens["t1"].is_live(access.now_ms));
-    let withdraw =
-        Command::Withdraw(RoleRevoked { principal: Principal::user("eve"), role: "viewer".into() });
+    let withdraw = Command::Withdraw(RoleRevoked {
+        principal: Principal::user("eve"),
+        role: "viewer".into(),
+        scope: Scope::Platform,
+    });
     access.give(&withdraw).expect("withdrawn");
     assert!(access.state.roles.is_empty());
     assert!(matches!(access.give(&withdraw), Err(Rejection::NoRole { .. })));
@@ -59,4 +67,58 @@ fn tokens_are_bounded_by_those_that_live() {
     let mint = Command::Mint(minted("more", "eve", &[]));
     assert_eq!(Access::decide(&state, &mint, &context(1)), Err(Rejection::Full));
     assert!(Access::decide(&state, &mint, &context(5_000_000)).is_ok());
+}
+
+#[test]
+fn events_that_name_no_scope_mean_the_platform_and_are_written_as_they_were() {
+    let old = r#"{"principal":"user:eve","role":"viewer"}"#;
+    let event: RoleGranted = serde_json::from_str(old).expect("an old event");
+    assert_eq!(
+        (&event, serde_json::to_string(&event).expect("JSON").as_str()),
+        (&granted("eve", "viewer"), old)
+    );
+    let scoped = within("crew:acme/cr_1", granted("eve", "viewer"));
+    let text = serde_json::to_string(&scoped).expect("JSON");
+    assert!(text.contains(r#""scope":"crew:acme/cr_1""#), "{text}");
+    assert_eq!(serde_json::from_str::<RoleGranted>(&text).expect("a new event"), scoped);
+}
+
+#[test]
+fn a_role_in_one_scope_is_none_in_another() {
+    let mut access = Driven::<Access>::new();
+    access.give(&Command::Grant(within("tenant:acme", granted("eve", "viewer")))).expect("granted");
+    access.give(&Command::Grant(within("tenant:globex", granted("eve", "viewer")))).expect("granted");
+    let withdraw = |scope: &str| {
+        let RoleGranted { principal, role, scope } = within(scope, granted("eve", "viewer"));
+        Command::Withdraw(RoleRevoked { principal, role, scope })
+    };
+    assert!(matches!(access.give(&withdraw("platform")), Err(Rejection::NoRole { .. })));
+    access.give(&withdraw("tenant:acme")).expect("withdrawn");
+    let eve = Principal::user("eve");
+    let has = |scope: &str| access.state.has(&eve, "viewer", &scope.parse().expect("a scope"));
+    assert!(!has("tenant:acme") && has("tenant:globex"));
+    // A token of a narrow scope brings nothing to who has the role in a wider one.
+    let token = TokenMinted {
+        scope: "crew:globex/cr_1".parse().expect("a scope"),
+        ..minted("t1", "eve", &["viewer"])
+    };
+    assert_eq!(access.give(&Command::Mint(token.clone())).expect("minted"), [token.into()]);
+    access.assert_folds_the_same();
+}
+
+#[test]
+fn a_tenant_fills_no_more_than_its_own_room() {
+    let mut state = State::default();
+    for number in 0..OF_A_TENANT_MAX {
+        let scoped = within("tenant:acme", granted(&format!("u{number}"), "viewer"));
+        state = Access::evolve(state, &scoped.into());
+    }
+    let context = Context { now: crate::Timestamp(0), seed: 0 };
+    let grant = |scope: &str| Command::Grant(within(scope, granted("one-more", "viewer")));
+    for full in ["tenant:acme", "crew:acme/cr_1"] {
+        assert_eq!(Access::decide(&state, &grant(full), &context), Err(Rejection::Full), "{full}");
+    }
+    for free in ["tenant:globex", "platform"] {
+        assert!(Access::decide(&state, &grant(free), &context).is_ok(), "{free}");
+    }
 }
