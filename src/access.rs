@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use events::api::{Problem, ProblemKind};
-use events::domain::access::{self, State, Token as Kept};
-use events::{EventStore, Principal, Timestamp};
-use identity::{ApiToken, Role, TokenId, is_signed_token};
+use events::domain::access::{self, Held, State, Token as Kept, TokenMinted};
+use events::{EventStore, Principal, Tenant, Timestamp};
+use identity::{ApiToken, Grant, Role, TokenId, is_signed_token};
 use tokio::sync::Semaphore;
 
 use crate::api::{Rates, Token};
@@ -33,14 +33,28 @@ const VERIFIED_MAX: usize = 10_000;
 pub(crate) struct Identity {
     /// Who.
     pub(crate) principal: Principal,
-    /// What they are to the platform, by this token.
-    pub(crate) roles: Vec<Role>,
+    /// What they are to the platform and where, by this token.
+    pub(crate) grants: Vec<Grant>,
     /// The token, unless it is the administrator's of the data directory, or an outside issuer's.
     pub(crate) token: Option<TokenId>,
     /// The roles that an outside issuer's groups give.
-    pub(crate) mapped: Vec<Role>,
+    pub(crate) mapped: Vec<Grant>,
     /// When the token ends.
     pub(crate) expires_at: Option<Timestamp>,
+}
+
+impl Identity {
+    /// The only tenant that their roles name, if they name one and no other.
+    pub(crate) fn only_tenant(&self) -> Option<&Tenant> {
+        let mut tenants = self.grants.iter().filter_map(|grant| grant.scope.tenant());
+        let first = tenants.next()?;
+        tenants.all(|tenant| tenant == first).then_some(first)
+    }
+
+    /// Whether they have a role that names this tenant.
+    pub(crate) fn is_of(&self, tenant: &Tenant) -> bool {
+        self.grants.iter().any(|grant| grant.scope.tenant() == Some(tenant))
+    }
 }
 
 /// What is known of tokens and roles.
@@ -121,12 +135,12 @@ impl Access {
     }
 
     async fn outsider(&self, known: Outsider) -> Result<Identity, Problem> {
-        let Outsider { principal, roles, expires_at } = known;
+        let Outsider { principal, grants, expires_at } = known;
         let identity = Identity {
             principal,
-            roles: Vec::new(),
+            grants: Vec::new(),
             token: None,
-            mapped: roles,
+            mapped: grants,
             expires_at: Some(expires_at),
         };
         as_of(&identity, &*self.known.current().await?)
@@ -200,18 +214,24 @@ fn without_token(was: &Identity, state: &State) -> Result<Identity, Problem> {
     if expires_at <= Timestamp::now() {
         return Err(stranger("the token has ended"));
     }
-    let mut roles: Vec<Role> = was.mapped.iter().copied().chain(roles_of(state, &was.principal)).collect();
-    roles.sort_unstable();
-    roles.dedup();
-    Ok(Identity { roles, ..was.clone() })
+    let mut grants: Vec<Grant> = was.mapped.iter().cloned().chain(grants_of(state, &was.principal)).collect();
+    grants.sort_unstable();
+    grants.dedup();
+    Ok(Identity { grants, ..was.clone() })
 }
 
-/// Who comes in by a token, with as many of its roles as its holder still has.
+/// Who comes in by a token, with as many of its roles as its holder still has, and no further than its scope.
 fn holder_of(state: &State, id: &TokenId, token: &Kept) -> Identity {
-    let holder = &token.minted.holder;
+    let TokenMinted { holder, roles, scope, .. } = &token.minted;
+    let held = grants_of(state, holder).filter(|grant| roles.contains(grant.role.as_str()));
+    let mut grants: Vec<Grant> = held
+        .filter_map(|Grant { role, scope: held }| Some(Grant { role, scope: held.within(scope)?.clone() }))
+        .collect();
+    grants.sort_unstable();
+    grants.dedup();
     Identity {
         principal: holder.clone(),
-        roles: roles_of(state, holder).filter(|role| token.minted.roles.contains(role.as_str())).collect(),
+        grants,
         token: Some(id.clone()),
         mapped: Vec::new(),
         expires_at: Some(Timestamp(token.minted.expires_at_ms * 1_000)),
@@ -221,7 +241,7 @@ fn holder_of(state: &State, id: &TokenId, token: &Kept) -> Identity {
 fn administrator() -> Identity {
     Identity {
         principal: Principal::user("admin"),
-        roles: vec![Role::PlatformAdmin],
+        grants: vec![Grant::everywhere(Role::PlatformAdmin)],
         token: None,
         mapped: Vec::new(),
         expires_at: None,
@@ -233,8 +253,9 @@ fn stranger(detail: &str) -> Problem {
 }
 
 /// The roles of a principal. A name that this version does not know permits nothing.
-fn roles_of(state: &State, principal: &Principal) -> impl Iterator<Item = Role> {
-    state.roles.get(principal).into_iter().flatten().filter_map(|role| role.parse().ok())
+fn grants_of(state: &State, principal: &Principal) -> impl Iterator<Item = Grant> {
+    let held = state.roles.get(principal).into_iter().flatten();
+    held.filter_map(|Held { role, scope }| Some(Grant { role: role.parse().ok()?, scope: scope.clone() }))
 }
 
 #[cfg(test)]

@@ -18,12 +18,13 @@ mod manifests;
 mod operation;
 mod problem;
 mod rates;
+mod reach;
 mod secrets;
 mod service;
 mod token;
 
 pub(crate) use answer::Done;
-pub(crate) use caller::Headers;
+pub(crate) use caller::{Headers, TENANT};
 pub(crate) use crews::crew_id;
 pub(crate) use input::{Request, event_kind, fields, is_json, media_type, object, parse, unsupported};
 pub(crate) use manifests::{Source, crew_and_profiles, read};

@@ -29,6 +29,7 @@ mod secret;
 mod session;
 mod sse;
 mod task;
+mod tenant;
 mod token;
 mod up;
 
@@ -40,6 +41,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use clap::{Args, Parser, Subcommand};
+use events::Tenant;
 use events::api::Problem;
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -78,6 +80,9 @@ pub(crate) struct Global {
     /// The platform to talk to [default: where the platform of the data directory listens].
     #[arg(long, global = true, value_name = "URL", env = "HYPERCODE_SERVER", hide_env_values = true)]
     server: Option<String>,
+    /// The tenant that it is about [default: the only one that one's roles name, else `default`].
+    #[arg(long, global = true, value_name = "NAME", env = "HYPERCODE_TENANT", hide_env_values = true)]
+    tenant: Option<Tenant>,
     /// The file that holds the token to show [default: `admin.token` in the data directory].
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -145,6 +150,9 @@ enum Command {
     /// Give, see and take roles.
     #[command(subcommand)]
     Role(role::Role),
+    /// See the tenants whose crews one may see.
+    #[command(subcommand)]
+    Tenant(tenant::Tenant),
     /// See, change and end the keys that sign agents' tokens.
     #[command(subcommand)]
     Key(key::Key),
@@ -249,6 +257,7 @@ impl Command {
             Self::Log(log) => log.run(output).await,
             Self::Token(token) => token.run(&Session::open(global, output)?).await,
             Self::Role(role) => role.run(&Session::open(global, output)?).await,
+            Self::Tenant(tenant) => tenant.run(&Session::open(global, output)?).await,
             Self::Kill(kill) => kill.run(&Session::open(global, output)?).await,
             Self::Key(key) => key.run(&Session::open(global, output)?).await,
             Self::Secret(secret) => secret.run(&Session::open(global, output)?).await,

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
+use events::Tenant;
 use events::api::{Problem, ProblemKind};
 use futures_util::{Stream, TryStreamExt as _};
 use reqwest::{Method, RequestBuilder, Response, header};
 use serde_json::Value;
 
-use crate::api::{Details, PROBLEM_MEDIA_TYPE, Token};
+use crate::api::{Details, PROBLEM_MEDIA_TYPE, TENANT, Token};
 use crate::tls;
 
 /// How long connecting may take.
@@ -24,6 +25,7 @@ pub struct Client {
     http: reqwest::Client,
     base: String,
     token: Token,
+    tenant: Option<Tenant>,
 }
 
 impl Client {
@@ -46,7 +48,13 @@ impl Client {
             .user_agent(concat!("hypercode/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| invalid(error.to_string()))?;
-        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token })
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token, tenant: None })
+    }
+
+    /// The same, whose requests name this tenant.
+    #[must_use]
+    pub fn about(self, tenant: Option<Tenant>) -> Self {
+        Self { tenant, ..self }
     }
 
     /// Reads what is at `path`.
@@ -96,7 +104,11 @@ impl Client {
             url += if i == 0 { "?" } else { "&" };
             url += &format!("{name}={}", escape(value));
         }
-        self.http.request(method, url).bearer_auth(self.token.expose())
+        let request = self.http.request(method, url).bearer_auth(self.token.expose());
+        match &self.tenant {
+            Some(tenant) => request.header(TENANT, tenant.as_str()),
+            None => request,
+        }
     }
 
     async fn json(&self, request: RequestBuilder) -> Result<Value, Problem> {

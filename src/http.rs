@@ -28,6 +28,7 @@ mod registry;
 mod route;
 mod secrets;
 mod serve;
+mod tenants;
 
 use std::sync::Arc;
 

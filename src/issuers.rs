@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use events::api::{Problem, ProblemKind};
 use events::{Principal, Timestamp};
-use identity::{Algorithm, Fault, Issuer, Role, UserKeys, UserToken, Verified, claimed_issuer};
+use identity::{Algorithm, Fault, Grant, Issuer, UserKeys, UserToken, Verified, claimed_issuer};
 use reqwest::header::CACHE_CONTROL;
 use serde::Deserialize;
 
@@ -105,7 +105,7 @@ struct Trusted {
     name: String,
     issuer: Issuer,
     source: Source,
-    roles: BTreeMap<String, Vec<Role>>,
+    roles: BTreeMap<String, Vec<Grant>>,
     kept: Mutex<Kept>,
     /// Held by whoever reads the keys.
     reading: tokio::sync::Mutex<()>,
@@ -116,7 +116,7 @@ struct Trusted {
 pub(crate) struct Outsider {
     pub(crate) principal: Principal,
     /// What their groups make them here.
-    pub(crate) roles: Vec<Role>,
+    pub(crate) grants: Vec<Grant>,
     pub(crate) expires_at: Timestamp,
 }
 
@@ -274,7 +274,7 @@ impl Trusted {
         let source = Source::parse(&keys).map_err(within)?;
         let roles = roles.into_iter().map(|(group, names)| {
             let named =
-                names.iter().map(|role| role.parse::<Role>().map_err(|error| within(error.to_string())));
+                names.iter().map(|role| role.parse::<Grant>().map_err(|error| within(error.to_string())));
             Ok((group, named.collect::<Result<Vec<_>, String>>()?))
         });
         let roles = roles.collect::<Result<BTreeMap<_, _>, String>>()?;
@@ -292,12 +292,12 @@ impl Trusted {
     /// is nothing to go by.
     fn outsider(&self, token: &UserToken) -> Option<Outsider> {
         let principal = format!("user:{}/{}", self.name, token.subject).parse().ok()?;
-        let mut roles: Vec<Role> =
-            token.groups.iter().filter_map(|group| self.roles.get(group)).flatten().copied().collect();
-        roles.sort_unstable();
-        roles.dedup();
+        let mut grants: Vec<Grant> =
+            token.groups.iter().filter_map(|group| self.roles.get(group)).flatten().cloned().collect();
+        grants.sort_unstable();
+        grants.dedup();
         let expires_at = Timestamp(i64::try_from(token.expires_s).ok()?.checked_mul(1_000_000)?);
-        Some(Outsider { principal, roles, expires_at })
+        Some(Outsider { principal, grants, expires_at })
     }
 
     fn fresh(&self, age_max: &impl Fn(&Kept) -> Duration) -> Option<Arc<UserKeys>> {

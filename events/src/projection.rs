@@ -48,7 +48,7 @@ use crate::subscription;
 
 pub use self::audit::summarize;
 pub use self::compare::{Comparison, Difference, Frozen};
-pub use self::query::{Direction, PAGE_ITEMS_MAX, Page, PageRequest, Unfinished};
+pub use self::query::{Direction, PAGE_ITEMS_MAX, Page, PageRequest, Unfinished, Within};
 pub use self::rebuild::Rebuilding;
 pub use self::rows::{
     AgentFilter, AgentView, AttemptView, AuditEntry, AuditFilter, CrewFilter, CrewView, Delivery, Lifespan,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::str::FromStr;
 
-use events::domain::access::Scope;
+use events::domain::access::{Scope, UnknownScope};
 use events::{CrewId, Tenant};
 
 use crate::permission::{Level, PERMISSIONS, level_of};
-use crate::role::Role;
+use crate::role::{Role, UnknownRole};
 
 /// A role that somebody has somewhere.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +32,27 @@ impl fmt::Display for Grant {
             Scope::Platform => self.role.fmt(f),
             scope => write!(f, "{}@{scope}", self.role),
         }
+    }
+}
+
+/// A text that is no role, or names no scope after its `@`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnknownGrant {
+    /// It names no role.
+    #[error(transparent)]
+    Role(#[from] UnknownRole),
+    /// It names no scope.
+    #[error(transparent)]
+    Scope(#[from] UnknownScope),
+}
+
+impl FromStr for Grant {
+    type Err = UnknownGrant;
+
+    fn from_str(text: &str) -> Result<Self, UnknownGrant> {
+        let (role, scope) = text.split_once('@').unwrap_or((text, "platform"));
+        Ok(Self { role: role.parse()?, scope: scope.parse()? })
     }
 }
 
@@ -64,19 +86,19 @@ impl Sight {
     }
 }
 
-/// Where a role must reach for what needs the permission to be done at this scope.
-fn needed(permission: &str, at: &Scope) -> Scope {
+/// Whether a role in this scope reaches what needs the permission and is done at `at`.
+fn reaches(scope: &Scope, permission: &str, at: &Scope) -> bool {
     match (level_of(permission), at) {
-        (Level::Platform, _) => Scope::Platform,
-        (Level::Tenant, Scope::Crew(tenant, _)) => Scope::Tenant(tenant.clone()),
-        (Level::Tenant | Level::Crew, at) => at.clone(),
+        (Level::Own, _) => true,
+        (Level::Platform, _) => scope.is_platform(),
+        (Level::Tenant, Scope::Crew(tenant, _)) => scope.covers(&Scope::Tenant(tenant.clone())),
+        (Level::Tenant | Level::Crew, at) => scope.covers(at),
     }
 }
 
 /// Whether whoever has these roles may do what needs the permission at this scope.
 pub fn is_permitted(grants: &[Grant], permission: &str, at: &Scope) -> bool {
-    let needed = needed(permission, at);
-    grants.iter().any(|grant| grant.role.permits(permission) && grant.scope.covers(&needed))
+    grants.iter().any(|grant| grant.role.permits(permission) && reaches(&grant.scope, permission, at))
 }
 
 /// With what of a tenant whoever has these roles may do what needs the permission.
@@ -99,7 +121,7 @@ pub fn sight(grants: &[Grant], permission: &str, tenant: &Tenant) -> Sight {
 pub fn missing_of(own: &[Grant], given: &Grant) -> Option<&'static str> {
     let Grant { role, scope } = given;
     // A role in a tenant does not bring what it takes one in the platform for.
-    let is_brought = |permission: &str| role.permits(permission) && scope.covers(&needed(permission, scope));
+    let is_brought = |permission: &str| role.permits(permission) && reaches(scope, permission, scope);
     PERMISSIONS
         .iter()
         .map(|(permission, _)| *permission)

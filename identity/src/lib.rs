@@ -22,7 +22,7 @@ mod verified;
 pub use agent::{AgentKeys, AgentToken, Bearer, Jwks, KeySet, LIFETIME_S_MAX, Minted, NoKey, Verb};
 pub use compact::{Fault, LEEWAY_S, TOKEN_BYTES_MAX};
 pub use events::domain::access::{Scope, UnknownScope};
-pub use grant::{Grant, Sight, is_permitted, missing_of, sight};
+pub use grant::{Grant, Sight, UnknownGrant, is_permitted, missing_of, sight};
 pub use key::{Jwk, Kid, MalformedKey, PublicKey, SEED_BYTES, SigningKey};
 pub use permission::{Level, PERMISSIONS, level_of};
 pub use role::{Role, UnknownRole};

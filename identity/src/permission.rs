@@ -9,6 +9,8 @@ pub enum Level {
     Tenant,
     /// What it is about belongs to a crew: it takes a role in that, in its tenant, or in the platform.
     Crew,
+    /// It is about who asks: it takes any role, wherever that is.
+    Own,
 }
 
 impl Level {
@@ -18,11 +20,12 @@ impl Level {
             Self::Platform => "platform",
             Self::Tenant => "tenant",
             Self::Crew => "crew",
+            Self::Own => "own",
         }
     }
 }
 
-use Level::{Crew, Platform, Tenant};
+use Level::{Crew, Own, Platform, Tenant};
 
 /// Every permission that some door asks for, `resource:verb`, in order, and where it holds.
 pub const PERMISSIONS: &[(&str, Level)] = &[
@@ -45,7 +48,7 @@ pub const PERMISSIONS: &[(&str, Level)] = &[
     ("crew:read", Crew),
     ("crew:resume", Crew),
     ("crew:scale", Crew),
-    ("identity:read", Crew),
+    ("identity:read", Own),
     ("key:read", Platform),
     ("key:revoke", Platform),
     ("key:rotate", Platform),

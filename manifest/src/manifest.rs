@@ -100,9 +100,9 @@ impl Manifest {
 pub struct Metadata {
     /// The name, unique within kind and tenant.
     pub name: Name,
-    /// The tenant that owns the entity.
-    #[serde(default = "Metadata::default_tenant")]
-    pub tenant: Name,
+    /// The tenant that owns the entity; that of the request if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Name>,
     /// Free labels to search and group by: at most 64, values at most 256 characters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -113,9 +113,4 @@ impl Metadata {
     pub const LABELS_MAX: usize = 64;
     /// The most characters in a label's key or value.
     pub const LABEL_LENGTH_MAX: usize = 256;
-
-    /// The tenant of manifests that name none: `default`.
-    pub fn default_tenant() -> Name {
-        Name::unchecked("default")
-    }
 }

@@ -134,7 +134,7 @@ fn name(number: usize) -> Name {
 fn metadata() -> impl Strategy<Value = Metadata> {
     (0..9_usize, btree_map("[a-z./ é]{1,9}", r"[^\x00]{0,9}", 0..3)).prop_map(|(number, labels)| Metadata {
         name: name(number),
-        tenant: Metadata::default_tenant(),
+        tenant: (number % 3 == 0).then(|| name(number)),
         labels,
     })
 }

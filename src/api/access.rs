@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use events::Principal;
-use events::api::Caller;
-use identity::{Role, UnknownRole};
-use manifest::Millis;
+use events::api::Problem;
+use events::{EntityKind, Principal};
+use identity::{Role, Scope, UnknownRole, UnknownScope};
+use manifest::{Millis, Name};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::crews::crew_id;
 use super::operation::{Body, Deed};
 use super::problem::Refusal;
-use super::service::Service;
+use super::service::{Admitted, Service};
 use crate::access::Change;
 
 /// Longest life of a token, in milliseconds.
@@ -31,6 +32,9 @@ pub(super) struct MintToken {
     /// What it is for, in words for people.
     #[serde(default)]
     purpose: String,
+    /// How far it reaches, whatever its roles: `platform`, `tenant:NAME` or `crew:ID`; by default what the request is about.
+    #[serde(default)]
+    scope: Option<String>,
     /// How long it lives, such as `30d`; 30 days by default, a year at most.
     #[serde(default = "thirty_days")]
     expires: String,
@@ -41,7 +45,7 @@ fn thirty_days() -> String {
 }
 
 impl Body for MintToken {
-    async fn deed(self, _: &Service, _: &Caller) -> Result<Deed, Refusal> {
+    async fn deed(self, service: &Service, admitted: &Admitted) -> Result<Deed, Refusal> {
         let roles = self.roles.iter().map(|name| role(name)).collect::<Result<BTreeSet<_>, _>>()?;
         if roles.is_empty() {
             return Err(Refusal::invalid("`roles`: expected at least one role"));
@@ -58,6 +62,7 @@ impl Body for MintToken {
             holder: holder(&self.principal)?,
             purpose: text("purpose", self.purpose)?,
             roles,
+            scope: scope(service, admitted, self.scope).await?,
             lifetime_ms: lifetime.cast_signed(),
         };
         Ok(Deed::Change(minted))
@@ -76,7 +81,7 @@ pub(super) struct RevokeToken {
 }
 
 impl Body for RevokeToken {
-    async fn deed(self, _: &Service, _: &Caller) -> Result<Deed, Refusal> {
+    async fn deed(self, _: &Service, _: &Admitted) -> Result<Deed, Refusal> {
         let token = text("token", self.token)?;
         Ok(Deed::Change(Change::Revoke { token, reason: text("reason", self.reason)? }))
     }
@@ -92,12 +97,16 @@ macro_rules! of_a_role {
             principal: String,
             /// The role, such as `auditor`.
             role: String,
+            /// Where: `platform`, `tenant:NAME` or `crew:ID`; by default what the request is about.
+            #[serde(default)]
+            scope: Option<String>,
         }
 
         impl Body for $name {
-            async fn deed(self, _: &Service, _: &Caller) -> Result<Deed, Refusal> {
+            async fn deed(self, service: &Service, admitted: &Admitted) -> Result<Deed, Refusal> {
                 let (principal, role) = (holder(&self.principal)?, role(&self.role)?);
-                Ok(Deed::Change(Change::$change { principal, role }))
+                let scope = scope(service, admitted, self.scope).await?;
+                Ok(Deed::Change(Change::$change { principal, role, scope }))
             }
         }
     )+};
@@ -111,6 +120,26 @@ of_a_role! {
 
 fn role(name: &str) -> Result<Role, Refusal> {
     name.parse().map_err(|error: UnknownRole| Refusal::invalid(format!("`role`: {error}")))
+}
+
+/// How far something is to reach; a crew may be named without its tenant, which then is the request's.
+async fn scope(service: &Service, admitted: &Admitted, text: Option<String>) -> Result<Scope, Refusal> {
+    let Some(text) = text else { return Ok(admitted.at.clone()) };
+    if let Some(crew) = text.strip_prefix("crew:").filter(|crew| !crew.contains('/')) {
+        let tenant = &admitted.caller.tenant;
+        let crew = crew_id(service.store(), tenant, &admitted.sight, crew).await?;
+        if super::crews::tenant_of(service.store(), &crew).await?.as_ref() != Some(tenant) {
+            return Err(Problem::not_found(EntityKind::Crew, crew.as_str()).into());
+        }
+        return Ok(Scope::Crew(tenant.clone(), crew));
+    }
+    let scope: Scope =
+        text.parse().map_err(|error: UnknownScope| Refusal::invalid(format!("`scope`: {error}")))?;
+    // No request names a tenant that is called otherwise.
+    match scope.tenant().map(|tenant| tenant.as_str().parse::<Name>()) {
+        Some(Err(error)) => Err(Refusal::invalid(format!("`scope`: {error}"))),
+        _ => Ok(scope),
+    }
 }
 
 /// Somebody who can have roles: not an agent and not a part of the platform, whose rights are fixed. The name of the

@@ -14,7 +14,7 @@ use super::input::{self, Input, content, parse};
 use super::manifests::{Source, crew_and_profiles, read};
 use super::operation::{Body, Deed};
 use super::problem::Refusal;
-use super::service::Service;
+use super::service::{Admitted, Service};
 use crate::erasure::Erasure;
 
 type Outcome = Result<Deed, Refusal>;
@@ -31,7 +31,7 @@ pub(super) struct ApplyProfile {
 }
 
 impl Body for ApplyProfile {
-    async fn deed(self, _: &Service, caller: &Caller) -> Outcome {
+    async fn deed(self, _: &Service, Admitted { caller, .. }: &Admitted) -> Outcome {
         let Some(Manifest::Profile(profile)) = read(Source::Field(&self.manifest), &caller.tenant)?.pop()
         else {
             return Err(Refusal::invalid(
@@ -85,7 +85,7 @@ impl Body for ApplyPool {
         Self::of(input)
     }
 
-    async fn deed(self, _: &Service, caller: &Caller) -> Outcome {
+    async fn deed(self, _: &Service, Admitted { caller, .. }: &Admitted) -> Outcome {
         let mut manifests = self.manifests(caller)?;
         match (manifests.pop(), manifests.is_empty()) {
             (Some(Manifest::Pool(pool)), true) => {
@@ -142,7 +142,7 @@ impl From<Target> for events::api::Target {
 }
 
 impl Body for ResizePool {
-    async fn deed(self, _: &Service, _: &Caller) -> Outcome {
+    async fn deed(self, _: &Service, _: &Admitted) -> Outcome {
         let Self { pool: name, min, max, target } = self;
         let target = target.map(Into::into);
         Ok(Command::PoolResize { name, min, max, target }.into())
@@ -161,7 +161,7 @@ pub(super) struct DrainPool {
 }
 
 impl Body for DrainPool {
-    async fn deed(self, _: &Service, _: &Caller) -> Outcome {
+    async fn deed(self, _: &Service, _: &Admitted) -> Outcome {
         Ok(Command::PoolDrain { name: self.pool, reason: self.reason.unwrap_or_else(asked_for) }.into())
     }
 }
@@ -173,7 +173,7 @@ impl Body for Assemble {
         Self::of(input)
     }
 
-    async fn deed(self, _: &Service, caller: &Caller) -> Outcome {
+    async fn deed(self, _: &Service, Admitted { caller, .. }: &Admitted) -> Outcome {
         let (crew, profiles) = crew_and_profiles(self.manifests(caller)?)?;
         if !profiles.is_empty() {
             return Err(Refusal::invalid(
@@ -204,8 +204,8 @@ pub(super) struct Scale {
 }
 
 impl Body for Scale {
-    async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
-        let crew = meant(service.store(), caller, &self.crew).await?;
+    async fn deed(self, service: &Service, admitted: &Admitted) -> Outcome {
+        let crew = meant(service.store(), admitted, &self.crew).await?;
         Ok(Command::CrewScale { crew, member: self.member, replicas: self.replicas }.into())
     }
 }
@@ -221,8 +221,8 @@ macro_rules! of_a_crew {
         }
 
         impl Body for $name {
-            async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
-                let crew = meant(service.store(), caller, &self.crew).await?;
+            async fn deed(self, service: &Service, admitted: &Admitted) -> Outcome {
+                let crew = meant(service.store(), admitted, &self.crew).await?;
                 Ok(Command::$command { crew }.into())
             }
         }
@@ -245,8 +245,8 @@ pub(super) struct Drain {
 }
 
 impl Body for Drain {
-    async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
-        let crew = meant(service.store(), caller, &self.crew).await?;
+    async fn deed(self, service: &Service, admitted: &Admitted) -> Outcome {
+        let crew = meant(service.store(), admitted, &self.crew).await?;
         Ok(Command::CrewDrain { crew, grace_ms: self.grace_ms }.into())
     }
 }
@@ -269,8 +269,8 @@ pub(super) struct Resume {
 }
 
 impl Body for Resume {
-    async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
-        let crew = meant(service.store(), caller, &self.crew).await?;
+    async fn deed(self, service: &Service, admitted: &Admitted) -> Outcome {
+        let crew = meant(service.store(), admitted, &self.crew).await?;
         let raised =
             BudgetRaised { tokens: self.tokens, wall_ms: self.wall_time_ms, messages: self.messages };
         Ok(Command::CrewResume { crew, raised }.into())
@@ -294,8 +294,8 @@ pub(super) struct Disband {
 }
 
 impl Body for Disband {
-    async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
-        let crew = meant(service.store(), caller, &self.crew).await?;
+    async fn deed(self, service: &Service, admitted: &Admitted) -> Outcome {
+        let crew = meant(service.store(), admitted, &self.crew).await?;
         Ok(Command::CrewDisband { crew, reason: self.reason.unwrap_or_else(asked_for) }.into())
     }
 }
@@ -309,7 +309,7 @@ pub(super) struct Restart {
 }
 
 impl Body for Restart {
-    async fn deed(self, _: &Service, _: &Caller) -> Outcome {
+    async fn deed(self, _: &Service, _: &Admitted) -> Outcome {
         let agent: AgentId = parse("agent", &self.agent)?;
         Ok(Command::AgentRestart { agent }.into())
     }
@@ -343,7 +343,7 @@ pub(super) struct Submit {
 const DEADLINE_MS_MAX: u64 = manifest::Millis::MAX.as_millis();
 
 impl Body for Submit {
-    async fn deed(self, service: &Service, caller: &Caller) -> Outcome {
+    async fn deed(self, service: &Service, admitted: &Admitted) -> Outcome {
         if let Some(to) = &self.to {
             parse::<link::Address>("to", to)?;
         }
@@ -356,7 +356,7 @@ impl Body for Submit {
             return Err(Refusal::invalid(detail));
         }
         self.subject.as_deref().map_or(Ok(()), check_subject)?;
-        let crew = meant(service.store(), caller, &self.crew).await?;
+        let crew = meant(service.store(), admitted, &self.crew).await?;
         let input = content("input", self.input)?;
         let Self { to, subject, context, deadline_ms, .. } = self;
         Ok(Command::TaskSubmit { crew, to, input, subject, context, deadline_ms }.into())
@@ -384,7 +384,7 @@ pub(super) struct Erase {
 }
 
 impl Body for Erase {
-    async fn deed(self, _: &Service, _: &Caller) -> Outcome {
+    async fn deed(self, _: &Service, _: &Admitted) -> Outcome {
         check_subject(&self.subject)?;
         if !(1..=500).contains(&self.reason.len()) {
             return Err(Refusal::invalid("`reason`: expected 1 to 500 characters"));
@@ -405,7 +405,7 @@ pub(super) struct Cancel {
 }
 
 impl Body for Cancel {
-    async fn deed(self, _: &Service, _: &Caller) -> Outcome {
+    async fn deed(self, _: &Service, _: &Admitted) -> Outcome {
         let task: TaskId = parse("task", &self.task)?;
         Ok(Command::TaskCancel { task, reason: self.reason.unwrap_or_else(asked_for) }.into())
     }
@@ -420,7 +420,7 @@ pub(super) struct Retry {
 }
 
 impl Body for Retry {
-    async fn deed(self, _: &Service, _: &Caller) -> Outcome {
+    async fn deed(self, _: &Service, _: &Admitted) -> Outcome {
         let task: TaskId = parse("task", &self.task)?;
         Ok(Command::TaskRetry { task }.into())
     }
@@ -452,7 +452,7 @@ enum Action {
 }
 
 impl Body for Answer {
-    async fn deed(self, _: &Service, _: &Caller) -> Outcome {
+    async fn deed(self, _: &Service, _: &Admitted) -> Outcome {
         let task: TaskId = parse("task", &self.task)?;
         if self.key.len() > link::limits::KEY_BYTES_MAX {
             return Err(Problem::not_found(EntityKind::Task, &format!("{task}/inputs/…")).into());

@@ -1,12 +1,18 @@
-//! Who asks, and under which key: from headers, whose names are the same at every door.
+//! Who asks, about which tenant, and under which key: from headers, whose names are the same at every door.
 
 use std::sync::Arc;
 
+use events::Tenant;
 use events::api::{Caller, Problem};
-use events::{Principal, Tenant};
+use identity::Scope;
+use manifest::Name;
 
 use super::problem::Refusal;
 use super::token::bearer;
+use crate::access::Identity;
+
+/// The header that names the tenant which a request is about.
+pub(crate) const TENANT: &str = "x-hypercode-tenant";
 
 /// The headers of a request; one that is not text is as good as none.
 pub(crate) trait Headers {
@@ -20,6 +26,8 @@ pub(crate) trait Headers {
 pub(super) struct Shown {
     /// The bearer token.
     pub(super) bearer: Result<String, Problem>,
+    /// The tenant that the request is about, if it names one.
+    pub(super) tenant: Option<Result<Tenant, Refusal>>,
     key: Result<Option<Arc<str>>, Refusal>,
     traceparent: Option<Arc<str>>,
 }
@@ -30,15 +38,38 @@ impl Shown {
         let traceparent = headers.header("traceparent").filter(|text| is_traceparent(text));
         Self {
             bearer: bearer(headers).map(str::to_owned),
+            tenant: tenant(headers),
             key: idempotency_key(headers, key_bytes_max),
             traceparent: traceparent.map(Arc::from),
         }
     }
 
-    /// The caller that this makes of a principal.
-    pub(super) fn caller(self, principal: Principal) -> Result<Caller, Refusal> {
+    /// The caller that this makes of somebody, in this tenant.
+    pub(super) fn caller(self, identity: &Identity, tenant: Tenant) -> Result<Caller, Refusal> {
         let Self { key, traceparent, .. } = self;
-        Ok(Caller { tenant: Tenant::default(), principal, idempotency_key: key?, traceparent })
+        let principal = identity.principal.clone();
+        Ok(Caller { tenant, principal, idempotency_key: key?, traceparent })
+    }
+}
+
+/// What a request is about: the tenant that it names; else the only one that the roles of who asks name, else `default`.
+/// Beside it, how far that reaches: whoever names no tenant, and whose roles name none, asks about the platform.
+pub(super) fn place(named: Option<Tenant>, identity: &Identity) -> (Tenant, Scope) {
+    if let Some(tenant) = named {
+        return (tenant.clone(), Scope::Tenant(tenant));
+    }
+    let tenant = identity.only_tenant().cloned().unwrap_or_default();
+    let is_at_platform = identity.grants.iter().all(|grant| grant.scope.is_platform());
+    let at = if is_at_platform { Scope::Platform } else { Scope::Tenant(tenant.clone()) };
+    (tenant, at)
+}
+
+fn tenant(headers: &dyn Headers) -> Option<Result<Tenant, Refusal>> {
+    let named = headers.header(TENANT).map(|text| text.parse::<Name>().ok()?.as_str().parse().ok());
+    match named {
+        Some(Some(tenant)) => Some(Ok(tenant)),
+        None if !headers.has(TENANT) => None,
+        _ => Some(Err(Refusal::invalid(format!("`{TENANT}`: expected {}", Name::EXPECTED)))),
     }
 }
 

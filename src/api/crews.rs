@@ -5,18 +5,26 @@ use events::domain::DomainEvent;
 use events::domain::crew::{self, name_reservation};
 use events::domain::task;
 use events::{CrewId, EntityKind, EventStore, Position, Recorded, StreamId, Tenant, Version};
+use identity::Sight;
 
 use super::input::parse;
 use super::problem::Refusal;
+use super::service::Admitted;
 
-/// The crew that a text names: by its id, or, while it lives, by its name.
-pub(crate) async fn crew_id(store: &dyn EventStore, tenant: &Tenant, text: &str) -> Result<CrewId, Refusal> {
+/// The crew that a text names: by its id, or, while it lives, by its name, where whoever asks sees it.
+pub(crate) async fn crew_id(
+    store: &dyn EventStore,
+    tenant: &Tenant,
+    sight: &Sight,
+    text: &str,
+) -> Result<CrewId, Refusal> {
     if is_id(text) {
         return parse("crew", text);
     }
     let holder = store.find_reservation(&name_reservation(tenant, text)).await?;
-    match holder {
-        Some(stream) => parse("crew", &stream.id),
+    let crew = holder.map(|stream| parse::<CrewId>("crew", &stream.id)).transpose()?;
+    match crew.filter(|crew| sight.takes_in(Some(crew))) {
+        Some(crew) => Ok(crew),
         None => {
             let shown: String = text.chars().take(80).collect();
             let detail =
@@ -28,14 +36,27 @@ pub(crate) async fn crew_id(store: &dyn EventStore, tenant: &Tenant, text: &str)
 
 /// The crew that a command means. Under a key that the log knows that is the crew of the first time, whoever has its name by
 /// now: what was answered once is answered again (ES-5).
-pub(super) async fn meant(store: &dyn EventStore, caller: &Caller, text: &str) -> Result<CrewId, Refusal> {
+pub(super) async fn meant(
+    store: &dyn EventStore,
+    Admitted { caller, sight, .. }: &Admitted,
+    text: &str,
+) -> Result<CrewId, Refusal> {
     if caller.idempotency_key.is_some()
         && !is_id(text)
         && let Some(crew) = of_the_first_time(store, caller, text).await?
     {
         return Ok(crew);
     }
-    crew_id(store, &caller.tenant, text).await
+    crew_id(store, &caller.tenant, sight, text).await
+}
+
+/// The tenant of a crew, if there is such a crew.
+pub(super) async fn tenant_of(store: &dyn EventStore, crew: &CrewId) -> Result<Option<Tenant>, Refusal> {
+    let begun = first(store, &StreamId::new(EntityKind::Crew, crew.as_str())).await?;
+    Ok(match begun.as_ref().and_then(decoded) {
+        Some(crew::Event::AssemblyStarted(started)) => Some(started.tenant),
+        _ => None,
+    })
 }
 
 fn is_id(text: &str) -> bool {
@@ -68,10 +89,10 @@ async fn of_the_first_time(
     Ok(had_the_name.then_some(crew))
 }
 
-async fn first(store: &dyn EventStore, stream: &StreamId) -> Result<Option<Recorded>, Refusal> {
+pub(super) async fn first(store: &dyn EventStore, stream: &StreamId) -> Result<Option<Recorded>, Refusal> {
     Ok(store.read_stream(stream, Version(0), 1).await?.pop())
 }
 
-fn decoded<E: DomainEvent>(event: &Recorded) -> Option<E> {
+pub(super) fn decoded<E: DomainEvent>(event: &Recorded) -> Option<E> {
     E::decode(&event.kind, event.schema, &event.payload).ok()
 }

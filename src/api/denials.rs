@@ -17,8 +17,8 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// Denials of how many kinds are counted at a time.
 const KINDS_MAX: usize = 10_000;
 
-/// Who was denied what; nobody in particular where it was a stranger.
-type Kind = (Option<Principal>, &'static str);
+/// Who was denied what in which tenant; nobody in particular where it was a stranger.
+type Kind = (Option<(Tenant, Principal)>, &'static str);
 
 /// The denials of each kind since its last event.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl Denials {
         let (store, reason) = (Arc::clone(store), reason.to_owned());
         tokio::spawn(async move {
             let denied = AccessDenied { permission: permission.to_owned(), reason, count };
-            record(&*store, Principal::system("api"), denied).await;
+            record(&*store, Tenant::default(), Principal::system("api"), denied).await;
         });
     }
 
@@ -49,16 +49,17 @@ impl Denials {
     pub(super) async fn of(
         &self,
         store: &dyn EventStore,
+        tenant: &Tenant,
         principal: &Principal,
         permission: &'static str,
         reason: &str,
     ) -> Option<Position> {
-        let kind = (Some(principal.clone()), permission);
+        let kind = (Some((tenant.clone(), principal.clone())), permission);
         let Some(count) = self.count(&kind, Instant::now()) else {
             return self.kinds().get(&kind).and_then(|counted| counted.position);
         };
         let denied = AccessDenied { permission: permission.to_owned(), reason: reason.to_owned(), count };
-        let position = record(store, principal.clone(), denied).await;
+        let position = record(store, tenant.clone(), principal.clone(), denied).await;
         if let Some(counted) = self.kinds().get_mut(&kind) {
             counted.position = position;
         }
@@ -89,8 +90,13 @@ impl Denials {
     }
 }
 
-async fn record(store: &dyn EventStore, principal: Principal, denied: AccessDenied) -> Option<Position> {
-    let caller = Caller { tenant: Tenant::default(), principal, idempotency_key: None, traceparent: None };
+async fn record(
+    store: &dyn EventStore,
+    tenant: Tenant,
+    principal: Principal,
+    denied: AccessDenied,
+) -> Option<Position> {
+    let caller = Caller { tenant, principal, idempotency_key: None, traceparent: None };
     match acts::record(store, &caller, "api", denied).await {
         Ok(appended) => Some(appended.position),
         Err(error) => {
@@ -112,7 +118,10 @@ mod tests {
         assert_eq!(denials.count(&task, start), None);
         assert_eq!(denials.count(&task, start + PAUSE / 2), None);
         assert_eq!(denials.count(&crew, start), Some(1));
-        assert_eq!(denials.count(&(Some(Principal::user("eve")), "crew:read"), start), Some(1));
+        assert_eq!(
+            denials.count(&(Some((Tenant::default(), Principal::user("eve"))), "crew:read"), start),
+            Some(1)
+        );
         assert_eq!(denials.count(&task, start + PAUSE), Some(3));
         assert_eq!(denials.count(&task, start + PAUSE * 3), Some(1));
     }

@@ -1,13 +1,12 @@
 //! What commands on the keys of agents' tokens take.
 
-use events::api::Caller;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::access::text;
 use super::operation::{Body, Deed};
 use super::problem::Refusal;
-use super::service::Service;
+use super::service::{Admitted, Service};
 use crate::keyring::KeyChange;
 
 /// Another key is to sign.
@@ -20,7 +19,7 @@ pub(super) struct RotateKeys {
 }
 
 impl Body for RotateKeys {
-    async fn deed(self, _: &Service, _: &Caller) -> Result<Deed, Refusal> {
+    async fn deed(self, _: &Service, _: &Admitted) -> Result<Deed, Refusal> {
         Ok(Deed::Key(KeyChange::Rotate { reason: text("reason", self.reason)? }))
     }
 }
@@ -37,7 +36,7 @@ pub(super) struct RevokeKey {
 }
 
 impl Body for RevokeKey {
-    async fn deed(self, _: &Service, _: &Caller) -> Result<Deed, Refusal> {
+    async fn deed(self, _: &Service, _: &Admitted) -> Result<Deed, Refusal> {
         let (key, reason) = (text("key", self.key)?, text("reason", self.reason)?);
         Ok(Deed::Key(KeyChange::Revoke { key, reason }))
     }

@@ -1,7 +1,7 @@
 //! What the kill switch takes.
 
 use events::AgentId;
-use events::api::{Caller, Command};
+use events::api::Command;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -11,7 +11,7 @@ use super::crews::meant;
 use super::input::parse;
 use super::operation::{Body, Deed};
 use super::problem::Refusal;
-use super::service::Service;
+use super::service::{Admitted, Service};
 
 /// The reason as it goes into the log.
 fn why(reason: Option<String>) -> Result<String, Refusal> {
@@ -30,7 +30,7 @@ pub(super) struct KillAgent {
 }
 
 impl Body for KillAgent {
-    async fn deed(self, _: &Service, _: &Caller) -> Result<Deed, Refusal> {
+    async fn deed(self, _: &Service, _: &Admitted) -> Result<Deed, Refusal> {
         let agent: AgentId = parse("agent", &self.agent)?;
         Ok(Command::AgentKill { agent, reason: why(self.reason)? }.into())
     }
@@ -48,8 +48,8 @@ pub(super) struct KillCrew {
 }
 
 impl Body for KillCrew {
-    async fn deed(self, service: &Service, caller: &Caller) -> Result<Deed, Refusal> {
-        let crew = meant(service.store(), caller, &self.crew).await?;
+    async fn deed(self, service: &Service, admitted: &Admitted) -> Result<Deed, Refusal> {
+        let crew = meant(service.store(), admitted, &self.crew).await?;
         Ok(Command::CrewKill { crew, reason: why(self.reason)? }.into())
     }
 }
@@ -66,7 +66,7 @@ pub(super) struct KillTenant {
 }
 
 impl Body for KillTenant {
-    async fn deed(self, _: &Service, _: &Caller) -> Result<Deed, Refusal> {
+    async fn deed(self, _: &Service, _: &Admitted) -> Result<Deed, Refusal> {
         let tenant = parse("tenant", &self.tenant)?;
         Ok(Command::TenantKill { tenant, reason: why(self.reason)? }.into())
     }

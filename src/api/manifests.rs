@@ -5,6 +5,7 @@ use events::api::{Problem, ProblemKind};
 use manifest::{Crew, Fault, Manifest, Profile};
 use serde_json::Value;
 
+use super::caller::TENANT;
 use super::problem::Refusal;
 
 /// Where a manifest came from.
@@ -38,9 +39,13 @@ pub(crate) fn read(source: Source<'_>, tenant: &Tenant) -> Result<Vec<Manifest>,
         return Err(problem.into());
     }
     for manifest in &parsed.manifests {
-        let named = &manifest.metadata().tenant;
+        // One that names no tenant is for whichever it is given to.
+        let Some(named) = &manifest.metadata().tenant else { continue };
         if named.as_str() != tenant.as_str() {
-            let detail = format!("the manifest is for tenant `{named}`, this token acts in `{tenant}`");
+            let detail = format!(
+                "the manifest is for tenant `{named}`, and this request is about `{tenant}`: give the manifest's, by \
+                 `--tenant` or the header `{TENANT}`"
+            );
             return Err(Problem::new(ProblemKind::Denied, detail).into());
         }
     }

@@ -1,6 +1,6 @@
 //! The table of commands.
 
-use events::api::{Caller, Command};
+use events::api::Command;
 use futures_util::future::BoxFuture;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
@@ -15,7 +15,7 @@ use super::keys::{RevokeKey, RotateKeys};
 use super::kill::{KillAgent, KillCrew, KillTenant};
 use super::problem::Refusal;
 use super::secrets::{DeleteSecret, SetSecret};
-use super::service::Service;
+use super::service::{Admitted, Service};
 use crate::access::Change;
 use crate::erasure::Erasure;
 use crate::keyring::KeyChange;
@@ -53,7 +53,11 @@ pub(super) trait Body: DeserializeOwned + JsonSchema + Send {
     }
 
     /// What is to be done, once all is checked that can be checked here.
-    fn deed(self, service: &Service, caller: &Caller) -> impl Future<Output = Result<Deed, Refusal>> + Send;
+    fn deed(
+        self,
+        service: &Service,
+        admitted: &Admitted,
+    ) -> impl Future<Output = Result<Deed, Refusal>> + Send;
 }
 
 /// What a request asks to be done.
@@ -76,14 +80,14 @@ impl From<Command> for Deed {
     }
 }
 
-type Make = for<'a> fn(&'a Service, &'a Caller, Input) -> BoxFuture<'a, Result<Deed, Refusal>>;
+type Make = for<'a> fn(&'a Service, &'a Admitted, Input) -> BoxFuture<'a, Result<Deed, Refusal>>;
 
 fn make<'a, T: Body + 'static>(
     service: &'a Service,
-    caller: &'a Caller,
+    admitted: &'a Admitted,
     input: Input,
 ) -> BoxFuture<'a, Result<Deed, Refusal>> {
-    Box::pin(async move { T::read(input)?.deed(service, caller).await })
+    Box::pin(async move { T::read(input)?.deed(service, admitted).await })
 }
 
 /// One command that can be given.

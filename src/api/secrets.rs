@@ -1,6 +1,5 @@
 //! What commands on secrets take.
 
-use events::api::Caller;
 use link::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 use manifest::SecretSource;
 use schemars::JsonSchema;
@@ -9,7 +8,7 @@ use serde::Deserialize;
 use super::access::text;
 use super::operation::{Body, Deed};
 use super::problem::Refusal;
-use super::service::Service;
+use super::service::{Admitted, Service};
 use crate::secrets::SecretChange;
 
 /// A secret that is to have a value.
@@ -24,7 +23,7 @@ pub(super) struct SetSecret {
 }
 
 impl Body for SetSecret {
-    async fn deed(self, _: &Service, _: &Caller) -> Result<Deed, Refusal> {
+    async fn deed(self, _: &Service, _: &Admitted) -> Result<Deed, Refusal> {
         let value = link::Secret::new(self.value);
         let bytes = value.expose().len();
         if !(SECRET_BYTES_MIN..SECRET_BYTES_MAX).contains(&bytes) || value.expose().contains('\0') {
@@ -50,7 +49,7 @@ pub(super) struct DeleteSecret {
 }
 
 impl Body for DeleteSecret {
-    async fn deed(self, _: &Service, _: &Caller) -> Result<Deed, Refusal> {
+    async fn deed(self, _: &Service, _: &Admitted) -> Result<Deed, Refusal> {
         let (name, reason) = (name("secret", self.secret)?, text("reason", self.reason)?);
         Ok(Deed::Secret(SecretChange::Delete { name, reason }))
     }

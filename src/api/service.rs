@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use events::api::{Caller, Commands, Problem, ProblemKind, Reply};
-use events::{EventStore, Principal};
-use identity::{Role, is_permitted};
+use events::{EventStore, Position, Principal, Tenant};
+use identity::{Level, Scope, Sight, is_permitted, level_of, sight};
 
 use super::answer::Done;
-use super::caller::{Headers, Shown};
+use super::caller::{Headers, Shown, place};
 use super::denials::Denials;
 use super::input::Request;
 use super::operation::{Deed, Operation, Pace};
@@ -72,16 +72,28 @@ pub(crate) struct Admitted {
     pub(crate) caller: Caller,
     /// Who they are, and what to the platform.
     pub(crate) identity: Identity,
+    /// What the request is about: the tenant, or the whole platform where none was named.
+    pub(crate) at: Scope,
+    /// With what of the tenant they may do what they ask for.
+    pub(crate) sight: Sight,
 }
 
 /// What somebody lacks who is denied a permission.
-fn lacking(identity: &Identity, permission: &str) -> String {
+fn lacking(identity: &Identity, permission: &str, tenant: &Tenant, at: &Scope) -> String {
     let principal = &identity.principal;
-    let roles: Vec<&str> = identity.roles.iter().copied().map(Role::as_str).collect();
-    match roles.is_empty() {
-        true => format!("{principal} may not do `{permission}`: no role is granted to it"),
+    let grants: Vec<String> = identity.grants.iter().map(ToString::to_string).collect();
+    let place = match (at, level_of(permission)) {
+        (Scope::Platform, _) => String::new(),
+        (_, Level::Platform) => ", which is of the whole platform".to_owned(),
+        _ => format!(" in the tenant `{tenant}`"),
+    };
+    match grants.is_empty() {
+        true => format!("{principal} may not do `{permission}`{place}: no role is granted to it"),
         false => {
-            format!("{principal} may not do `{permission}`: it is not permitted to {}", roles.join(", "))
+            format!(
+                "{principal} may not do `{permission}`{place}: it is not permitted to {}",
+                grants.join(", ")
+            )
         }
     }
 }
@@ -93,7 +105,7 @@ pub struct Service {
     access: Arc<Access>,
     limits: Limits,
     denials: Denials,
-    rates: Rates<Principal>,
+    rates: Rates<(Principal, Option<Tenant>)>,
     limited: AtomicU64,
     eraser: Option<Arc<Eraser>>,
     keyring: Option<Arc<Keyring>>,
@@ -189,7 +201,7 @@ impl Service {
         self.admitted(Shown::by(headers, self.limits.key_bytes_max), permission)
     }
 
-    async fn admitted(&self, shown: Shown, permission: &'static str) -> Result<Admitted, Refusal> {
+    async fn admitted(&self, mut shown: Shown, permission: &'static str) -> Result<Admitted, Refusal> {
         let identity = self.identify(&shown).await.inspect_err(|problem| {
             if problem.kind == ProblemKind::Busy {
                 self.limited.fetch_add(1, Ordering::Relaxed);
@@ -198,14 +210,20 @@ impl Service {
                 self.denials.of_stranger(&self.store, permission, &problem.detail);
             }
         })?;
+        let (tenant, at) = place(shown.tenant.take().transpose()?, &identity);
+        // What somebody asks in one tenant does not count in another; a tenant of which they are not is not told apart.
+        let rated = (identity.principal.clone(), identity.is_of(&tenant).then(|| tenant.clone()));
+        let caller = shown.caller(&identity, tenant)?;
         // Whoever asks too much may still pull the kill switch.
-        if !permission.ends_with(":kill") && !self.rates.take(&identity.principal, Instant::now()) {
-            return Err(self.too_many(&identity, permission).await.into());
+        if !permission.ends_with(":kill") && !self.rates.take(&rated, Instant::now()) {
+            return Err(self.too_many(&caller, &identity, permission).await.into());
         }
-        if !is_permitted(&identity.roles, permission) {
-            return Err(self.denied(&identity, permission, lacking(&identity, permission)).await.into());
+        let sight = sight(&identity.grants, permission, &caller.tenant);
+        if sight == Sight::Nothing {
+            let reason = lacking(&identity, permission, &caller.tenant, &at);
+            return Err(self.denied(&caller, &identity, permission, reason).await.into());
         }
-        Ok(Admitted { caller: shown.caller(identity.principal.clone())?, identity })
+        Ok(Admitted { caller, identity, at, sight })
     }
 
     async fn identify(&self, shown: &Shown) -> Result<Identity, Problem> {
@@ -213,26 +231,67 @@ impl Service {
         self.access.identify(bearer).await
     }
 
-    /// Whether somebody who was let in some time ago may still do what needs the permission.
-    pub(crate) async fn still_may(&self, identity: &Identity, permission: &str) -> bool {
+    /// With what of the tenant somebody who was let in some time ago may still do what needs the permission.
+    pub(crate) async fn still_sees(&self, identity: &Identity, permission: &str, tenant: &Tenant) -> Sight {
         let now = self.access.renewed(identity).await;
-        now.is_ok_and(|now| is_permitted(&now.roles, permission))
+        now.map_or(Sight::Nothing, |now| sight(&now.grants, permission, tenant))
+    }
+
+    /// Whether somebody who was let in some time ago may still do with the whole platform what needs the permission.
+    pub(crate) async fn still_sees_all(&self, identity: &Identity, permission: &str) -> bool {
+        let now = self.access.renewed(identity).await;
+        now.is_ok_and(|now| is_permitted(&now.grants, permission, &Scope::Platform))
+    }
+
+    /// Refuses what needs the permission to whoever has it not in the whole platform.
+    pub(crate) async fn check_whole(
+        &self,
+        admitted: &Admitted,
+        permission: &'static str,
+    ) -> Result<(), Problem> {
+        let Admitted { caller, identity, .. } = admitted;
+        if is_permitted(&identity.grants, permission, &Scope::Platform) {
+            return Ok(());
+        }
+        let reason = lacking(identity, permission, &caller.tenant, &admitted.at);
+        Err(self.denied(caller, identity, permission, reason).await)
     }
 
     /// A denial that was recorded: where, it says.
-    async fn denied(&self, identity: &Identity, permission: &'static str, reason: String) -> Problem {
-        let position = self.denials.of(&*self.store, &identity.principal, permission, &reason).await;
+    async fn denied(
+        &self,
+        caller: &Caller,
+        identity: &Identity,
+        permission: &'static str,
+        reason: String,
+    ) -> Problem {
+        let position = self.record_denial(caller, identity, permission, &reason).await;
         let mut problem = Problem::new(ProblemKind::Denied, reason);
         problem.position = position;
         problem
     }
 
+    /// Records a denial where it belongs: who is of another tenant writes nothing into the one that they asked about.
+    async fn record_denial(
+        &self,
+        caller: &Caller,
+        identity: &Identity,
+        permission: &'static str,
+        reason: &str,
+    ) -> Option<Position> {
+        let is_theirs =
+            identity.is_of(&caller.tenant) || identity.grants.iter().any(|grant| grant.scope.is_platform());
+        let home = || identity.only_tenant().cloned().unwrap_or_default();
+        let tenant = if is_theirs { caller.tenant.clone() } else { home() };
+        self.denials.of(&*self.store, &tenant, &identity.principal, permission, reason).await
+    }
+
     /// Somebody asks for more than the platform does for one.
-    async fn too_many(&self, identity: &Identity, permission: &'static str) -> Problem {
+    async fn too_many(&self, caller: &Caller, identity: &Identity, permission: &'static str) -> Problem {
         self.limited.fetch_add(1, Ordering::Relaxed);
         let (principal, most) = (&identity.principal, self.limits.requests_per_second);
         let reason = format!("{principal} asks more than {most} times a second; wait a second");
-        let position = self.denials.of(&*self.store, principal, permission, &reason).await;
+        let position = self.record_denial(caller, identity, permission, &reason).await;
         Problem { position, ..Problem::new(ProblemKind::Busy, reason) }
     }
 
@@ -263,12 +322,12 @@ impl Service {
         admitted: Admitted,
         request: Request,
     ) -> Result<Done, Refusal> {
-        let identity = admitted.identity.clone();
+        let (caller, identity) = (admitted.caller.clone(), admitted.identity.clone());
         match self.carry_out(operation, admitted, request).await {
             // Whatever it is that who asks may not do, it is written down.
             Err(refusal) if refusal.problem().kind == ProblemKind::Denied => {
                 let reason = refusal.problem().detail.clone();
-                Err(self.denied(&identity, operation.permission, reason).await.into())
+                Err(self.denied(&caller, &identity, operation.permission, reason).await.into())
             }
             answer => answer,
         }
@@ -281,28 +340,33 @@ impl Service {
         request: Request,
     ) -> Result<Done, Refusal> {
         let input = request.read(operation.takes_yaml)?;
-        let Admitted { caller, identity } = admitted;
-        let reply = match (operation.make)(self, &caller, input).await? {
+        let deed = (operation.make)(self, &admitted, input).await?;
+        let reply = match deed {
             Deed::Command(command) => {
+                self.check_command(&admitted, &command).await?;
+                let caller = admitted.caller;
                 let commands = Arc::clone(&self.commands);
                 to_its_end(async move { commands.execute(&caller, command).await }).await?
             }
             Deed::Change(change) => {
-                let access = Arc::clone(&self.access);
-                to_its_end(async move { access.change(&caller, &identity, change).await }).await?
+                let (access, Admitted { caller, identity, at, .. }) = (Arc::clone(&self.access), admitted);
+                to_its_end(async move { access.change(&caller, &identity, &at, change).await }).await?
             }
             Deed::Key(change) => {
                 let keyring = Arc::clone(self.keyring()?);
+                let caller = admitted.caller;
                 to_its_end(async move { keyring.change(&caller, &change).await }).await?
             }
             Deed::Secret(change) => {
                 let secrets = Arc::clone(self.secrets()?);
+                let caller = admitted.caller;
                 to_its_end(async move { secrets.change(&caller, &change).await }).await?
             }
             Deed::Erase(erasure) => {
                 let eraser = self.eraser.clone().ok_or_else(|| {
                     Problem::new(ProblemKind::Unavailable, "this platform keeps no keys of data subjects")
                 })?;
+                let caller = admitted.caller;
                 to_its_end(async move { eraser.erase(&caller, erasure).await }).await?
             }
         };

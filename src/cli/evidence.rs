@@ -44,18 +44,31 @@ pub(super) struct Online {
     /// The last position that came, and the last that is wanted.
     read: Position,
     until: Option<Position>,
+    /// Whether it is the log of all tenants, without a gap.
+    is_whole: bool,
 }
 
 impl Online {
-    /// The log after `after` up to `until`, or for ever.
+    /// The whole log after `after` up to `until`, or for ever.
     pub(super) fn new(client: &Client, after: Position, until: Option<Position>) -> Self {
-        let query = Query { after: after.0, until: until.map(|until| until.0), filter: Vec::new() };
+        Self::with(client, after, until, true)
+    }
+
+    /// What the tenant has of it.
+    pub(super) fn of_tenant(client: &Client, after: Position, until: Option<Position>) -> Self {
+        Self::with(client, after, until, false)
+    }
+
+    fn with(client: &Client, after: Position, until: Option<Position>, is_whole: bool) -> Self {
+        let filter = if is_whole { vec![("whole", true.to_string())] } else { Vec::new() };
+        let query = Query { after: after.0, until: until.map(|until| until.0), filter };
         let is_empty = until.is_some_and(|until| until <= after);
         Self {
             client: client.clone(),
             feed: (!is_empty).then(|| Feed::new(client, query)),
             read: after,
             until,
+            is_whole,
         }
     }
 
@@ -77,7 +90,11 @@ impl Online {
 
     /// What the platform says of the event after those that came, if it cannot read it.
     async fn refused(&mut self) -> Result<Option<String>, Problem> {
-        let next = [("after", self.read.to_string()), ("until", self.read.next().to_string())];
+        let next = [
+            ("after", self.read.to_string()),
+            ("until", self.read.next().to_string()),
+            ("whole", self.is_whole.to_string()),
+        ];
         match self.client.stream("/v1/events", &next).await {
             Ok(_) => Ok(None),
             Err(problem) if problem.kind == ProblemKind::Internal => Ok(Some(problem.detail)),
@@ -128,6 +145,11 @@ impl Evidence for Online {
             return Ok(Next::Events(events));
         }
         if self.until.is_none_or(|until| self.read >= until) {
+            return Ok(Next::End);
+        }
+        // The last events may be another tenant's. Of the whole log the platform must show every one.
+        let looked = self.feed.as_ref().map_or(0, Feed::position);
+        if !self.is_whole && self.until.is_some_and(|until| looked >= until.0) {
             return Ok(Next::End);
         }
         match self.refused().await? {

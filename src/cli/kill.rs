@@ -36,7 +36,12 @@ impl Kill {
             Self::Tenant(target) => ("tenant", target),
         };
         let path = format!("/v1/{what}s/{}/kill", escape(&target.name));
-        let done = session.client.post(&path, &json!({ "reason": target.reason }), None).await?;
+        // Whoever names a tenant here asks about that one.
+        let client = match what {
+            "tenant" => session.client.clone().about(target.name.parse().ok()),
+            _ => session.client.clone(),
+        };
+        let done = client.post(&path, &json!({ "reason": target.reason }), None).await?;
         session.output.value(&done, |done| {
             let id = done["id"].as_str().unwrap_or_default();
             format!("{what} {id} is killed (position {})", done["position"])

@@ -17,6 +17,10 @@ pub(super) enum Role {
         principal: String,
         /// The role.
         role: String,
+        /// Where: `platform`, `tenant:NAME` or `crew:ID` [default: the tenant if one is named or one's own roles name
+        /// one, else the platform].
+        #[arg(long)]
+        scope: Option<String>,
     },
     /// Take a role from somebody; their tokens reach that much less at once.
     Revoke {
@@ -24,6 +28,9 @@ pub(super) enum Role {
         principal: String,
         /// The role.
         role: String,
+        /// Where they have it; as for `grant`.
+        #[arg(long)]
+        scope: Option<String>,
     },
     /// List who has which roles.
     List,
@@ -38,17 +45,28 @@ pub(super) const COLUMNS: [Column; 3] = [
 impl Role {
     pub(super) async fn run(self, session: &Session) -> Outcome {
         match self {
-            Self::Grant { principal, role } => {
-                let done = change(session, "grant", &principal, &role).await?;
-                session.output.value(&done, |_| format!("{principal} has the role {role}"))?;
+            Self::Grant { principal, role, scope } => {
+                let done = change(session, "grant", &principal, &role, scope.as_deref()).await?;
+                session
+                    .output
+                    .value(&done, |done| format!("{principal} has the role {role}{}", place(done)))?;
             }
-            Self::Revoke { principal, role } => {
-                let done = change(session, "revoke", &principal, &role).await?;
-                session.output.value(&done, |_| format!("{principal} has the role {role} no longer"))?;
+            Self::Revoke { principal, role, scope } => {
+                let done = change(session, "revoke", &principal, &role, scope.as_deref()).await?;
+                let said = |done: &Value| format!("{principal} has the role {role} no longer{}", place(done));
+                session.output.value(&done, said)?;
             }
             Self::List => session.output.page(&session.client.get("/v1/roles", &[]).await?, &COLUMNS)?,
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Where it was done, unless that is everywhere.
+pub(super) fn place(done: &Value) -> String {
+    match done["body"]["scope"].as_str() {
+        None | Some("platform") => String::new(),
+        Some(scope) => format!(" in {scope}"),
     }
 }
 
@@ -57,7 +75,8 @@ async fn change(
     verb: &str,
     principal: &str,
     role: &str,
+    scope: Option<&str>,
 ) -> Result<Value, events::api::Problem> {
-    let body = json!({"principal": principal, "role": role});
+    let body = json!({"principal": principal, "role": role, "scope": scope});
     session.client.post(&format!("/v1/roles/{verb}"), &body, None).await
 }

@@ -46,6 +46,7 @@ impl Session {
             None => listening(&config),
         };
         let client = Client::new(&server, token(global, &config)?, config.tls_ca.as_deref())?;
+        let client = client.about(global.tenant.clone());
         Ok(Self { client, output })
     }
 

@@ -93,6 +93,11 @@ impl Feed {
         }
     }
 
+    /// Up to where the platform has looked for what is wanted.
+    pub(super) fn position(&self) -> u64 {
+        self.query.after
+    }
+
     /// What comes next, as much as has come; nothing when `until` is reached.
     pub(super) async fn next(&mut self) -> Result<Vec<Item>, Problem> {
         loop {

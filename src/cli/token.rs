@@ -6,6 +6,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::Outcome;
+use super::role::place;
 use super::session::Session;
 use crate::client::escape;
 use crate::output::Column;
@@ -20,6 +21,10 @@ pub(super) enum Token {
         /// Who is to come in by it [default: `user:` and the first role].
         #[arg(long, value_name = "PRINCIPAL")]
         principal: Option<String>,
+        /// How far it reaches, whatever its roles: `platform`, `tenant:NAME` or `crew:ID` [default: the tenant if one
+        /// is named or one's own roles name one, else the platform].
+        #[arg(long)]
+        scope: Option<String>,
         /// What it is for, in words for people.
         #[arg(long, value_name = "TEXT", default_value = "")]
         purpose: String,
@@ -39,11 +44,12 @@ pub(super) enum Token {
     },
 }
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
     Column::new("ID", "/id"),
     Column::new("PRINCIPAL", "/principal"),
     Column::new("STATE", "/state"),
     Column::new("ROLES", "/roles"),
+    Column::new("SCOPE", "/scope"),
     Column::new("EXPIRES", "/expiresAt"),
     Column::new("PURPOSE", "/purpose"),
 ];
@@ -51,10 +57,11 @@ const COLUMNS: [Column; 6] = [
 impl Token {
     pub(super) async fn run(self, session: &Session) -> Outcome {
         match self {
-            Self::Mint { roles, principal, purpose, expires } => {
+            Self::Mint { roles, principal, scope, purpose, expires } => {
                 let principal = principal.unwrap_or_else(|| format!("user:{}", roles[0]));
-                let body =
-                    json!({"principal": principal, "roles": roles, "purpose": purpose, "expires": expires});
+                let body = json!({
+                    "principal": principal, "roles": roles, "scope": scope, "purpose": purpose, "expires": expires,
+                });
                 let done = session.client.post("/v1/tokens", &body, None).await?;
                 session.output.value(&done, minted)?;
             }
@@ -76,11 +83,12 @@ fn minted(done: &Value) -> String {
         items.collect::<Vec<_>>().join(", ")
     };
     format!(
-        "{}\n\ntoken {} of {} for {} until {}; this is the only time that its secret is shown.\nUse it as HYPERCODE_TOKEN, or put it into a file for --token-file.",
+        "{}\n\ntoken {} of {} for {}{} until {}; this is the only time that its secret is shown.\nUse it as HYPERCODE_TOKEN, or put it into a file for --token-file.",
         text("secret"),
         text("token"),
         text("principal"),
         list(&done["body"]["roles"]),
+        place(done),
         text("expiresAt"),
     )
 }

@@ -8,9 +8,10 @@ use toml::de::{DeTable, DeValue};
 use super::{Config, SETTINGS, Setting, default_data_dir};
 
 /// Variables of this name space that are no settings: the client's own, and those that a handler is given.
-const OTHER_VARIABLES: [&str; 10] = [
+const OTHER_VARIABLES: [&str; 11] = [
     "HYPERCODE_CONFIG",
     "HYPERCODE_SERVER",
+    "HYPERCODE_TENANT",
     "HYPERCODE_TOKEN",
     "HYPERCODE_OUTPUT",
     "HYPERCODE_API",

@@ -10,14 +10,16 @@ use axum::response::IntoResponse;
 use events::api::{Problem, ProblemKind};
 use events::audit::{CutError, Entry, Format, Local, Note, Proof};
 use events::domain::platform::AuditExported;
+use events::projection::{AuditFilter, PageRequest, Within};
 use events::{Digest, Position};
+use identity::is_permitted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
-use super::extract::{Asker, Json, Params, Segments};
+use super::extract::{Asker, Json, Known, Params, Segments};
 use crate::acts;
-use crate::api::Refusal;
+use crate::api::{Admitted, Refusal};
 
 /// Checkpoints on one page.
 const PAGE_CHECKPOINTS: usize = 1_000;
@@ -206,10 +208,43 @@ impl From<&Proof> for ProofModel {
     }
 }
 
+/// Refuses an event that whoever asks does not see, as if it did not exist: a proof shows the event itself.
+async fn check_event(api: &Api, admitted: &Admitted, position: u64) -> Result<(), Refusal> {
+    let Admitted { caller, identity, at, sight } = admitted;
+    let events = api.store.read(Position(position.saturating_sub(1)), 1).await?;
+    let event = events.first().filter(|event| event.position.0 == position);
+    let is_seen = match event {
+        Some(_) if at.is_platform() && is_permitted(&identity.grants, "log:read", at) => true,
+        Some(event) if event.meta.tenant == caller.tenant => match sight.crews() {
+            Some(_) => is_of_crews(api, admitted, event.position).await?,
+            None => true,
+        },
+        _ => false,
+    };
+    let none = || Problem::new(ProblemKind::NotFound, format!("the log has no event at position {position}"));
+    if is_seen { Ok(()) } else { Err(none().into()) }
+}
+
+/// Whether the event is of a crew that whoever asks sees; while the views are behind, none is known to be.
+async fn is_of_crews(
+    api: &Api,
+    Admitted { caller, sight, .. }: &Admitted,
+    position: Position,
+) -> Result<bool, Refusal> {
+    api.settle(Some(position.0)).await?;
+    let within = Within { tenant: &caller.tenant, crews: sight.crews() };
+    let cursor = Some(Position(position.0.saturating_sub(1)));
+    let page = PageRequest { items_max: 1, cursor, ..PageRequest::default() };
+    let lines = api.views.audit(within, AuditFilter::default(), page).await.map_err(Problem::from)?;
+    Ok(lines.items.first().is_some_and(|line| line.position == position))
+}
+
 pub(super) async fn proof(
     State(api): State<Arc<Api>>,
+    Known(admitted): Known,
     Segments(position): Segments<u64>,
 ) -> Result<Reply<ProofModel>, Refusal> {
+    check_event(&api, &admitted, position).await?;
     let ledger = api.audit.ledger();
     let newest = ledger.newest().await.map_err(Problem::from)?;
     let covers = newest.filter(|entry| entry.size >= position).map(|entry| Note::parse(&entry.note));

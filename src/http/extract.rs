@@ -9,7 +9,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use events::api::{Caller, Problem, ProblemKind};
+use events::projection::Within;
+use events::{CrewId, Tenant};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use identity::Sight;
 use serde::de::DeserializeOwned;
 use serde_json::Map;
 
@@ -133,13 +136,47 @@ fn admitted(parts: &Parts) -> Result<Admitted, Refusal> {
     parts.extensions.get::<Admitted>().cloned().ok_or_else(nobody)
 }
 
-/// Who asks, and under which key.
+/// Who asks, and under which key, about what is of the whole tenant: nobody whose sight is confined to some crews gets by.
 pub(super) struct Asker(pub(super) Caller);
 
 impl FromRequestParts<Arc<Api>> for Asker {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, Refusal> {
-        Ok(Self(admitted(parts)?.caller))
+        let Admitted { caller, sight, .. } = admitted(parts)?;
+        match sight {
+            Sight::All => Ok(Self(caller)),
+            Sight::Crews(_) | Sight::Nothing => {
+                let detail = "this is of the whole tenant, and takes a role in it";
+                Err(Problem::new(ProblemKind::Denied, detail).into())
+            }
+        }
+    }
+}
+
+/// Who asks, and what of the tenant they see.
+pub(super) struct Seer {
+    pub(super) tenant: Tenant,
+    pub(super) sight: Sight,
+}
+
+impl Seer {
+    /// What queries in their name are about.
+    pub(super) fn within(&self) -> Within<'_> {
+        Within { tenant: &self.tenant, crews: self.sight.crews() }
+    }
+
+    /// The crew that a text names, where they see it.
+    pub(super) async fn crew(&self, api: &Api, text: &str) -> Result<CrewId, Refusal> {
+        api::crew_id(&*api.store, &self.tenant, &self.sight, text).await
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for Seer {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, Refusal> {
+        let Admitted { caller, sight, .. } = admitted(parts)?;
+        Ok(Self { tenant: caller.tenant, sight })
     }
 }

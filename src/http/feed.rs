@@ -10,9 +10,10 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, Sse};
 use events::api::{Problem, ProblemKind};
-use events::projection::{AuditFilter, PAGE_ITEMS_MAX, PageRequest};
+use events::projection::{AuditFilter, PAGE_ITEMS_MAX, PageRequest, Within};
 use events::{CrewId, EntityKind, Position, Recorded, StreamId, TaskId, Tenant};
 use futures_util::Stream;
+use identity::Sight;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -27,6 +28,8 @@ use crate::api::{Admitted, Refusal, crew_id, event_kind, parse};
 
 /// What a reader must be allowed to do, for as long as it reads.
 pub(super) const PERMISSION: &str = "audit:read";
+/// What a reader of the whole log must be allowed to do.
+const WHOLE: &str = "log:read";
 
 /// Which events are wanted.
 #[derive(Deserialize, JsonSchema)]
@@ -49,6 +52,9 @@ pub(super) struct Filter {
     deltas: Option<bool>,
     /// Only events of this crew, its agents, tasks and messages: its id or name.
     crew: Option<String>,
+    /// The events of all tenants, as whoever verifies the log needs them; it takes `log:read`. Without it only those of
+    /// the tenant.
+    whole: Option<bool>,
 }
 
 /// Where the log ends.
@@ -70,12 +76,20 @@ struct Wanted {
     kinds: Vec<String>,
     entity: Option<EntityKind>,
     streams: Vec<StreamId>,
-    crew: Option<CrewId>,
+    /// Only events of these crews.
+    crews: Option<BTreeSet<CrewId>>,
     tenant: Tenant,
+    /// With what of the tenant the reader was let in; nothing where it reads the whole log.
+    sight: Option<Sight>,
 }
 
 impl Wanted {
-    async fn new(api: &Api, tenant: Tenant, filter: &Filter) -> Result<Self, Refusal> {
+    async fn new(api: &Api, admitted: &Admitted, filter: &Filter) -> Result<Self, Refusal> {
+        let Admitted { caller, sight, .. } = admitted;
+        let is_whole = filter.whole == Some(true);
+        if is_whole {
+            api.service.check_whole(admitted, WHOLE).await?;
+        }
         let kinds = filter.kind.iter().flat_map(|kinds| kinds.split(','));
         let kinds = kinds.map(|kind| event_kind("kind", kind.trim()).map(str::to_owned));
         let kinds = kinds.collect::<Result<Vec<_>, Refusal>>()?;
@@ -88,15 +102,30 @@ impl Wanted {
             let task: TaskId = parse("task", task)?;
             streams.push(StreamId::new(EntityKind::Task, task.as_str()));
         }
-        let crew = match &filter.crew {
-            Some(crew) => Some(crew_id(&*api.store, &tenant, crew).await?),
-            None => None,
+        let tenant = caller.tenant.clone();
+        let crews = match &filter.crew {
+            Some(crew) => {
+                let crew = crew_id(&*api.store, &tenant, sight, crew).await?;
+                // What they do not see is as good as not there.
+                Some(Some(crew).into_iter().filter(|crew| sight.takes_in(Some(crew))).collect())
+            }
+            None => sight.crews().cloned(),
         };
-        Ok(Self { kinds, entity, streams, crew, tenant })
+        let sight = (!is_whole).then(|| sight.clone());
+        Ok(Self { kinds, entity, streams, crews, tenant, sight })
+    }
+
+    /// Whether the reader may still read all that was taken up for it.
+    async fn is_still_theirs(&self, api: &Api, reader: &Identity) -> bool {
+        match &self.sight {
+            Some(sight) => api.service.still_sees(reader, PERMISSION, &self.tenant).await == *sight,
+            None => api.service.still_sees_all(reader, WHOLE).await,
+        }
     }
 
     fn takes(&self, event: &Recorded) -> bool {
-        (self.kinds.is_empty() || self.kinds.iter().any(|kind| **kind == *event.kind))
+        (self.sight.is_none() || event.meta.tenant == self.tenant)
+            && (self.kinds.is_empty() || self.kinds.iter().any(|kind| **kind == *event.kind))
             && self.entity.is_none_or(|entity| entity == event.stream.kind)
             && self.streams.iter().all(|stream| *stream == event.stream)
     }
@@ -122,12 +151,12 @@ pub(super) async fn follow(
     };
     // A feed can only end; what cannot be read is said while there still is an answer to say it with.
     api.store.read(cursor, 1).await?;
-    let Admitted { caller, identity } = admitted;
-    let deltas = deltas(&api, &caller.tenant, &filter).await?;
+    let deltas = deltas(&api, &admitted, &filter).await?;
+    let wanted = Wanted::new(&api, &admitted, &filter).await?;
     let feed = Feed {
         deltas,
-        identity,
-        wanted: Wanted::new(&api, caller.tenant, &filter).await?,
+        identity: admitted.identity,
+        wanted,
         until: filter.until.map(Position),
         cursor,
         shown: cursor,
@@ -143,7 +172,7 @@ pub(super) async fn follow(
 /// What is said of the task whose deltas are wanted.
 async fn deltas(
     api: &Api,
-    tenant: &Tenant,
+    Admitted { caller, sight, .. }: &Admitted,
     filter: &Filter,
 ) -> Result<Option<broadcast::Receiver<Arc<str>>>, Refusal> {
     if filter.deltas != Some(true) {
@@ -154,7 +183,8 @@ async fn deltas(
     };
     let task: TaskId = parse("task", task)?;
     let settled = api.settle(None).await?;
-    settled.found(api.views.task(tenant, &task).await, EntityKind::Task, task.as_str())?;
+    let within = Within { tenant: &caller.tenant, crews: sight.crews() };
+    settled.found(api.views.task(within, &task).await, EntityKind::Task, task.as_str())?;
     Ok(Some(api.logs.deltas(&task)))
 }
 
@@ -189,15 +219,21 @@ struct Feed {
 impl Feed {
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         loop {
-            if !self.api.service.still_may(&self.identity, PERMISSION).await {
+            // Whoever sees less by now, or more, asks anew.
+            if !self.wanted.is_still_theirs(&self.api, &self.identity).await {
                 return None;
             }
             if let Some(event) = self.waiting.pop_front() {
                 self.shown = event.position;
                 return Some((Ok(sse(&event)), self.heard()));
             }
-            if self.api.stop.is_cancelled() || self.until.is_some_and(|until| self.cursor >= until) {
+            if self.api.stop.is_cancelled() {
                 return None;
+            }
+            if self.until.is_some_and(|until| self.cursor >= until) {
+                // That there was no more for the reader is said, so that it need not guess why the feed ended.
+                let is_told = self.until.is_some_and(|until| self.shown >= until);
+                return (!is_told).then(|| (Ok(self.sign_of_life()), self));
             }
             match self.read().await {
                 Ok(true) => {}
@@ -220,8 +256,8 @@ impl Feed {
         self.hint.mark_unchanged();
         let mut events = self.api.store.read(self.cursor, self.api.limits.feed_batch).await?;
         let Some(last) = events.last().map(|event| event.position) else { return Ok(false) };
-        if let Some(crew) = self.wanted.crew.clone() {
-            let positions = self.of_crew(crew, last).await?;
+        if let Some(crews) = &self.wanted.crews {
+            let positions = self.of_crews(crews, last).await?;
             events.retain(|event| positions.contains(&event.position));
         }
         self.cursor = last;
@@ -233,15 +269,19 @@ impl Feed {
         Ok(true)
     }
 
-    /// The events of a crew behind the cursor up to `last`: the audit knows which crew an event belongs to.
-    async fn of_crew(&self, crew: CrewId, last: Position) -> Result<BTreeSet<Position>, Problem> {
+    /// The events of crews behind the cursor up to `last`: the audit knows which crew an event belongs to.
+    async fn of_crews(
+        &self,
+        crews: &BTreeSet<CrewId>,
+        last: Position,
+    ) -> Result<BTreeSet<Position>, Problem> {
         let limit = Duration::from_millis(self.api.limits.wait_ms_max);
         self.api.views.wait_for(last, limit).await?;
-        let filter = AuditFilter { crew: Some(crew), ..AuditFilter::default() };
         let items_max =
             u32::try_from(self.api.limits.feed_batch).unwrap_or(PAGE_ITEMS_MAX).min(PAGE_ITEMS_MAX);
         let page = PageRequest { items_max, cursor: Some(self.cursor), ..PageRequest::default() };
-        let lines = self.api.views.audit(&self.wanted.tenant, filter, page).await?;
+        let within = Within { tenant: &self.wanted.tenant, crews: Some(crews) };
+        let lines = self.api.views.audit(within, AuditFilter::default(), page).await?;
         Ok(lines.items.into_iter().map(|line| line.position).collect())
     }
 
@@ -269,11 +309,12 @@ impl Feed {
     /// An id without data moves the reader's `Last-Event-ID` past what it did not want, and is no event to it (HTML
     /// Living Standard §9.2.6); a comment where there is nothing to move past.
     fn sign_of_life(&mut self) -> Event {
-        if self.cursor == self.shown {
+        let read = self.until.map_or(self.cursor, |until| self.cursor.min(until));
+        if read <= self.shown {
             return Event::default().comment("");
         }
-        self.shown = self.cursor;
-        Event::default().id(self.cursor.to_string())
+        self.shown = read;
+        Event::default().id(read.to_string())
     }
 
     fn heard(mut self) -> Self {

@@ -1,12 +1,13 @@
 //! The OpenAPI 3.1 document, made from the table of routes.
 
 use axum::http::Method;
+use identity::level_of;
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::route::{Route, Shape};
-use crate::api::{Details, PROBLEM_MEDIA_TYPE};
+use crate::api::{Details, PROBLEM_MEDIA_TYPE, TENANT};
 
 pub(super) fn document(routes: &[Route]) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
@@ -63,7 +64,10 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         operation["requestBody"] = body;
     }
     match route.permission {
-        Some(permission) => operation["x-permission"] = permission.into(),
+        Some(permission) => {
+            operation["x-permission"] = permission.into();
+            operation["x-scope"] = level_of(permission).as_str().into();
+        }
         None => operation["security"] = json!([]),
     }
     operation
@@ -126,6 +130,14 @@ fn parameters(route: &Route, generator: &mut SchemaGenerator) -> Vec<Value> {
     parameters.extend(
         route.query.map(|query| query_parameters(&query(&mut inline(generator)))).unwrap_or_default(),
     );
+    if route.permission.is_some() {
+        parameters.push(json!({
+            "name": TENANT,
+            "in": "header",
+            "description": "The tenant that this is about; without it the only one that the roles of who asks name, else `default`.",
+            "schema": string,
+        }));
+    }
     if route.method == Method::POST {
         parameters.push(json!({
             "name": "Idempotency-Key",

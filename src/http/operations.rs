@@ -23,8 +23,8 @@ pub(super) struct Identity {
     principal: String,
     /// The tenant in which it acts.
     tenant: String,
-    /// What it is to the platform, by this token.
-    roles: Vec<&'static str>,
+    /// What it is to the platform, by this token; where not in all of it, behind an `@`, such as `operator@tenant:acme`.
+    roles: Vec<String>,
     /// The token's id; absent for the administrator's of the data directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
@@ -34,11 +34,11 @@ pub(super) struct Identity {
 }
 
 pub(super) async fn whoami(Known(admitted): Known) -> Json<Identity> {
-    let Admitted { caller, identity } = admitted;
+    let Admitted { caller, identity, .. } = admitted;
     Json(Identity {
         principal: caller.principal.to_string(),
         tenant: caller.tenant.to_string(),
-        roles: identity.roles.iter().map(|role| role.as_str()).collect(),
+        roles: identity.grants.iter().map(ToString::to_string).collect(),
         token: identity.token.map(|token| token.to_string()),
         expires_at: identity.expires_at.map(Timestamp::rfc3339),
     })

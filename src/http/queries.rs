@@ -21,12 +21,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Api;
-use super::extract::{Asker, Params, Segments};
+use super::extract::{Asker, Params, Seer, Segments};
 use super::model::{
     AgentModel, ApprovalModel, AuditModel, CrewModel, MessageModel, ProfileModel, TaskModel, WaitModel,
 };
 use super::page::{Items, Listing, Order, listing};
-use crate::api::{Refusal, crew_id, event_kind, parse};
+use crate::api::{Refusal, event_kind, parse};
 
 type Answer<T> = Result<Json<T>, Refusal>;
 
@@ -56,12 +56,12 @@ listing! {
 
 pub(super) async fn crews(
     State(api): State<Arc<Api>>,
-    Asker(caller): Asker,
+    seer: Seer,
     Params(query): Params<Crews>,
 ) -> Answer<Items<CrewModel>> {
     api.settle(query.min_position()).await?;
     let filter = CrewFilter { status: optional!("status", query.status, named), name: query.name.clone() };
-    let page = api.views.crews(&caller.tenant, filter, query.page()?).await.map_err(Problem::from)?;
+    let page = api.views.crews(seer.within(), filter, query.page()?).await.map_err(Problem::from)?;
     Ok(Json(api.items(page, CrewModel::brief)))
 }
 
@@ -82,13 +82,13 @@ impl One {
 
 pub(super) async fn crew(
     State(api): State<Arc<Api>>,
-    Asker(caller): Asker,
+    seer: Seer,
     Segments(crew): Segments<String>,
     Params(query): Params<One>,
 ) -> Answer<CrewModel> {
     let settled = api.settle(query.min_position).await?;
-    let id = crew_id(&*api.store, &caller.tenant, &crew).await?;
-    let view = settled.found(api.views.crew(&caller.tenant, &id).await, EntityKind::Crew, id.as_str())?;
+    let id = seer.crew(&api, &crew).await?;
+    let view = settled.found(api.views.crew(seer.within(), &id).await, EntityKind::Crew, id.as_str())?;
     Ok(Json(CrewModel::full(view)))
 }
 
@@ -106,40 +106,40 @@ listing! {
 
 pub(super) async fn agents(
     State(api): State<Arc<Api>>,
-    Asker(caller): Asker,
+    seer: Seer,
     Params(query): Params<Agents>,
 ) -> Answer<Items<AgentModel>> {
     api.settle(query.min_position()).await?;
     let filter = AgentFilter {
-        crew: optional_crew(&api, &caller.tenant, query.crew.as_deref()).await?,
+        crew: optional_crew(&api, &seer, query.crew.as_deref()).await?,
         member: query.member.clone(),
         status: optional!("status", query.status, named),
     };
-    let page = api.views.agents(&caller.tenant, filter, query.page()?).await.map_err(Problem::from)?;
+    let page = api.views.agents(seer.within(), filter, query.page()?).await.map_err(Problem::from)?;
     Ok(Json(api.items(page, |view| AgentModel::new(view, &api.sandbox))))
 }
 
 async fn optional_crew(
     api: &Api,
-    tenant: &events::Tenant,
+    seer: &Seer,
     crew: Option<&str>,
 ) -> Result<Option<events::CrewId>, Refusal> {
     match crew {
-        Some(crew) => crew_id(&*api.store, tenant, crew).await.map(Some),
+        Some(crew) => seer.crew(api, crew).await.map(Some),
         None => Ok(None),
     }
 }
 
 pub(super) async fn agent(
     State(api): State<Arc<Api>>,
-    Asker(caller): Asker,
+    seer: Seer,
     Segments(agent): Segments<String>,
     Params(query): Params<One>,
 ) -> Answer<AgentModel> {
     let settled = api.settle(query.min_position).await?;
     let id: AgentId = parse("agent", &agent)?;
-    let view = settled.found(api.views.agent(&caller.tenant, &id).await, EntityKind::Agent, id.as_str())?;
-    let in_hand = api.views.in_hand(&caller.tenant, &id).await.map_err(Problem::from)?;
+    let view = settled.found(api.views.agent(seer.within(), &id).await, EntityKind::Agent, id.as_str())?;
+    let in_hand = api.views.in_hand(&seer.tenant, &id).await.map_err(Problem::from)?;
     Ok(Json(AgentModel::new(view, &api.sandbox).with_tasks(&in_hand)))
 }
 
@@ -173,13 +173,13 @@ const LOG_BYTES_MAX: u64 = 1024 * 1024;
 
 pub(super) async fn agent_log(
     State(api): State<Arc<Api>>,
-    Asker(caller): Asker,
+    seer: Seer,
     Segments(agent): Segments<String>,
     Params(query): Params<LogEnd>,
 ) -> Answer<AgentLog> {
     let settled = api.settle(None).await?;
     let id: AgentId = parse("agent", &agent)?;
-    let view = settled.found(api.views.agent(&caller.tenant, &id).await, EntityKind::Agent, id.as_str())?;
+    let view = settled.found(api.views.agent(seer.within(), &id).await, EntityKind::Agent, id.as_str())?;
     let bytes = query.tail_bytes.unwrap_or(LOG_BYTES).min(LOG_BYTES_MAX);
     let state = &view.state;
     let incarnation = query.incarnation.map_or(state.incarnation, Incarnation);
@@ -221,18 +221,18 @@ listing! {
 
 pub(super) async fn tasks(
     State(api): State<Arc<Api>>,
-    Asker(caller): Asker,
+    seer: Seer,
     Params(query): Params<Tasks>,
 ) -> Answer<Items<TaskModel>> {
     api.settle(query.min_position()).await?;
     let filter = TaskFilter {
-        crew: optional_crew(&api, &caller.tenant, query.crew.as_deref()).await?,
+        crew: optional_crew(&api, &seer, query.crew.as_deref()).await?,
         member: query.member.clone(),
         parent: optional!("parent", query.parent, parse),
         context: query.context.clone(),
         status: optional!("status", query.status, named),
     };
-    let page = api.views.tasks(&caller.tenant, filter, query.page()?).await.map_err(Problem::from)?;
+    let page = api.views.tasks(seer.within(), filter, query.page()?).await.map_err(Problem::from)?;
     Ok(Json(api.items(page, TaskModel::brief)))
 }
 
@@ -249,7 +249,7 @@ pub(super) struct OneTask {
 
 pub(super) async fn task(
     State(api): State<Arc<Api>>,
-    Asker(caller): Asker,
+    seer: Seer,
     Segments(task): Segments<String>,
     Params(query): Params<OneTask>,
 ) -> Answer<TaskModel> {
@@ -257,12 +257,12 @@ pub(super) async fn task(
     let id: TaskId = parse("task", &task)?;
     let wait = Duration::from_millis(query.wait_ms.unwrap_or(0).min(api.limits.wait_ms_max));
     let until = Instant::now() + wait;
-    let mut view = settled.found(api.views.task(&caller.tenant, &id).await, EntityKind::Task, id.as_str())?;
+    let mut view = settled.found(api.views.task(seer.within(), &id).await, EntityKind::Task, id.as_str())?;
     while !view.state.status.is_terminal() && Instant::now() < until && !api.stop.is_cancelled() {
         changed(&api, until).await;
-        view = settled.found(api.views.task(&caller.tenant, &id).await, EntityKind::Task, id.as_str())?;
+        view = settled.found(api.views.task(seer.within(), &id).await, EntityKind::Task, id.as_str())?;
     }
-    Ok(Json(whole(&api, &caller.tenant, view).await?))
+    Ok(Json(whole(&api, &seer.tenant, view).await?))
 }
 
 /// Waits until the views have moved, the time is up or the platform stops.
@@ -314,12 +314,12 @@ listing! {
 
 pub(super) async fn approvals(
     State(api): State<Arc<Api>>,
-    Asker(caller): Asker,
+    seer: Seer,
     Params(query): Params<Approvals>,
 ) -> Answer<Items<ApprovalModel>> {
     api.settle(query.min_position()).await?;
     let filter = TaskFilter { status: Some(Status::InputRequired), ..TaskFilter::default() };
-    let page = api.views.tasks(&caller.tenant, filter, query.page()?).await.map_err(Problem::from)?;
+    let page = api.views.tasks(seer.within(), filter, query.page()?).await.map_err(Problem::from)?;
     let items = api.items(page, |task| ApprovalModel::of(&task));
     Ok(Json(Items {
         items: items.items.into_iter().flatten().collect(),
@@ -382,29 +382,29 @@ listing! {
 
 pub(super) async fn messages(
     State(api): State<Arc<Api>>,
-    Asker(caller): Asker,
+    seer: Seer,
     Params(query): Params<Messages>,
 ) -> Answer<Items<MessageModel>> {
     api.settle(query.min_position()).await?;
     let filter = MessageFilter {
-        crew: optional_crew(&api, &caller.tenant, query.crew.as_deref()).await?,
+        crew: optional_crew(&api, &seer, query.crew.as_deref()).await?,
         sender: optional!("sender", query.sender, parse),
         message: None,
     };
-    let page = api.views.messages(&caller.tenant, filter, query.page()?).await.map_err(Problem::from)?;
+    let page = api.views.messages(seer.within(), filter, query.page()?).await.map_err(Problem::from)?;
     Ok(Json(api.items(page, MessageModel::from)))
 }
 
 pub(super) async fn message(
     State(api): State<Arc<Api>>,
-    Asker(caller): Asker,
+    seer: Seer,
     Segments(message): Segments<String>,
     Params(query): Params<One>,
 ) -> Answer<MessageModel> {
     let settled = api.settle(query.min_position).await?;
     let id = MessageId::from(message.as_str());
     let filter = MessageFilter { message: Some(id), ..MessageFilter::default() };
-    let page = api.views.messages(&caller.tenant, filter, PageRequest::default()).await;
+    let page = api.views.messages(seer.within(), filter, PageRequest::default()).await;
     let shown: String = message.chars().take(80).collect();
     let view = settled.found(page.map(|mut page| page.items.pop()), "message", &shown)?;
     let stored = match &view.sent.body {
@@ -450,7 +450,7 @@ pub(super) enum OutcomeName {
 
 pub(super) async fn audit(
     State(api): State<Arc<Api>>,
-    Asker(caller): Asker,
+    seer: Seer,
     Params(query): Params<AuditLines>,
 ) -> Answer<Items<AuditModel>> {
     api.settle(query.min_position()).await?;
@@ -458,7 +458,7 @@ pub(super) async fn audit(
     query.kind.as_deref().map(|kind| event_kind("kind", kind)).transpose()?;
     let filter = AuditFilter {
         entity: query.entity.clone(),
-        crew: optional_crew(&api, &caller.tenant, query.crew.as_deref()).await?,
+        crew: optional_crew(&api, &seer, query.crew.as_deref()).await?,
         kind: query.kind.clone(),
         principal,
         correlation: query.correlation.clone(),
@@ -468,6 +468,6 @@ pub(super) async fn audit(
             OutcomeName::Denied => Outcome::Denied,
         }),
     };
-    let page = api.views.audit(&caller.tenant, filter, query.page()?).await.map_err(Problem::from)?;
+    let page = api.views.audit(seer.within(), filter, query.page()?).await.map_err(Problem::from)?;
     Ok(Json(api.items(page, AuditModel::from)))
 }

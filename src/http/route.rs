@@ -15,7 +15,7 @@ use super::extract::{Known, Segments};
 use super::guard::{self, Guard};
 use super::{
     Api, SandboxKind, access, artifacts, audit, commands, feed, keys, model, nodes, operations, page, plan,
-    pools, projections, queries, secrets,
+    pools, projections, queries, secrets, tenants,
 };
 use crate::api::{Done, OPERATIONS, Operation, Pace, Refusal, SchemaOf, schema_of};
 
@@ -172,7 +172,7 @@ fn crew_routes() -> Vec<Route> {
             "What assembling a crew would do, and who may say what to whom",
             plan::plan,
         )
-        .needs("crew:read")
+        .needs("profile:read")
         .takes::<plan::PlanCrew>()
         .takes_plain("application/yaml"),
         Route::get("/v1/profiles", "listProfiles", "The newest version of every profile", queries::profiles)
@@ -359,7 +359,7 @@ fn audit_routes() -> Vec<Route> {
             "The newest signed checkpoint, the keys, and how the audit stands",
             audit::standing,
         )
-        .needs("audit:read")
+        .needs("log:read")
         .answers::<audit::StandingModel>(),
         Route::post(
             "/v1/audit/checkpoint",
@@ -384,7 +384,7 @@ fn audit_routes() -> Vec<Route> {
             "Signed checkpoints by size",
             audit::checkpoints,
         )
-        .needs("audit:read")
+        .needs("log:read")
         .query::<audit::Above>()
         .answers::<audit::CheckpointPage>(),
         Route::get(
@@ -393,7 +393,7 @@ fn audit_routes() -> Vec<Route> {
             "256 neighbouring hashes of the Merkle tree, fewer at its right edge",
             audit::tile,
         )
-        .needs("audit:read")
+        .needs("log:read")
         .answers_plain("application/octet-stream"),
         Route::get(
             "/v1/audit/proofs/{position}",
@@ -411,6 +411,14 @@ fn operations_routes() -> Vec<Route> {
         Route::get("/v1/whoami", "whoAmI", "Who asks, by the token that was shown", operations::whoami)
             .needs("identity:read")
             .answers::<operations::Identity>(),
+        Route::get(
+            "/v1/tenants",
+            "listTenants",
+            "The tenants of which whoever asks sees crews",
+            tenants::list,
+        )
+        .needs("identity:read")
+        .answers::<tenants::Tenants>(),
         Route::get(
             "/v1/isolation",
             "readIsolation",

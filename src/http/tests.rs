@@ -23,6 +23,9 @@ async fn every_route_is_in_the_document_and_says_what_it_needs() {
         assert_eq!(operation["operationId"], route.name, "{} {}", route.method, route.path);
         assert!(operation["responses"][route.status.as_str()].is_object(), "{}", route.name);
         assert_eq!(operation["x-permission"].is_string(), !public.contains(&route.name), "{}", route.name);
+        let levels = ["platform", "tenant", "crew", "own"].map(serde_json::Value::from);
+        let level = &operation["x-scope"];
+        assert_eq!(levels.contains(level), !public.contains(&route.name), "{}: {level}", route.name);
         for segment in route.path.split('/').filter(|part| part.starts_with('{')) {
             let name = segment.trim_matches(['{', '}']);
             let parameters =

@@ -52,7 +52,7 @@ fn file(keys: &str) -> String {
         audience = "hypercode"
         keys = "{keys}"
         algorithms = ["EdDSA"]
-        roles = {{ platform = ["operator", "auditor"], staff = ["viewer"] }}
+        roles = {{ platform = ["operator", "auditor@tenant:acme"], staff = ["viewer"] }}
         "#
     )
 }
@@ -67,12 +67,15 @@ async fn an_outsider_is_who_the_issuer_says_and_may_what_their_groups_and_grants
     let access = Access::new(store, Token::random(), 50).with_issuers(issuers);
     let who = access.identify(&login.token("one", &json!({}))).await.expect("known");
     assert_eq!(
-        (who.principal.as_str(), &who.roles[..]),
-        ("user:corp/8c2f", &[Role::Operator, Role::Auditor][..])
+        (who.principal.as_str(), &who.grants[..]),
+        (
+            "user:corp/8c2f",
+            &["operator", "auditor@tenant:acme"].map(|text| text.parse::<Grant>().expect("a role"))[..]
+        )
     );
     assert!(access.renewed(&who).await.is_ok());
     let nobody = access.identify(&login.token("one", &json!({"groups": ["others"]}))).await.expect("known");
-    assert_eq!(nobody.roles, []);
+    assert_eq!(nobody.grants, []);
     let ended = crate::access::Identity { expires_at: Some(Timestamp::now()), ..who };
     assert_eq!(access.renewed(&ended).await.expect_err("it has ended").kind, ProblemKind::Unauthenticated);
     for (token, why) in [

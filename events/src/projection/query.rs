@@ -1,6 +1,6 @@
-//! Queries over the views. Each is about one tenant; lists come in pages.
+//! Queries over the views. Each is about one tenant, or some of its crews; lists come in pages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -59,6 +59,37 @@ pub struct Page<T> {
     pub next: Option<Position>,
 }
 
+/// What a query is about: a tenant, or some of its crews alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Within<'a> {
+    /// The tenant.
+    pub tenant: &'a Tenant,
+    /// Those of its crews to which the query is confined, if it is.
+    pub crews: Option<&'a BTreeSet<CrewId>>,
+}
+
+impl<'a> From<&'a Tenant> for Within<'a> {
+    fn from(tenant: &'a Tenant) -> Self {
+        Self { tenant, crews: None }
+    }
+}
+
+impl Within<'_> {
+    /// What is asked of rows whose crew is in this column.
+    fn select(&self, sql: &'static str, crew: &'static str, conditions: Vec<Condition>) -> Query {
+        let mut query = select(sql, self.tenant, conditions);
+        if let Some(crews) = self.crews {
+            // No crew has an empty id; a list of none at all would be no SQL.
+            query.push(" AND ").push(crew).push(" IN (''");
+            for crew in crews {
+                query.push(", ").push_value(crew.to_string());
+            }
+            query.push(")");
+        }
+        query
+    }
+}
+
 /// A condition on a column; `narrow` where an index begins with that column, which then serves better than the
 /// tenant's.
 struct Condition {
@@ -93,34 +124,62 @@ impl Views {
     /// The tenant's crews.
     pub async fn crews(
         &self,
-        tenant: &Tenant,
+        within: impl Into<Within<'_>>,
         filter: CrewFilter,
         page: PageRequest,
     ) -> Result<Page<CrewView>, ViewError> {
         let conditions = vec![wide("name", filter.name), wide("status", filter.status)];
-        self.page(select(CREWS, tenant, conditions), "created", page, crew).await
+        self.page(within.into().select(CREWS, "id", conditions), "created", page, crew).await
+    }
+
+    /// How many crews there ever were, and how many are not disbanded.
+    pub async fn crew_counts(&self, within: impl Into<Within<'_>>) -> Result<(u64, u64), ViewError> {
+        const COUNTS: &str =
+            "SELECT count(*), coalesce(sum(CASE WHEN status = 'disbanded' THEN 0 ELSE 1 END), 0) FROM crews";
+        let query = within.into().select(COUNTS, "id", Vec::new());
+        let counts = self.one(query, |row| Ok((row.unsigned(0)?, row.unsigned(1)?))).await?;
+        Ok(counts.unwrap_or_default())
+    }
+
+    /// The same of every tenant that ever had a crew.
+    pub async fn tenants(&self) -> Result<BTreeMap<Tenant, (u64, u64)>, ViewError> {
+        const TENANTS: Statement = Statement::common(
+            "SELECT tenant, count(*), coalesce(sum(CASE WHEN status = 'disbanded' THEN 0 ELSE 1 END), 0)
+             FROM crews GROUP BY tenant",
+        );
+        let rows = self.shared.reader.fetch(TENANTS, []).await;
+        let read = |row: &Row| Ok((text(row, 0)?, (row.unsigned(1)?, row.unsigned(2)?)));
+        rows.and_then(|rows| rows.iter().map(read).collect()).map_err(|error| self.failed(&error))
     }
 
     /// One crew.
-    pub async fn crew(&self, tenant: &Tenant, id: &CrewId) -> Result<Option<CrewView>, ViewError> {
-        self.one(select(CREWS, tenant, vec![narrow("id", Some(id))]), crew).await
+    pub async fn crew(
+        &self,
+        within: impl Into<Within<'_>>,
+        id: &CrewId,
+    ) -> Result<Option<CrewView>, ViewError> {
+        self.one(within.into().select(CREWS, "id", vec![narrow("id", Some(id))]), crew).await
     }
 
     /// The tenant's agents.
     pub async fn agents(
         &self,
-        tenant: &Tenant,
+        within: impl Into<Within<'_>>,
         filter: AgentFilter,
         page: PageRequest,
     ) -> Result<Page<AgentView>, ViewError> {
         let conditions =
             vec![narrow("crew", filter.crew), wide("member", filter.member), wide("status", filter.status)];
-        self.page(select(AGENTS, tenant, conditions), "created", page, agent).await
+        self.page(within.into().select(AGENTS, "crew", conditions), "created", page, agent).await
     }
 
     /// One agent.
-    pub async fn agent(&self, tenant: &Tenant, id: &AgentId) -> Result<Option<AgentView>, ViewError> {
-        self.one(select(AGENTS, tenant, vec![narrow("id", Some(id))]), agent).await
+    pub async fn agent(
+        &self,
+        within: impl Into<Within<'_>>,
+        id: &AgentId,
+    ) -> Result<Option<AgentView>, ViewError> {
+        self.one(within.into().select(AGENTS, "crew", vec![narrow("id", Some(id))]), agent).await
     }
 
     /// The tasks that the tenant's agent has in hand, the oldest first.
@@ -140,7 +199,7 @@ impl Views {
     /// The tenant's tasks.
     pub async fn tasks(
         &self,
-        tenant: &Tenant,
+        within: impl Into<Within<'_>>,
         filter: TaskFilter,
         page: PageRequest,
     ) -> Result<Page<TaskView>, ViewError> {
@@ -151,7 +210,8 @@ impl Views {
             wide("context", filter.context),
             wide("status", filter.status),
         ];
-        let mut page = self.page(select(TASKS, tenant, conditions), "created", page, task).await?;
+        let mut page =
+            self.page(within.into().select(TASKS, "crew", conditions), "created", page, task).await?;
         for task in &mut page.items {
             self.open_task(task).await?;
         }
@@ -159,8 +219,13 @@ impl Views {
     }
 
     /// One task.
-    pub async fn task(&self, tenant: &Tenant, id: &TaskId) -> Result<Option<TaskView>, ViewError> {
-        let mut found = self.one(select(TASKS, tenant, vec![narrow("id", Some(id))]), task).await?;
+    pub async fn task(
+        &self,
+        within: impl Into<Within<'_>>,
+        id: &TaskId,
+    ) -> Result<Option<TaskView>, ViewError> {
+        let mut found =
+            self.one(within.into().select(TASKS, "crew", vec![narrow("id", Some(id))]), task).await?;
         if let Some(task) = &mut found {
             self.open_task(task).await?;
         }
@@ -179,8 +244,12 @@ impl Views {
     }
 
     /// Every attempt at a task, in order.
-    pub async fn attempts(&self, tenant: &Tenant, task: &TaskId) -> Result<Vec<AttemptView>, ViewError> {
-        if self.task(tenant, task).await?.is_none() {
+    pub async fn attempts(
+        &self,
+        within: impl Into<Within<'_>>,
+        task: &TaskId,
+    ) -> Result<Vec<AttemptView>, ViewError> {
+        if self.task(within, task).await?.is_none() {
             return Ok(Vec::new());
         }
         const ATTEMPTS: Statement = Statement::common(
@@ -214,7 +283,7 @@ impl Views {
     /// The tenant's messages.
     pub async fn messages(
         &self,
-        tenant: &Tenant,
+        within: impl Into<Within<'_>>,
         filter: MessageFilter,
         page: PageRequest,
     ) -> Result<Page<MessageView>, ViewError> {
@@ -223,7 +292,8 @@ impl Views {
             narrow("crew", filter.crew),
             wide("sender", filter.sender),
         ];
-        let query = select("SELECT created, created_at, payload FROM messages", tenant, conditions);
+        let query =
+            within.into().select("SELECT created, created_at, payload FROM messages", "crew", conditions);
         let mut page = self.page(query, "created", page, message).await?;
         self.add_deliveries(&mut page.items).await.map_err(|error| self.failed(&error))?;
         for message in &mut page.items {
@@ -277,7 +347,7 @@ impl Views {
     /// The tenant's audit.
     pub async fn audit(
         &self,
-        tenant: &Tenant,
+        within: impl Into<Within<'_>>,
         filter: AuditFilter,
         page: PageRequest,
     ) -> Result<Page<AuditEntry>, ViewError> {
@@ -289,7 +359,7 @@ impl Views {
             wide("correlation", filter.correlation),
             wide("outcome", filter.outcome.map(super::Outcome::as_str)),
         ];
-        self.page(select(AUDIT, tenant, conditions), "position", page, audit).await
+        self.page(within.into().select(AUDIT, "crew", conditions), "position", page, audit).await
     }
 
     /// Where each projection stands.

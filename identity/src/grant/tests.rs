@@ -3,8 +3,9 @@ use proptest::prelude::*;
 use super::*;
 
 fn grant(text: &str) -> Grant {
-    let (role, scope) = text.split_once('@').unwrap_or((text, "platform"));
-    Grant { role: role.parse().expect("a role"), scope: scope.parse().expect("a scope") }
+    let grant: Grant = text.parse().expect("a role and a scope");
+    assert_eq!(grant.to_string(), text);
+    grant
 }
 
 fn at(text: &str) -> Scope {
@@ -20,9 +21,9 @@ fn model(grants: &[(Role, [Option<u8>; 2])], permission: &str, at: [Option<u8>; 
         let deep_enough = match level {
             Level::Platform => depth == 0,
             Level::Tenant => depth <= 1,
-            Level::Crew => true,
+            Level::Crew | Level::Own => true,
         };
-        let around = (0..depth).all(|part| place[part] == at[part]);
+        let around = level == Level::Own || (0..depth).all(|part| place[part] == at[part]);
         if role.permits(permission) && deep_enough && around {
             return true;
         }

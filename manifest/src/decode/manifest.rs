@@ -83,7 +83,7 @@ fn metadata(at: &At<'_>, faults: &mut Faults) -> Option<Metadata> {
     let mut fields = Fields::of(at, faults);
     let metadata = Metadata {
         name: fields.required("name", name).unwrap_or_else(missing_name),
-        tenant: fields.optional("tenant", name).unwrap_or_else(Metadata::default_tenant),
+        tenant: fields.optional("tenant", name),
         labels: fields
             .optional("labels", texts(Metadata::LABELS_MAX, check_label, Metadata::LABEL_LENGTH_MAX))
             .unwrap_or_default(),

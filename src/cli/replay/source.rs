@@ -82,7 +82,7 @@ impl Source {
 
     async fn online(client: &Client) -> Result<Self, Problem> {
         let head = evidence::head(client).await?;
-        let online = Online::new(client, Position(0), Some(head.position));
+        let online = Online::of_tenant(client, Position(0), Some(head.position));
         Ok(Self::new(Box::new(online), Live::Online(client.clone())))
     }
 
@@ -188,7 +188,7 @@ impl Source {
                 }
             }
             Live::Online(client) => {
-                let mut online = Online::new(client, after, None);
+                let mut online = Online::of_tenant(client, after, None);
                 loop {
                     online.events().await?.iter().try_for_each(&mut take)?;
                 }

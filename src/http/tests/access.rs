@@ -29,7 +29,7 @@ async fn by(server: &Server, token: &str, method: Method, path: &str, body: &Val
 #[test]
 fn what_routes_need_is_what_roles_are_made_of() {
     let needed: BTreeSet<&str> = route::routes().iter().filter_map(|route| route.permission).collect();
-    assert_eq!(needed, BTreeSet::from_iter(PERMISSIONS.iter().copied()));
+    assert_eq!(needed, BTreeSet::from_iter(PERMISSIONS.iter().map(|(permission, _)| *permission)));
 }
 
 #[tokio::test]

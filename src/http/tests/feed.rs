@@ -77,6 +77,7 @@ async fn what_is_not_wanted_still_moves_the_reader_on() {
 
     let mut of_crew = Reader::open(&server, "?after=0&crew=pair&until=4", None).await;
     assert_eq!(of_crew.next().await.unwrap().0, 1);
+    assert_eq!(of_crew.next().await, Some((4, None)), "it was looked at to the end");
     assert_eq!(of_crew.next().await, None);
 }
 
