@@ -7,6 +7,7 @@
 
 mod access;
 mod answer;
+mod artifacts;
 mod bodies;
 mod caller;
 mod crews;

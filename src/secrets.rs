@@ -8,7 +8,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actors::{Resolved, Unresolved};
@@ -49,6 +49,8 @@ pub struct Stored {
     store: Arc<dyn EventStore>,
     keys: seal::Keys,
     tenants: Mutex<HashMap<Tenant, Arc<Known<Secrets>>>>,
+    /// Those whose earlier secrets were looked after since the start.
+    tidied: Mutex<HashSet<Tenant>>,
 }
 
 /// What a value is encrypted for: no other tenant and no other name opens it.
@@ -61,10 +63,11 @@ fn unavailable(error: &seal::SealError) -> Problem {
 }
 
 impl Stored {
-    /// The secrets in this log. What a crash kept from being destroyed is destroyed now, as far as it can be.
+    /// The secrets in this log. What a crash kept from being destroyed is destroyed when its tenant's secrets are first
+    /// looked at, those of `default` now.
     pub(crate) async fn open(store: Arc<dyn EventStore>, keys: seal::Keys) -> Arc<Self> {
-        let stored = Self { store, keys, tenants: Mutex::default() };
-        if let Err(problem) = stored.tidy(&Tenant::default()).await {
+        let stored = Self { store, keys, tenants: Mutex::default(), tidied: Mutex::default() };
+        if let Err(problem) = stored.state(&Tenant::default()).await {
             tracing::warn!(%problem, "it cannot be seen whether the keys of earlier secrets are destroyed");
         }
         Arc::new(stored)
@@ -81,7 +84,12 @@ impl Stored {
     /// # Errors
     /// When the log cannot be read.
     pub(crate) async fn state(&self, tenant: &Tenant) -> Result<Arc<State>, Problem> {
-        self.of(tenant).refreshed().await
+        let state = self.of(tenant).refreshed().await?;
+        let is_first = self.tidied.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone());
+        if is_first {
+            self.tidy(&state).await;
+        }
+        Ok(state)
     }
 
     /// Carries out a change.
@@ -186,13 +194,16 @@ impl Stored {
     }
 
     /// Destroys the keys of values that are no more.
-    async fn tidy(&self, tenant: &Tenant) -> Result<(), Problem> {
-        for key in &self.state(tenant).await?.ended {
-            if self.keys.has(key).await.map_err(|error| unavailable(&error))? {
-                self.destroy(key).await;
+    async fn tidy(&self, state: &State) {
+        for key in &state.ended {
+            match self.keys.has(key).await {
+                Ok(true) => self.destroy(key).await,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "it cannot be seen whether an earlier secret's key is destroyed")
+                }
             }
         }
-        Ok(())
     }
 
     /// What cannot be destroyed now is by the next start.

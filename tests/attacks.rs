@@ -30,6 +30,8 @@ mod servers;
 mod stage;
 #[path = "support/support.rs"]
 mod support;
+#[path = "attacks/tenants.rs"]
+mod tenants;
 #[path = "attacks/told.rs"]
 mod told;
 #[allow(dead_code, reason = "shared with the tests of the whole, which use all of it")]

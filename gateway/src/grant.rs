@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use events::domain::DomainEvent;
-use events::domain::artifact::{Event, Granted, Reason, grant};
+use events::domain::artifact::{Event, Granted, Reason, grant, of_tenant};
+use events::store::Reservation;
 use events::{AppendError, CrewId, Digest, EntityKind, Principal, StreamId};
 use link::{ArtifactUrl, Assign, Body, Content, ErrorType, Source};
 
@@ -55,14 +56,33 @@ impl Core {
         if reason == Reason::Given {
             request.meta.principal = Principal::system("gateway");
         }
-        request.reserve.push(grant(&peer.crew, digest));
-        match self.journal.append(&request).await {
+        let own = grant(&peer.crew, digest);
+        let tenants = of_tenant(&peer.tenant, digest);
+        request.reserve.push(own.clone());
+        if !self.is_taken(&tenants).await? {
+            request.reserve.push(tenants);
+        }
+        let mut granted = self.journal.append(&request).await;
+        if matches!(&granted, Err(AppendError::Taken { namespace, .. }) if *namespace != own.namespace) {
+            // Another crew of the tenant came in between.
+            request.reserve.truncate(1);
+            granted = self.journal.append(&request).await;
+        }
+        match granted {
             Ok(_) | Err(AppendError::Taken { .. }) => {
                 self.grants.add(&peer.crew, digest);
                 Ok(())
             }
             Err(error) => Err(journal::refusal(&error)),
         }
+    }
+
+    async fn is_taken(&self, name: &Reservation) -> Result<bool, link::Error> {
+        let found = self.journal.store.find_reservation(name).await;
+        found.map(|stream| stream.is_some()).map_err(|error| {
+            tracing::warn!(%error, "cannot tell whether an artifact may be read");
+            link::Error::new(ErrorType::Unavailable, "the log cannot be read now")
+        })
     }
 
     /// Grants what the platform gives an agent a reference to.
@@ -93,15 +113,11 @@ impl Core {
         if self.grants.has(crew, digest) {
             return Ok(true);
         }
-        let found = self.journal.store.find_reservation(&grant(crew, digest)).await;
-        let found = found.map_err(|error| {
-            tracing::warn!(%error, "cannot tell whether an artifact may be read");
-            link::Error::new(ErrorType::Unavailable, "the log cannot be read now")
-        })?;
-        if found.is_some() {
+        let is_granted = self.is_taken(&grant(crew, digest)).await?;
+        if is_granted {
             self.grants.add(crew, digest);
         }
-        Ok(found.is_some())
+        Ok(is_granted)
     }
 
     /// Whether the crew may read all that the content refers to: nobody passes on what is not theirs to read.

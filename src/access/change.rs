@@ -53,6 +53,16 @@ impl Change {
         }
     }
 
+    /// Where it gives the role that is of the whole platform, if that is narrower.
+    fn confines_the_platforms_admin(&self) -> Option<&Scope> {
+        let (gives, scope) = match self {
+            Self::Mint { roles, scope, .. } => (roles.contains(&Role::PlatformAdmin), scope),
+            Self::Grant { role, scope, .. } => (*role == Role::PlatformAdmin, scope),
+            Self::Revoke { .. } | Self::Withdraw { .. } => return None,
+        };
+        (gives && !scope.is_platform()).then_some(scope)
+    }
+
     /// Whether it is about a token that whoever asks here is not told of: somebody else's, and not within reach.
     fn is_out_of_sight(&self, state: &State, identity: &Identity, at: &Scope) -> bool {
         let Self::Revoke { token, .. } = self else { return false };
@@ -191,6 +201,12 @@ fn may_make(identity: &Identity, at: &Scope, change: &Change, state: &State) -> 
         && let Change::Revoke { token, .. } = change
     {
         return Err(Rejection::NoToken { token: token.clone() }.into());
+    }
+    if let Some(scope) = change.confines_the_platforms_admin() {
+        let (role, instead) = (Role::PlatformAdmin, Role::TenantAdmin);
+        let detail =
+            format!("the role {role} is of the whole platform and not of {scope}: give {instead} there");
+        return Err(Problem::new(ProblemKind::Denied, detail));
     }
     let (who, grants) = (&identity.principal, change.grants(state, &identity.principal));
     let lacking =

@@ -19,6 +19,7 @@ impl Service {
         if admitted.sight != Sight::All {
             self.check_sight(admitted, command).await?;
         }
+        self.check_artifacts(admitted, command).await?;
         match command {
             Command::InputAnswer { task, .. } => self.check_approver(admitted, task).await,
             _ => Ok(()),

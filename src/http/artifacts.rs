@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio_util::io::StreamReader;
 
 use super::Api;
-use super::extract::Segments;
+use super::extract::{Known, Segments};
 use crate::api::Refusal;
 
 /// What is kept.
@@ -45,11 +45,13 @@ impl From<ArtifactError> for Refusal {
 
 pub(super) async fn put(
     State(api): State<Arc<Api>>,
+    Known(admitted): Known,
     request: Request,
 ) -> Result<(StatusCode, Json<Kept>), Refusal> {
     let stream = request.into_body().into_data_stream().map_err(std::io::Error::other);
     let mut source = StreamReader::new(stream);
     let kept = api.artifacts.put_from(&mut source).await?;
+    api.service.keep_artifact(&admitted.caller, kept).await?;
     let digest = kept.digest.to_string();
     let url = format!("artifact:sha256:{digest}");
     Ok((StatusCode::CREATED, Json(Kept { digest, url, size: kept.size })))
@@ -57,10 +59,14 @@ pub(super) async fn put(
 
 pub(super) async fn get(
     State(api): State<Arc<Api>>,
+    Known(admitted): Known,
     Segments(digest): Segments<String>,
 ) -> Result<Response, Refusal> {
     let none = || Problem::new(ProblemKind::NotFound, "there is no artifact of this digest");
     let digest: Digest = digest.parse().map_err(|_| none())?;
+    if !api.service.may_read_artifact(&admitted, digest).await? {
+        return Err(none().into());
+    }
     let bytes = api.artifacts.get(digest).await?.ok_or_else(none)?;
     // What agents wrote is never shown by a browser as a page of this server.
     let headers = [

@@ -114,7 +114,7 @@ impl<'a> Tracer<'a> {
 
     async fn look_at(&mut self, event: &Recorded, others: &mut BTreeSet<Reference>) -> Result<(), Problem> {
         match &*event.kind {
-            "artifact_granted" => {}
+            "artifact_granted" | "artifact_kept" => {}
             "agent_log_kept" => {
                 let agent: Option<AgentId> = event.stream.id.parse().ok();
                 others.extend(digests(&event.payload).into_iter().map(|digest| (digest, agent.clone())));

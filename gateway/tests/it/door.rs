@@ -66,10 +66,9 @@ async fn what_is_put_is_named_by_its_digest_and_read_by_the_crew() {
     assert_eq!(put(&writer, bytes.clone()).await.0, 201, "once more changes nothing");
     assert_eq!(get(&reader, &digest).await, (200, bytes.clone()));
     let granted = world
-        .log(1, |event| {
-            Some(match event {
-                Event::Granted(granted) => granted,
-            })
+        .log(1, |event| match event {
+            Event::Granted(granted) => Some(granted),
+            Event::Kept(_) => None,
         })
         .await;
     assert_eq!(granted.len(), 1);
@@ -140,10 +139,9 @@ async fn what_the_platform_gives_may_be_read_also_after_a_restart() {
         assert_eq!(get(&writer, &name(bytes)).await, (200, bytes.to_vec()));
     }
     let reasons = world
-        .log(2, |event| {
-            Some(match event {
-                Event::Granted(granted) => granted.reason,
-            })
+        .log(2, |event| match event {
+            Event::Granted(granted) => Some(granted.reason),
+            Event::Kept(_) => None,
         })
         .await;
     assert_eq!(reasons, [Reason::Given, Reason::Given]);

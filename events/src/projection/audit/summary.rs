@@ -90,6 +90,7 @@ const SUMMARIES: &[(&str, &str, &str)] = &[
     ("delegate_denied", DENIED, "{from.member}[{from.replica}] to {to}, {count} times ({reason}): {rule}"),
     ("frame_refused", DENIED, "{from.member}[{from.replica}] named its own `{field}`, {count} times"),
     ("artifact_granted", OK, "{agent.member}[{agent.replica}] may read {digest} ({reason})"),
+    ("artifact_kept", OK, "{digest} is kept, {bytes} bytes"),
     ("state_put", OK, "{by.member}[{by.replica}] wrote {scope} key {key} version {version}"),
     ("access_denied", DENIED, "{permission} was denied {count} times: {reason}"),
     ("audit_exported", OK, "evidence from position {from} on, as {format}"),
