@@ -48,6 +48,10 @@ pub(crate) async fn kill_tenant(
             crews.push(crew);
         }
     }
+    if crews.is_empty() && core.store.find_command(caller.command_id()).await?.is_none() {
+        let detail = format!("tenant `{tenant}` has no crew that lives");
+        return Err(Problem::new(ProblemKind::NotFound, detail));
+    }
     let killed =
         Killed { by: caller.principal.clone(), reason: reason.to_owned(), at_ms: core.clock.now().millis() };
     let (ordered, position) =

