@@ -21,6 +21,8 @@ const IDLE_MS: u64 = 3_600_000;
 /// A server on a free port of this machine, and a client of it.
 pub(crate) struct Door {
     pub(crate) client: Client,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -29,7 +31,8 @@ impl Door {
     pub(crate) async fn open(rig: &Rig) -> Result<Self> {
         let (platform, config) = (&rig.platform, &rig.config);
         let listener = http::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None).await?;
-        let base = format!("http://{}", listener.local_addr()?);
+        let address = listener.local_addr()?;
+        let base = format!("http://{address}");
         let token = Token::read_or_create(&config.token_file())?;
         let client = Client::new(&base, token.clone(), None)?;
         // A connection that waited while a pool was filled is used again: it must not be closed just then.
@@ -44,7 +47,7 @@ impl Door {
         let stopped = stop.clone();
         let serving =
             tokio::spawn(async move { http::serve(listener, router, &limits, stopped, GRACE).await });
-        Ok(Self { client, stop, serving })
+        Ok(Self { client, address, stop, serving })
     }
 
     /// Ends the server, which then uses the platform no more.

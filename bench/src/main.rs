@@ -23,6 +23,7 @@ mod restart;
 mod rig;
 mod samples;
 mod sandboxes;
+mod security;
 mod start;
 mod steps;
 mod sweep;
@@ -119,6 +120,8 @@ enum Name {
     Peers,
     /// Memory of many agents and of sandboxes, and the start of an empty platform.
     Density,
+    /// Requests, messages and tokens that are checked, beside what is not.
+    Security,
 }
 
 impl Name {
@@ -342,6 +345,7 @@ async fn measure(name: Name, setup: &Setup) -> Result<Table> {
         Name::Replay => Box::pin(replay::run(setup)).await?,
         Name::Peers => peers::run(setup).await?,
         Name::Density => Box::pin(density::run(setup)).await?,
+        Name::Security => Box::pin(security::run(setup)).await?,
     };
     if let Some(server) = &setup.server {
         table.note(machine::server(&server.database().await, &setup.disk).await?);
