@@ -5,7 +5,7 @@ use events::artifact::Artifact;
 use events::domain::DomainEvent as _;
 use events::domain::artifact::{Event, Kept, grant, of_principal, of_tenant};
 use events::store::{AppendError, AppendRequest, Expected, Reservation};
-use events::{Digest, EntityKind, EventStore, StreamId, Timestamp};
+use events::{CommandId, Digest, EntityKind, EventStore, StreamId, Timestamp};
 use identity::{Scope, Sight};
 use link::{ArtifactUrl, Body, Content};
 
@@ -35,11 +35,10 @@ impl Service {
             if reserve.is_empty() {
                 return Ok(());
             }
-            let fresh = Caller { idempotency_key: None, ..caller.clone() };
             let request = AppendRequest {
                 stream: StreamId::new(EntityKind::Platform, "artifacts"),
                 expected: Expected::Any,
-                command_id: fresh.command_id(),
+                command_id: CommandId::fresh(),
                 command_digest: None,
                 epoch: None,
                 meta: caller.meta(),
