@@ -389,10 +389,25 @@ enum Mine {
 impl Inner {
     /// The container of this sandbox, if it is this instance's.
     async fn mine(&self, id: &Id) -> Result<Mine, Error> {
-        let Some(container) = self.daemon.inspect(id.as_str()).await? else { return Ok(Mine::Absent) };
-        let is_ours = labels::is_of(&view::labels(&container), &self.options.instance)
-            && container.name.as_deref().is_some_and(|name| name.trim_start_matches('/') == id.as_str());
+        let named = self.daemon.inspect(id.as_str()).await?.filter(|container| is_named(container, id));
+        let found = match named {
+            // What ran under this id may have been given another name since.
+            None if self.used.has(id) => self.renamed(id).await?,
+            named => named,
+        };
+        let Some(container) = found else { return Ok(Mine::Absent) };
+        let is_ours = labels::is_of(&view::labels(&container), &self.options.instance);
         Ok(if is_ours { Mine::Yes(Box::new(container)) } else { Mine::No })
+    }
+
+    /// The container that says of itself that it is this sandbox's, whatever it is called.
+    async fn renamed(&self, id: &Id) -> Result<Option<ContainerInspectResponse>, Error> {
+        let own = format!("{}={id}", labels::SANDBOX);
+        let ours = format!("{}={}", labels::INSTANCE, self.options.instance);
+        match self.daemon.seek(vec![&own, &ours]).await? {
+            Some(container) => self.daemon.inspect(&container).await,
+            None => Ok(None),
+        }
     }
 
     /// All sandboxes of this instance of which anything is at the daemon, with the labels of the container if that is.
@@ -481,6 +496,10 @@ impl Inner {
             Done::Before => Err(Error::NotRunning { id: id.clone() }),
         }
     }
+}
+
+fn is_named(container: &ContainerInspectResponse, id: &Id) -> bool {
+    container.name.as_deref().is_some_and(|name| name.trim_start_matches('/') == id.as_str())
 }
 
 /// Makes sure that the daemon can run containers by this runtime.

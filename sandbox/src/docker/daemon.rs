@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bollard::errors::Error as Answer;
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerUpdateBody, EventMessage, ImageInspect,
-    NetworkCreateRequest, NetworkDisconnectRequest, NetworkInspect, SystemVersion,
+    ContainerCreateBody, ContainerInspectResponse, ContainerSummary, ContainerUpdateBody, EventMessage,
+    ImageInspect, NetworkCreateRequest, NetworkDisconnectRequest, NetworkInspect, SystemVersion,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
@@ -146,10 +146,19 @@ impl Daemon {
 
     /// The labels of all containers with this label, whether they run or not.
     pub(super) async fn list(&self, label: &str) -> Result<Vec<HashMap<String, String>>, Error> {
-        let filters = HashMap::from([("label", vec![label])]);
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let found = self.call("list containers", self.docker.list_containers(Some(options))).await?;
+        let found = self.labelled(vec![label]).await?;
         Ok(found.into_iter().filter_map(|container| container.labels).collect())
+    }
+
+    /// The id of a container with all of these labels, if there is one.
+    pub(super) async fn seek(&self, labels: Vec<&str>) -> Result<Option<String>, Error> {
+        Ok(self.labelled(labels).await?.into_iter().find_map(|container| container.id))
+    }
+
+    async fn labelled(&self, labels: Vec<&str>) -> Result<Vec<ContainerSummary>, Error> {
+        let filters = HashMap::from([("label", labels)]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        self.call("list containers", self.docker.list_containers(Some(options))).await
     }
 
     /// The labels of all networks with this label.

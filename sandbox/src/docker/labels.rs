@@ -9,7 +9,8 @@ use crate::{Id, Instance, Labels, Spec};
 
 /// The platform instance that owns the container.
 pub(super) const INSTANCE: &str = "hypercode.instance";
-const SANDBOX: &str = "hypercode.sandbox";
+/// The sandbox whose container it is.
+pub(super) const SANDBOX: &str = "hypercode.sandbox";
 const AGENT: &str = "hypercode.agent";
 const INCARNATION: &str = "hypercode.incarnation";
 const POOL: &str = "hypercode.pool";

@@ -115,6 +115,25 @@ async fn a_container_that_is_joined_to_a_network_is_killed() {
     provider.destroy(&spec.id).await.unwrap();
 }
 
+/// One that was given another name by hand is the same: it is found, and gone when it is said to be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_was_renamed_is_removed_all_the_same() {
+    let place = Place::new();
+    let Some(provider) = place.provider(&instance()).await else { return };
+    let spec = spec(&place, IDLE);
+    let running = provider.create(&spec).await.unwrap();
+    written(&place, &running, "ready").await;
+    let other = format!("{}-renamed", spec.id);
+    docker(&["rename", spec.id.as_str(), &other]);
+    let found = provider.find(&spec.id).await.unwrap().expect("it is found by its labels");
+    assert!(matches!(found.state, State::Running(_)), "{:?}", found.state);
+    assert!(provider.list().await.unwrap().iter().any(|found| found.id == spec.id));
+    provider.destroy(&spec.id).await.unwrap();
+    assert_gone(&spec.id, "the one that was renamed");
+    let left = docker(&["ps", "--all", "--quiet", "--filter", &format!("name={other}")]);
+    assert_eq!(left.trim(), "", "it is not left at the daemon");
+}
+
 /// T33: what was started again by hand speaks for nobody, and is killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_life_by_hand_is_no_life() {
