@@ -12,8 +12,8 @@ use super::network::Part;
 use super::resolve::Image;
 use super::watch::Known;
 use super::{
-    Candidate, Drift, Inner, Link, Mine, RUNTIME_CLASS, assert_hardened, is_listed, labels, profile, resolve,
-    view,
+    Candidate, Drift, Inner, Link, Mine, RUNTIME_CLASS, assert_hardened, is_listed, is_named, labels,
+    profile, resolve, view,
 };
 use crate::{Breach, Container, Error, Exit, Id, Running, Spec, Tampering};
 
@@ -38,11 +38,12 @@ impl Inner {
             Mine::Absent if self.used.has(id) => return Err(used()),
             Mine::Absent => self.make(spec).await?,
             Mine::Yes(container) => match view::phase(&container) {
-                view::Phase::Made => {
+                view::Phase::Made if is_named(&container, id) => {
                     (view::container_id(&container).to_owned(), labels::part(&view::labels(&container)))
                 }
                 view::Phase::Runs => return self.running_now(id, &container).await,
-                view::Phase::Ended => return Err(used()),
+                // What only says that it is this one's, and never ran, was not made here.
+                view::Phase::Made | view::Phase::Ended => return Err(used()),
             },
         };
         self.start(spec, &container, part).await
