@@ -18,6 +18,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long a connection may be idle, in milliseconds.
 const IDLE_MS: u64 = 3_600_000;
 
+/// The most that the setting allows: no bench asks so often.
+const REQUESTS_PER_SECOND: u32 = 1_000_000;
+
 /// A server on a free port of this machine, and a client of it.
 pub(crate) struct Door {
     pub(crate) client: Client,
@@ -40,8 +43,7 @@ impl Door {
         let stop = CancellationToken::new();
         let (commands, store) = (Arc::clone(&platform.commands), Arc::clone(&platform.store));
         // What is measured is how fast it answers, not how fast one may ask.
-        // As many as the setting allows: no bench asks so often.
-        let bounds = api::Limits { requests_per_second: 1_000_000, ..api::Limits::from(config) };
+        let bounds = api::Limits { requests_per_second: REQUESTS_PER_SECOND, ..api::Limits::from(config) };
         let service = Arc::new(Service::new(commands, store, token, bounds));
         let parts = Parts { limits: limits.clone(), ..Parts::of(platform, config, service, stop.clone()) };
         let router = http::router(parts);
