@@ -285,7 +285,9 @@ impl Provider for Docker {
             .map(|(id, map)| async move {
                 let damage = match inner.examine(&id).await {
                     // What is being made or removed is not left behind.
-                    Ok(None) if labels::sandbox(&map).is_some() || inner.gates.is_busy(&id) => return None,
+                    Ok(None) if labels::sandbox(&map).is_some() || inner.gates.is_changing(&id) => {
+                        return None;
+                    }
                     Ok(None) => "only what was beside it is left".to_owned(),
                     Ok(found) => return found,
                     Err(error) => format!("it cannot be looked at: failed to {error}"),
@@ -333,7 +335,7 @@ impl Provider for Docker {
 
     async fn owns(&self, id: &Id, peer: Peer) -> Result<bool, Error> {
         // Whoever speaks before the container was looked at waits until it was.
-        let _gate = self.inner.gates.enter(id).await;
+        let _gate = self.inner.gates.enter_to_look(id).await;
         let Some(known) = self.inner.watch.get(id) else { return Ok(false) };
         Ok(!known.is_spoilt && peer::is_in(peer.pid, &known.speaker))
     }
@@ -428,14 +430,14 @@ impl Inner {
 
     /// Watches over a container that an earlier platform started, if it is still what it must be.
     async fn adopt(self: &Arc<Self>, id: &Id) {
-        let _gate = self.gates.enter(id).await;
+        let _gate = self.gates.enter_to_look(id).await;
         self.look(id, None).await;
     }
 
     /// What a sandbox is doing. One that is not what it must be is killed.
     async fn examine(&self, id: &Id) -> Result<Option<Found>, Error> {
-        // Whoever is busy with it looks at it himself.
-        let gate = if self.gates.is_busy(id) { None } else { Some(self.gates.enter(id).await) };
+        // Whoever changes it looks at it himself.
+        let gate = if self.gates.is_changing(id) { None } else { Some(self.gates.enter_to_look(id).await) };
         let Mine::Yes(container) = self.mine(id).await? else { return Ok(None) };
         if gate.is_some() && view::phase(&container) == view::Phase::Runs && !view::has_ended(&container) {
             self.judge(id, &container, None).await;
@@ -461,7 +463,7 @@ impl Inner {
         }
         let state = match view::phase(&container) {
             view::Phase::Runs => State::Running(view::pid(&container)),
-            view::Phase::Made if self.gates.is_busy(&id) => State::Running(None),
+            view::Phase::Made if self.gates.is_changing(&id) => State::Running(None),
             view::Phase::Made => State::Damaged("its start was interrupted".to_owned()),
             view::Phase::Ended => State::Ended(self.exit(&id, &container).await),
         };

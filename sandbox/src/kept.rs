@@ -288,7 +288,7 @@ impl Inner {
         let (record, state) = match self.look(id)? {
             Look::Absent | Look::Foreign => return Ok(None),
             Look::Damaged(reason) => (None, State::Damaged(reason)),
-            Look::Unborn(record) if self.gates.is_busy(id) => (record, State::Running(None)),
+            Look::Unborn(record) if self.gates.is_changing(id) => (record, State::Running(None)),
             Look::Unborn(record) => (record, State::Damaged("its start was interrupted".to_owned())),
             Look::Kept(record, birth) => (Some(record), State::Running(birth.map(|birth| birth.runner))),
             // Until it is settled something of it may run.

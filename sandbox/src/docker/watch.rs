@@ -177,7 +177,7 @@ async fn follow(weak: Weak<Inner>, mut since: u64) {
 /// Finds what happened unseen.
 async fn look_again(inner: &Arc<Inner>) {
     for id in inner.watch.ids() {
-        let _gate = inner.gates.enter(&id).await;
+        let _gate = inner.gates.enter_to_look(&id).await;
         inner.look(&id, None).await;
     }
 }
@@ -199,7 +199,7 @@ fn take(weak: &Weak<Inner>, event: &EventMessage) {
     let seen = action.starts_with("exec_create").then_some(Tampering::Executed);
     // Others are not to wait while somebody is busy with this one.
     tokio::spawn(async move {
-        let _gate = inner.gates.enter(&id).await;
+        let _gate = inner.gates.enter_to_look(&id).await;
         inner.look(&id, seen).await;
     });
 }
